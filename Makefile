@@ -1,0 +1,40 @@
+# `make demo` and `make test` are all a fresh machine needs: both make .venv first.
+.PHONY: demo test venv lint bench docs clean
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+DEMO ?= runs/demo
+# One thread per test process: tiny tensors, and as many processes as cores.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+demo: venv
+	$(BIN)/withheld demo --out $(DEMO)
+
+test: venv lint
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile $(ARGS)
+
+venv: $(VENV)/.made
+
+# Installs again only when what is asked for has changed.
+$(VENV)/.made: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "withheld needs Python 3.11 or newer; name one: make venv PYTHON=/path/to/python3"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,onnx]"
+	@touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: venv
+	$(BIN)/withheld methods --markdown > docs/methods.md
+
+clean:
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,82 @@
+"""The command line: parse, call, print. Heavy modules are imported inside the commands, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from withheld.cli.ending import ending
+
+# Verb: (file, one line). The line stands here so that listing the commands imports none of them.
+COMMANDS = {
+    "demo": ("demo", "See it all on data that ships with the install, in about 3 minutes."),
+    "list": ("look", "The methods, a line each."),
+    "check": ("look", "What is in my data, what to run on it, and what it will cost. Trains nothing."),
+    "show": ("look", "Draw what a method hides, and with a run what it predicts."),
+    "methods": ("look", "The documentation of every method."),
+    "pretrain": ("train", "Learn from unlabelled data."),
+    "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),
+    "report": ("judge", "Write the page of a run, and print where it is."),
+    "finetune": ("train", "Make a classifier from a run and a few labels."),
+    "predict": ("use", "Label files with a classifier."),
+    "embed": ("use", "Turn files into vectors."),
+    "export": ("use", "Hand the encoder to transformers or ONNX."),
+    "run": ("recipe", "Run a recipe: one YAML file, one reproducible result."),
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  2    bad input or settings; a RUN that exists, without --resume
+  3    the loss diverged; the last good checkpoint is kept
+  73   the run folder is in use
+  74   cannot write: disk full, or read-only
+  75   a process or the memory failed; --resume continues
+  130  Ctrl-C, 143 SIGTERM: a checkpoint was written first"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for, and ends every error with its documented exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"withheld.cli.{COMMANDS[cmd_name][0]}")
+        return getattr(module, f"{cmd_name}_command")
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from withheld.errors import nearest
+
+            raise click.UsageError(f"there is no command {args[0]!r}: {nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.pop("standalone_mode", True):
+            return super().main(*args, standalone_mode=False, **kwargs)
+        return ending(lambda: super(LazyGroup, self).main(*args, standalone_mode=False, **kwargs))
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="withheld", prog_name="withheld")
+def main() -> None:
+    """Withhold a part of your data, learn to predict it, keep what was learned.
+
+    \b
+    Start here:
+      withheld demo
+      withheld check photos/
+      withheld pretrain mae --data photos/ --out runs/first --minutes 10
+      withheld evaluate runs/first --data labelled/
+
+    labelled/ holds one folder per class, or a labels.csv with the columns file and label.
+    """

@@ -1,0 +1,83 @@
+"""How the program ends: a message that helps, the documented exit code, and no traceback for what the user can mend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from withheld.errors import InputError, WithheldError
+
+OUT_OF_MEMORY = 75
+CANNOT_WRITE = 74
+DISK = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def ending(command: Callable[[], Any]) -> NoReturn:
+    """Calls a command and leaves the program with the exit code of what happened."""
+    try:
+        result = command()
+    except Exception as error:
+        if os.environ.get("WITHHELD_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        code = _code(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    except KeyboardInterrupt:
+        complain("stopped by Ctrl-C")
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def complain(message: str, prefix: str = "error: ") -> None:
+    """Writes to stderr; control characters of file names are shown and not obeyed."""
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
+    click.echo(f"{prefix}{text}", err=True)
+
+
+def _code(error: Exception) -> int | None:
+    """Tells the user what happened; None where it is our bug and the traceback should show."""
+    rank = int(os.environ.get("RANK") or 0)
+    if isinstance(error, click.Abort):
+        complain("stopped")
+        return 130
+    if isinstance(error, click.ClickException):
+        if rank == 0:
+            error.show()
+        return error.exit_code
+    if isinstance(error, WithheldError):
+        # Every rank meets the same bad input: once is enough.
+        if rank == 0 or not isinstance(error, InputError):
+            complain(str(error), f"rank {rank}: " if rank else "error: ")
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        _close_quietly()
+        return 0
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        complain(f"out of memory ({_first_line(error)}). The last checkpoint is intact: try half the --batch-size.")
+        return OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in DISK:
+        complain(f"{error.strerror}: {error.filename or 'while writing'}. Free some space, then run again with --resume.")
+        return CANNOT_WRITE
+    # learn.gradient.Interrupted, known by what it carries: importing it here would import torch.
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        complain(str(error) or type(error).__name__, "")
+        return code
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _close_quietly() -> None:
+    """Whoever read our output has left (`withheld list | head`): nothing more to say, and Python shall not say it either."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
