@@ -18,7 +18,7 @@ _HOME = {
     "Moment": "types",
     "Objective": "objective",
     "Pair": "types",
-    "Predictor": "networks.image",
+    "Predictor": "networks.decoder",
     "Recipe": "types",
     "Run": "run",
     "Score": "types",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from withheld.evaluate.finetune import finetune as finetune
     from withheld.evaluate.verdict import verdict as verdict
     from withheld.losses.prediction import squared_error as squared_error
-    from withheld.networks.image import Predictor as Predictor
+    from withheld.networks.decoder import Predictor as Predictor
     from withheld.objective import Objective as Objective
     from withheld.run import Run as Run
     from withheld.run import load_encoder as load_encoder

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from withheld.errors import InputError, WithheldError
+from withheld.errors import RankFailed, WithheldError
 
 OUT_OF_MEMORY = 75
 CANNOT_WRITE = 74
@@ -53,9 +53,9 @@ def _code(error: Exception) -> int | None:
             error.show()
         return error.exit_code
     if isinstance(error, WithheldError):
-        # Every rank meets the same bad input: once is enough.
-        if rank == 0 or not isinstance(error, InputError):
-            complain(str(error), f"rank {rank}: " if rank else "error: ")
+        # Every rank meets the same bad input and the same Ctrl-C: once is enough.
+        if rank == 0 or isinstance(error, RankFailed):
+            complain(str(error), f"rank {rank}: " if rank else "" if error.exit_code > 128 else "error: ")
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         _close_quietly()
@@ -66,11 +66,6 @@ def _code(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno in DISK:
         complain(f"{error.strerror}: {error.filename or 'while writing'}. Free some space, then run again with --resume.")
         return CANNOT_WRITE
-    # learn.gradient.Interrupted, known by what it carries: importing it here would import torch.
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        complain(str(error) or type(error).__name__, "")
-        return code
     return None
 
 

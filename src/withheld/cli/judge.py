@@ -1,0 +1,105 @@
+"""evaluate and report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import COUNTS, device_option, talking
+from withheld.cli.screen import Screen
+from withheld.cli.train import Narrator
+
+
+@click.command("evaluate")
+@click.argument("run")
+@click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option("--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has.")
+@click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Time for everything.")
+@click.option("--against", multiple=True, metavar="ENCODER", help="Another encoder: a run, a folder or a transformers id. Repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
+@device_option
+@talking
+def evaluate_command(run: str, data: str, labels: str | None, out: Path | None, screen: Screen, **options: Any) -> None:
+    """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
+
+    Beside it stand the same network from scratch, the same untrained, a classical floor, and whatever --against names;
+    every row with several draws of the labels and its 95 % interval.
+
+    \b
+      withheld evaluate runs/first --data labelled/
+      withheld evaluate runs/first --data labelled/ --labels-per-class 1,5,25 --minutes 5
+      withheld evaluate runs/first --data photos/ --labels labels.csv --against facebook/dinov2-small
+      withheld evaluate facebook/dinov2-small --data labelled/ --out runs/dino
+
+    The last line is the verdict.
+    """
+    evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
+
+
+def folder_for(run: str, out: Path | None) -> Path:
+    """Where results of a subject go: its own folder where it is a run.
+
+    Raises:
+        click.UsageError: where it is none and --out does not say.
+    """
+    if out is not None:
+        return out
+    if (Path(run) / "run.json").is_file():
+        return Path(run)
+    if Path(run).is_dir() or not Path(run).exists():
+        name = Path(run).name or "encoder"
+        raise click.UsageError(f"{run} is no run folder: say where the results go, for example --out runs/{name}")
+    raise click.UsageError(f"{run} is a file: name a run folder, an encoder folder or a transformers id")
+
+
+def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **options: Any) -> Any:
+    """The verdict with progress, table and closing sentence; results.jsonl and report.html in the folder."""
+    from withheld.evaluate.verdict import verdict
+    from withheld.report import write
+    from withheld.run import command_line
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with Narrator(screen) as narrator:
+        found = verdict(
+            subject, data, results=folder / "results.jsonl", command=command_line(), listen=narrator.hear, **options
+        )
+    show_verdict(screen, found)
+    screen.say(f"Report: {write(folder)}")
+    screen.result(found.sentence)
+    return found
+
+
+def show_verdict(screen: Screen, found: Any) -> None:
+    """Accuracy by row and labels per class, then what there is to know about it."""
+    counts = sorted({score.labels_per_class for score in found.scores}, key=lambda n: (n is None, n or 0))
+    rows: dict[str, dict[Any, str]] = {}
+    best = {n: max(s.value for s in found.scores if s.labels_per_class == n) for n in counts}
+    for score in found.scores:
+        text = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
+        rows.setdefault(score.method, {})[score.labels_per_class] = text + (" *" if score.value == best[score.labels_per_class] else "")
+    heads = ["all labels" if n is None else f"{n} per class" for n in counts]
+    title = "Accuracy in %, mean ± half the 95 % interval (* highest)"
+    screen.table(title, ["", *heads], [[name, *(cells.get(n, "") for n in counts)] for name, cells in rows.items()])
+    for note in [*found.notes, *(f"Left out: {row}" for row in found.left_out)]:
+        screen.say(note)
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(path_type=Path))
+@talking
+def report_command(run: Path, screen: Screen) -> None:
+    """Write the page of RUN, one file that opens anywhere, and print where it is.
+
+    \b
+      withheld report runs/first
+    """
+    from withheld.report import write
+
+    screen.result(str(write(run)))
+    if not (run / "results.jsonl").is_file():
+        screen.say(f"It has no verdict yet: withheld evaluate {shlex.quote(str(run))} --data LABELLED")

@@ -1,0 +1,83 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from withheld.cli.screen import Screen
+
+
+class Counts(click.ParamType):
+    """`1,10,100`: positive whole numbers, in rising order; `all` stands for every label."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        words = [word.strip() for word in value.split(",") if word.strip()]
+        if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+            self.fail(f"{value!r} is not a list of positive whole numbers such as 1,10,100", param, ctx)
+        return tuple(sorted({int(word) for word in words}))
+
+
+class Size(click.ParamType):
+    """`auto` or a number of pixels."""
+
+    name = "auto|PIXELS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        if value == "auto" or isinstance(value, int):
+            return value
+        if not value.isdecimal() or int(value) == 0:
+            self.fail(f"{value!r} is neither auto nor a number of pixels such as 96", param, ctx)
+        return int(value)
+
+
+COUNTS = Counts()
+SIZE = Size()
+
+
+def talking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds -v and -q and hands the command a `screen`."""
+
+    @click.option("-v", "--verbose", is_flag=True, help="Say more.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say results and errors only.")
+    @functools.wraps(command)
+    def spoken(*args: Any, verbose: bool, quiet: bool, **kwargs: Any) -> Any:
+        return command(*args, screen=Screen(verbose, quiet), **kwargs)
+
+    return spoken
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--device auto|cpu|cuda|mps."""
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")(command)
+
+
+def length_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--minutes, --epochs and --steps, of which at most one is given."""
+    for name, kind, text in (
+        ("--steps", click.IntRange(min=1), "How many optimizer steps."),
+        ("--epochs", click.FloatRange(min=0, min_open=True), "How often every item is seen."),
+        ("--minutes", click.FloatRange(min=0, min_open=True), "How long to learn; becomes a number of steps once."),
+    ):
+        command = click.option(name, type=kind, help=text)(command)
+    return command
+
+
+def one_length(**lengths: float | None) -> dict[str, Any]:
+    """The one length that was given, or none.
+
+    Raises:
+        click.UsageError: where several were given.
+    """
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in given)
+        raise click.UsageError(f"{names} say the same thing twice: give one of them")
+    return given

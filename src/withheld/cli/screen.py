@@ -1,0 +1,142 @@
+"""What the user sees: plain lines, tables and progress. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+class Screen:
+    """Speaks for the first process only, so that `torchrun` shows one program.
+
+    Args:
+        verbose: says details too.
+        quiet: says results and errors only.
+    """
+
+    def __init__(self, verbose: bool = False, quiet: bool = False) -> None:
+        self.first = not int(os.environ.get("RANK") or 0)
+        self.verbose = verbose
+        self.quiet = quiet
+
+    def result(self, text: str = "") -> None:
+        """What the command was called for: stdout, also when quiet."""
+        if self.first:
+            click.echo(printable(text))
+
+    def say(self, text: str = "") -> None:
+        """What is good to know: stderr."""
+        if self.first and not self.quiet:
+            click.echo(printable(text), err=True)
+
+    def detail(self, text: str) -> None:
+        """What `-v` asks for: stderr."""
+        if self.verbose:
+            self.say(text)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()) -> None:
+        """A table on stdout; numbers stand to the right, `styles` has one rich style a row or is empty."""
+        if not self.first:
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        cells = [list(row) for row in rows]
+        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for at, column in enumerate(columns):
+            right = bool(cells) and all(isinstance(row[at], int | float) for row in cells)
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for at, row in enumerate(cells):
+            # Text, not str: a file name in square brackets is no markup.
+            table.add_row(*(Text(printable(str(cell))) for cell in row), style=styles[at] if styles else None)
+        console(sys.stdout).print(table)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[..., None]]:
+        """Gives `update(done, total, note="")`: a bar in a terminal, else a line now and then."""
+        if not self.first or self.quiet:
+            yield lambda done, total, note="": None
+        elif console(sys.stderr).is_terminal:
+            with _bar(title) as update:
+                yield update
+        else:
+            yield _lines(title)
+
+
+def console(file: Any) -> Console:
+    """A rich console that does not fold tables to 80 columns where nobody looks at a terminal."""
+    from rich.console import Console
+
+    width = None if file.isatty() else 160
+    return Console(file=file, width=width, highlight=False, soft_wrap=False)
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: a file name cannot move the cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def duration(seconds: float) -> str:
+    """7 s, 3:05, 2:10:00."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def size(number: float) -> str:
+    """Bytes for people: 512 B, 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit in ("B", "kB") else f"{number:.1f} {unit}"
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[..., None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console(sys.stderr)) as bar:
+        task = bar.add_task(title, total=None, note="")
+
+        def update(done: int, total: int | None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def _lines(title: str) -> Callable[..., None]:
+    began = last = time.monotonic()
+    first: int | None = None
+
+    def update(done: int, total: int | None, note: str = "") -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        if first is not None and now - last < PLAIN_EVERY and done != total:
+            return
+        left = ""
+        if first is None:
+            first = done
+        elif total and done > first:
+            left = f"  {duration((now - began) / (done - first) * (total - done))} left"
+        last = now
+        click.echo(f"{title} {done}{f'/{total}' if total else ''}  {note}{left}".rstrip(), err=True)
+
+    return update

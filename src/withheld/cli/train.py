@@ -1,0 +1,146 @@
+"""pretrain and finetune."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
+from withheld.cli.screen import Screen
+
+
+@click.command("pretrain")
+@click.argument("method")
+@click.option("--data", required=True, help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are never read.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
+@click.option("--encoder", default="auto", show_default=True, help="vit-tiny, a transformers id, a local folder or config.json.")
+@length_options
+@click.option("--batch-size", type=click.IntRange(min=1), help="Items of a step, over all processes.  [default: the method's]")
+@click.option("--size", type=SIZE, default="auto", show_default=True, help="Side in pixels; auto: native up to 64, else 96 (GPU: 224).")
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
+@click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
+@device_option
+@talking
+def pretrain_command(
+    method: str, data: str, out: Path, screen: Screen, pairs: tuple[str, ...], minutes: float | None,
+    epochs: float | None, steps: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Learn from unlabelled data with METHOD (see: withheld list).
+
+    \b
+    Ten minutes on a folder of photographs:
+      withheld pretrain mae --data photos/ --out runs/first --minutes 10
+    What would it do, and how long would it take?
+      withheld pretrain mae --data photos/ --out runs/first --dry-run
+    It was stopped, or the machine was:
+      withheld pretrain mae --data photos/ --out runs/first --minutes 10 --resume
+    Other settings, a larger encoder, continuing from published weights:
+      withheld pretrain mae --data photos/ --out runs/second --set ratio=0.6 --encoder vit-small
+      withheld pretrain mae --data photos/ --out runs/third --encoder facebook/vit-mae-base
+    Two processes:
+      torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
+
+    Without --minutes, --epochs or --steps it learns for 10 minutes.
+    """
+    length = one_length(minutes=minutes, epochs=epochs, steps=steps)
+    from withheld.cli.settings import split_pairs, typed
+    from withheld.run import load_method
+
+    settings = typed(method, load_method(method), split_pairs(pairs))
+    run = pretrain_aloud(screen, method, data, out, settings=settings, **length, **options)
+    if options["dry_run"]:
+        screen.say("This was a dry run: nothing was trained or written.")
+        return
+    screen.result(f"Encoder: {run.folder / 'encoder'}")
+    screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
+    screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
+
+
+def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options: Any) -> Any:
+    """Pretrains and shows what happens: preparing, the plan, loss, items/s and the time left."""
+    from withheld.run import pretrain
+
+    with Narrator(screen) as narrator:
+        return pretrain(method, data, out, listen=narrator.hear, **options)
+
+
+class Narrator:
+    """Tells the events of a run on the screen; one progress at a time."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.open = ExitStack()
+        self.stage = ""
+        self.update: Any = None
+
+    def __enter__(self) -> Narrator:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.open.close()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Takes one event of `withheld.pretrain(listen=...)`."""
+        kind = event.get("kind")
+        if kind == "prepare":
+            self._progress("preparing")(event["done"], event["total"])
+        elif kind == "step":
+            self._progress("learning")(event["step"], event["steps"], _pace(event))
+        else:
+            self._quiet()
+            text = event.get("text")
+            if text:
+                self.screen.say(text)
+
+    def _progress(self, stage: str) -> Any:
+        if stage != self.stage:
+            self._quiet()
+            self.stage = stage
+            self.update = self.open.enter_context(self.screen.progress(stage))
+        return self.update
+
+    def _quiet(self) -> None:
+        self.open.close()
+        self.stage = ""
+
+
+def _pace(event: dict[str, Any]) -> str:
+    pace = event.get("items_per_second")
+    return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
+
+
+@click.command("finetune")
+@click.argument("encoder", metavar="RUN")
+@click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
+@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@length_options
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@talking
+def finetune_command(
+    encoder: str, data: str, out: Path, labels: str | None, screen: Screen, minutes: float | None,
+    epochs: float | None, steps: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data.
+
+    \b
+      withheld finetune runs/first --data labelled/ --out models/first
+      withheld predict models/first photos/ -o labels.csv
+    """
+    length = one_length(minutes=minutes, epochs=epochs, steps=steps)
+    from withheld.evaluate.finetune import finetune
+
+    with Narrator(screen) as narrator:
+        model = finetune(encoder, data, out, labels=labels or True, listen=narrator.hear, **length, **options)
+    screen.result(f"Model: {model}")
+    screen.say("Label the rest:")
+    screen.say(f"  withheld predict {shlex.quote(str(out))} DATA -o labels.csv")
+
+

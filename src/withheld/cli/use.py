@@ -1,0 +1,92 @@
+"""predict, embed and export: what a run is good for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+from withheld.cli.train import Narrator
+from withheld.errors import CannotWrite, InputError
+
+
+@click.command("predict")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("labels.csv"), show_default=True, help="A csv.")
+@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@device_option
+@talking
+def predict_command(model: Path, data: str, output: Path, force: bool, screen: Screen, **options: Any) -> None:
+    """Label DATA with MODEL, as `withheld finetune` makes it: a csv of file, label, probability.
+
+    \b
+      withheld predict models/first photos/ -o labels.csv
+    """
+    _writable(output, (".csv",), force)
+    from withheld.evaluate.finetune import predict
+
+    with Narrator(screen) as narrator:
+        count = predict(model, data, output, listen=narrator.hear, **options)
+    screen.say(f"{count} items are labelled.")
+    screen.result(str(output))
+
+
+@click.command("embed")
+@click.argument("run")
+@click.argument("data")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("features.parquet"), show_default=True, help=".parquet or .npz")
+@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@device_option
+@talking
+def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen, **options: Any) -> None:
+    """Turn DATA into vectors, one an item, with the encoder of RUN (or an encoder folder, or a transformers id).
+
+    \b
+      withheld embed runs/first photos/ -o features.parquet
+      withheld embed runs/first photos/ -o features.npz
+    """
+    _writable(output, (".parquet", ".npz"), force)
+    from withheld.evaluate.features import embed
+
+    with Narrator(screen) as narrator:
+        embed(run, data, output, listen=narrator.hear, **options)
+    screen.result(str(output))
+
+
+@click.command("export")
+@click.argument("run")
+@click.option("--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/export-hf, RUN/export.onnx]")
+@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@talking
+def export_command(run: str, target: str, output: Path | None, force: bool, screen: Screen) -> None:
+    """Hand the encoder of RUN (or a fine-tuned MODEL) to other software.
+
+    \b
+      withheld export runs/first --to hf      # opens with transformers' AutoModel.from_pretrained
+      withheld export runs/first --to onnx    # uint8 images in, features out; resizing included
+    """
+    output = output or (Path(run) / ("export-hf" if target == "hf" else "export.onnx"))
+    if output.exists() and not force:
+        raise InputError(f"{output} exists: choose another -o, or --force to write over it")
+    from withheld.evaluate.export import export
+
+    screen.result(str(export(run, output, target)))
+
+
+def _writable(output: Path, endings: tuple[str, ...], force: bool) -> None:
+    """Fails before the work instead of after it."""
+    if output.suffix not in endings:
+        raise InputError(f"{output}: write to a file that ends in {' or '.join(endings)}")
+    if output.exists() and not force:
+        raise InputError(f"{output} exists: choose another -o, or --force to write over it")
+    if output.parent.exists() and not output.parent.is_dir():
+        raise CannotWrite(f"{output.parent} is a file: choose another -o")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"{output.parent}: {error.strerror}: choose another -o") from None
