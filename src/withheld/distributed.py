@@ -1,0 +1,86 @@
+"""One process or many: the only file, beside learn/, that talks to torch.distributed.
+
+Under `torchrun` every function works across ranks; in a single process each is the identity.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+TIMEOUT = timedelta(seconds=float(os.environ.get("WITHHELD_RANK_TIMEOUT", "600")))
+
+
+def start(device: torch.device) -> None:
+    """Joins the group that torchrun set up, if there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+
+
+def stop() -> None:
+    """Leaves the group."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is; 0 writes."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over ranks."""
+    if world() == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over ranks."""
+    if world() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world()
+
+
+def any_rank(flag: int, device: torch.device) -> int:
+    """The largest of a small number over ranks: a signal that reached one reaches all."""
+    if world() == 1:
+        return flag
+    value = torch.tensor(flag, device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value)
+
+
+def from_first(value: Any) -> Any:
+    """What rank 0 decided, on every rank (JSON-like values)."""
+    if world() == 1:
+        return value
+    import json
+
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    text = json.dumps(value).encode() if rank() == 0 else b""
+    length = torch.tensor(len(text), device=device)
+    dist.broadcast(length, 0)
+    content = torch.zeros(int(length), dtype=torch.uint8, device=device)
+    if rank() == 0:
+        content = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
+    dist.broadcast(content, 0)
+    return json.loads(bytes(content.cpu().tolist()))
+
+
+def barrier() -> None:
+    """Waits for every rank."""
+    if world() > 1:
+        dist.barrier()

@@ -1,0 +1,52 @@
+"""What can go wrong, each with the exit code the command line documents.
+
+Every message says three things: what is wrong, where (file, line, value), and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WithheldError(Exception):
+    """Something the user can act on: shown without a traceback, ends the program with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(WithheldError, ValueError):
+    """Bad input or settings, an existing run without `--resume` too."""
+
+    exit_code = 2
+
+
+class Diverged(WithheldError):
+    """The loss is no longer a finite number; nothing of it reached a checkpoint."""
+
+    exit_code = 3
+
+
+class RunInUse(WithheldError):
+    """Another process is writing to this run folder."""
+
+    exit_code = 73
+
+
+class CannotWrite(WithheldError):
+    """The disk is full, read-only, or what should be a folder is a file."""
+
+    exit_code = 74
+
+
+class RankFailed(WithheldError):
+    """One of several processes failed; the run can be resumed."""
+
+    exit_code = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as `did you mean 'ratio'? ` for a mistyped name, or the whole list where nothing is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"

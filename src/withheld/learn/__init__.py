@@ -1,0 +1,1 @@
+"""The loop: it is handed an objective and items, never a method."""

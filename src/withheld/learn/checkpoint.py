@@ -1,0 +1,208 @@
+"""Checkpoints that are whole or absent: written aside, synced, summed, and renamed into place. Only safetensors and JSON.
+
+A checkpoint is a directory `step-N` with MANIFEST.json, the SHA-256 of every other file in it. The newest that verifies is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from withheld.errors import CannotWrite, InputError
+
+MANIFEST = "MANIFEST.json"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what a full or read-only disk raises into one clear error.
+
+    Raises:
+        CannotWrite: with the free space and the remedy.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number is None and "os error 28" in str(error):
+            number = errno.ENOSPC
+        if number is None and "os error 27" in str(error):
+            number = errno.EFBIG
+        if isinstance(error, SafetensorError) and number is None:
+            raise
+        raise CannotWrite(_cannot_write(path, number, error)) from None
+
+
+def _cannot_write(path: Path, number: int | None, error: Exception) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        folder = next((p for p in [path, *path.parents] if p.exists()), Path.cwd())
+        free = shutil.disk_usage(folder).free / 2**20
+        return (
+            f"{path}: no space left on device ({free:.0f} MB free here). Free some space, then run again with --resume"
+        )
+    return f"{path}: cannot write here: {getattr(error, 'strerror', None) or error}. Choose another --out"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces a JSON file in one step: readers see the old or the new, never a half."""
+    with writing(path):
+        aside = path.with_name(path.name + ".tmp")
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+
+
+def save_folder(folder: Path, files: dict[str, Any]) -> None:
+    """Writes a folder of safetensors (dicts of tensors) and JSON files (anything else), whole or not at all."""
+    aside = folder.with_name(folder.name + ".tmp")
+    with writing(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for name, content in files.items():
+            if name.endswith(".safetensors"):
+                save_file({key: value.contiguous() for key, value in content.items()}, aside / name)
+            else:
+                (aside / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        sums = {name: _digest(aside / name) for name in files}
+        (aside / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        for name in [*files, MANIFEST]:
+            _sync(aside / name)
+        _sync(aside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(aside, folder)
+        _sync(folder.parent)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, naming the file; None where every sum is right."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in sums.items():
+            if _digest(folder / name) != expected:
+                return f"{folder / name} is damaged"
+        return None if sums else f"{folder / MANIFEST} is empty"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{folder / MANIFEST} cannot be read ({error})"
+
+
+def newest(state: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and what was wrong with those passed over."""
+    passed = []
+    for folder in sorted(_steps(state), key=_step_of, reverse=True):
+        problem = damage(folder)
+        if problem is None:
+            return folder, passed
+        passed.append(problem)
+    return None, passed
+
+
+def save_state(state: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int = 2) -> Path:
+    """Writes `state/step-N` and removes all but the newest `keep`."""
+    tensors, numbers = _flatten(optimizer.state_dict())
+    folder = state / f"step-{step}"
+    save_folder(
+        folder,
+        {
+            "model.safetensors": tensors_of(model),
+            "optimizer.safetensors": tensors,
+            "loop.json": {"step": step, "optimizer": numbers},
+        },
+    )
+    for old in sorted(_steps(state), key=_step_of, reverse=True)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Loads a checkpoint that verified; returns its step."""
+    load_tensors(model, folder / "model.safetensors")
+    loop = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+    optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), loop["optimizer"]))
+    return int(loop["step"])
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers on the CPU, a tensor that stands under two names once."""
+    seen: set[int] = set()
+    kept = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        kept[name] = tensor.detach().cpu()
+    return kept
+
+
+def load_tensors(module: nn.Module, path: Path) -> None:
+    """Loads what `tensors_of` kept.
+
+    Raises:
+        InputError: where the file does not belong to this network.
+    """
+    tensors = load_file(path)
+    try:
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit this network: {str(error).splitlines()[-1].strip()}") from None
+    unknown = set(missing) & set(tensors_of(module))
+    if unexpected or unknown:
+        raise InputError(f"{path} does not fit this network: {sorted([*unexpected, *unknown])[:3]}")
+
+
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, numbers = {}, {}
+    for index, entry in state["state"].items():
+        for name, value in entry.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value.detach().cpu()
+            else:
+                numbers[f"{index}.{name}"] = value
+    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+
+
+def _unflatten(tensors: dict[str, Tensor], loop: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *loop["numbers"].items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": loop["groups"]}
+
+
+def _steps(state: Path) -> list[Path]:
+    if not state.is_dir():
+        return []
+    return [f for f in state.iterdir() if f.is_dir() and f.name.startswith("step-") and f.name[5:].isdigit()]
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name[5:])
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder; its rename is durable enough
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

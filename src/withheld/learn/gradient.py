@@ -1,0 +1,290 @@
+"""The gradient loop: a run is a pure function of (seed, settings, data)."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from withheld import distributed
+from withheld.errors import Diverged, WithheldError
+from withheld.learn.checkpoint import load_state, newest, save_state
+from withheld.learn.schedule import Order, seed_everything, shards_for
+from withheld.objective import Objective
+from withheld.types import Moment, Pair, Recipe, concatenate
+
+SPLIT, FORWARD = 0, 1  # which random numbers: those that hide, those of dropout
+
+
+class Items(Protocol):
+    """What the loop learns from: batches of items by number."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: np.ndarray, device: torch.device) -> Any:
+        """The items t of these numbers, on the device."""
+
+
+class Interrupted(WithheldError):
+    """Ctrl-C or SIGTERM came; the checkpoint is written and the run can be resumed."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.exit_code = 128 + number
+        self.step = step
+        super().__init__(f"stopped at step {step}: continue with --resume")
+
+
+@dataclass
+class Keeper:
+    """Where and how often a run is kept.
+
+    Attributes:
+        state: folder of the checkpoints.
+        every: seconds between two of them; they do not change what is computed.
+        resume: whether to start from the newest that verifies.
+        warn: is told of every damaged checkpoint that was passed over.
+    """
+
+    state: Path
+    every: float = 120.0
+    resume: bool = False
+    warn: Callable[[str], None] = lambda message: None
+
+
+def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters by decay and layer: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay`."""
+    trunk = getattr(objective.network, "trunk", None)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = 1.0
+        if recipe.layer_decay != 1.0 and trunk is not None and ".trunk." in f".{name}":
+            scale = recipe.layer_decay ** (trunk.depth + 1 - min(trunk.depth, trunk.layer_of(name)))
+        idle = parameter.ndim < 2 or "token" in name or "position" in name
+        groups.setdefault((idle, scale), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": 0.0 if idle else recipe.weight_decay, "scale": scale}
+        for (idle, scale), members in groups.items()
+    ]
+
+
+def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), one fused kernel."""
+    return torch.optim.AdamW(
+        parameter_groups(objective, recipe), lr=recipe.learning_rate, betas=recipe.betas, fused=True
+    )
+
+
+@contextmanager
+def watch_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying; a second Ctrl-C is obeyed at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def remember(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Loop:
+    """One training run, step by step; `train` is the usual way in.
+
+    Args:
+        objective: what is minimized.
+        items: what it learns from.
+        recipe: how.
+        steps: of the whole run, on which the schedule depends.
+        seed: with settings and data it decides everything.
+        shards: parts of the global batch that draw their own random numbers, whichever rank computes them.
+    """
+
+    def __init__(
+        self, objective: Objective, items: Items, recipe: Recipe, *, steps: int, seed: int = 0,
+        device: torch.device | str = "cpu", shards: int = 8,
+    ) -> None:  # fmt: skip
+        self.device = torch.device(device)
+        self.objective = objective.to(self.device)
+        self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
+        self.order = Order(len(items), recipe.batch_size, seed)
+        self.shards = shards_for(recipe.batch_size, shards)
+        self.optimizer = build_optimizer(objective, recipe)
+        self.module = distributed.wrap(objective)
+        self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
+        ranks = distributed.world()
+        if self.shards % ranks:
+            raise WithheldError(f"{ranks} processes cannot share {self.shards} shards evenly: start 1, 2, 4 or 8")
+
+    def pair(self, step: int) -> Pair:
+        """This rank's part of a step's batch, hidden: shard k draws from (seed, step, k), whoever computes it."""
+        started = time.perf_counter()
+        index = self.order.step(step)
+        each = len(index) // self.shards
+        mine = self.shards // distributed.world()
+        first = distributed.rank() * mine
+        t = self.items.batch(index[first * each : (first + mine) * each], self.device)
+        fetched = time.perf_counter()
+        pairs = []
+        for k in range(mine):
+            seed_everything(self.seed, step, SPLIT, first + k)
+            pairs.append(self.objective.pair(_rows(t, k * each, (k + 1) * each)))
+        pair = concatenate(pairs)
+        self.seconds["data"] += fetched - started
+        self.seconds["hide"] += time.perf_counter() - fetched
+        return pair
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One optimizer step; returns its line of the log.
+
+        Raises:
+            Diverged: where the loss or the gradient is not finite; the weights are as before the step.
+        """
+        moment = Moment(step, self.steps, self.order.epoch_of(step))
+        pair = self.pair(step)
+        begun = time.perf_counter()
+        seed_everything(self.seed, step, FORWARD, distributed.rank())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            terms = self.module(pair, moment)
+            loss = self.objective.total(terms, moment)
+        between = time.perf_counter()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        passed = time.perf_counter()
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip or math.inf)
+        numbers = distributed.mean(
+            torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).float()
+        ).tolist()
+        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), float(norm))
+        rate = self.recipe.learning_rate * self.recipe.factor(moment)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.optimizer.step()
+        self.objective.after_step(moment)
+        ended = time.perf_counter()
+        self.seconds["forward"] += between - begun
+        self.seconds["backward"] += passed - between
+        self.seconds["optimizer"] += ended - passed
+        return {
+            "step": step + 1, "steps": self.steps, "epoch": round(self.order.epoch_of(step + 1), 4), "loss": numbers[0],
+            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": float(norm),
+        }  # fmt: skip
+
+    def _check(self, step: int, numbers: list[float], terms: dict[str, float], norm: float) -> None:
+        if all(map(math.isfinite, [*numbers, norm])):
+            return
+        named = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
+        raise Diverged(
+            f"step {step + 1}: the loss is not a finite number ({named}; gradient norm {norm:g}). "
+            f"Lower the learning rate, e.g. --set base_learning_rate={self.recipe.base_learning_rate / 3:.1g}"
+        )
+
+    def run(
+        self, keeper: Keeper | None = None, listen: Callable[[dict[str, Any]], None] | None = None, start: int = 0
+    ) -> None:
+        """All steps from `start`, kept by `keeper`, each told to `listen`.
+
+        Raises:
+            Interrupted: on Ctrl-C or SIGTERM, after a checkpoint was written.
+        """
+        self.objective.train()
+        started = saved = time.monotonic()
+        with watch_signals() as caught:
+            for step in range(start, self.steps):
+                line = self.step(step)
+                line["seconds"] = round(time.monotonic() - started, 3)
+                line["items_per_second"] = round(
+                    (step + 1 - start) * self.recipe.batch_size / max(1e-9, line["seconds"]), 1
+                )
+                if listen is not None:
+                    listen(line)
+                number = distributed.any_rank(caught[0] if caught else 0, self.device)
+                due = keeper is not None and distributed.any_rank(
+                    int(time.monotonic() - saved > keeper.every), self.device
+                )
+                if keeper is not None and (number or due or step + 1 == self.steps):
+                    self.save(keeper, step + 1)
+                    saved = time.monotonic()
+                if number:
+                    raise Interrupted(number, step + 1)
+
+    def save(self, keeper: Keeper, step: int) -> None:
+        """Writes a checkpoint, rank 0 only."""
+        if distributed.rank() == 0:
+            save_state(keeper.state, step, self.objective, self.optimizer)
+        distributed.barrier()
+
+    def resume(self, keeper: Keeper) -> int:
+        """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""
+        folder, passed = newest(keeper.state)
+        for problem in passed:
+            keeper.warn(f"{problem}: passed over, using the checkpoint before it")
+        return load_state(folder, self.objective, self.optimizer) if folder else 0
+
+    def seconds_per_step(self, least: int = 3, at_least_seconds: float = 3.0) -> float:
+        """Times a few steps and puts everything back as it was."""
+        weights = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
+        self.objective.train()
+        times: list[float] = []
+        while len(times) <= least or sum(times) < at_least_seconds:
+            begun = time.perf_counter()
+            self.step(len(times) % max(1, self.steps))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begun)
+        self.objective.load_state_dict(weights)
+        self.optimizer = build_optimizer(self.objective, self.recipe)
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        rest = sorted(times[1:])
+        return sum(rest) / len(rest)
+
+
+def train(
+    objective: Objective, items: Items, recipe: Recipe, *, steps: int, seed: int = 0, device: torch.device | str = "cpu",
+    shards: int = 8, keeper: Keeper | None = None, listen: Callable[[dict[str, Any]], None] | None = None,
+) -> Loop:  # fmt: skip
+    """Minimizes an objective over items; the objective is changed in place.
+
+    The order of items is a function of (seed, epoch), what is hidden of (seed, step, shard), so a run that was stopped and resumed
+    ends as one that never stopped.
+
+    Args:
+        objective: already fitted to the data (`Objective.fit_parts`).
+        items: what it learns from.
+        recipe: how.
+        steps: optimizer steps of the whole run.
+        seed: with settings and data it decides everything.
+        device: "cpu", "cuda", "mps".
+        shards: see `Loop`.
+        keeper: where to keep checkpoints; None trains in memory.
+        listen: is told the log line of every step.
+    """
+    loop = Loop(objective, items, recipe, steps=steps, seed=seed, device=device, shards=shards)
+    start = loop.resume(keeper) if keeper is not None and keeper.resume else 0
+    loop.run(keeper, listen, start)
+    return loop
+
+
+def _rows(t: Any, start: int, stop: int) -> Any:
+    if isinstance(t, Tensor):
+        return t[start:stop]
+    return {name: part[start:stop] for name, part in t.items()}

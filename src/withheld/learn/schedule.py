@@ -1,0 +1,50 @@
+"""Which items a step sees, and which random numbers: pure functions of (seed, step), so resuming needs one integer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def shards_for(batch_size: int, wanted: int = 8) -> int:
+    """The largest power of two up to `wanted` that divides the batch."""
+    shards = 1
+    while shards * 2 <= wanted and batch_size % (shards * 2) == 0:
+        shards *= 2
+    return shards
+
+
+class Order:
+    """The items of every step: shuffled epochs laid end to end and cut into batches, so that no batch is short.
+
+    Args:
+        items: how many there are.
+        batch_size: of one optimizer step over all ranks.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, items: int, batch_size: int, seed: int) -> None:
+        self.items, self.batch_size, self.seed = items, batch_size, seed
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def step(self, step: int) -> np.ndarray:
+        """The (batch_size,) item numbers of a step."""
+        first = step * self.batch_size
+        place = np.arange(first, first + self.batch_size)
+        epochs, within = np.divmod(place, self.items)
+        return np.concatenate([self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
+
+    def epoch_of(self, step: int) -> float:
+        """How many times every item has been seen before a step."""
+        return step * self.batch_size / self.items
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        if epoch not in self._epochs:
+            self._epochs = {e: order for e, order in self._epochs.items() if e == epoch - 1}
+            self._epochs[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.items)
+        return self._epochs[epoch]
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seeds torch's global generators from a few numbers, such as (seed, step, shard)."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))

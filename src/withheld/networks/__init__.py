@@ -1,0 +1,1 @@
+"""Networks: backbones come from transformers, what no library has is here."""

@@ -1,0 +1,172 @@
+"""Image backbones: any transformers vision model behind one face, a trunk.
+
+Shapes: B batch, C channels, H W pixels, L patches in row-by-row order, V visible ones, P values of a patch, D width.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.models.vit.modeling_vit import ViTEmbeddings
+
+from withheld.networks import attention
+from withheld.types import Features
+
+LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|stages|h)\.(\d+)\.")
+
+
+def sin_cos_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Fixed two-dimensional sine and cosine positions, (H * W, D), in the column-first layout of the MAE weights."""
+    frequency = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    row, column = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [place.flatten()[:, None] * frequency for place in (column, row)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+
+
+class ImageTrunk(nn.Module):
+    """A transformers vision backbone: normalized images (B, C, size, size) in, `Features` out.
+
+    Args:
+        model: e.g. `ViTModel`, `Dinov2Model`, `ResNetModel`; its config names size, channels and patch.
+        pooling: "mean" of the patch tokens or the "cls" token.
+
+    Attributes:
+        width: D. depth: number of layers. size, channels, patch: of its input, pixels.
+    """
+
+    def __init__(self, model: PreTrainedModel, pooling: str = "mean") -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+        config = model.config
+        self.size: int = _first(getattr(config, "image_size", 224))
+        self.channels: int = getattr(config, "num_channels", 3)
+        self.patch: int = _first(getattr(config, "patch_size", 0) or 0)
+        self.width: int = getattr(config, "hidden_size", 0) or config.hidden_sizes[-1]
+        found = [LAYER.search(name) for name, _ in model.named_parameters()]
+        self.depth: int = 1 + max((int(match[1]) for match in found if match), default=0)
+        for name, parameter in model.named_parameters():
+            if "mask_token" in name:
+                parameter.requires_grad_(False)  # never in the graph here, and idle parameters stall DDP
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The transformers config."""
+        return self.model.config
+
+    def forward(self, t_BCHW: Tensor, layers: bool = False) -> Features:
+        """Features of whole images.
+
+        Args:
+            t_BCHW: normalized, of the trunk's size.
+            layers: also give the tokens after every layer.
+        """
+        output = self.model(pixel_values=t_BCHW, output_hidden_states=layers)
+        last = output.last_hidden_state
+        if last.ndim == 4:  # convolutional: (B, D, H, W)
+            grid = (last.shape[2], last.shape[3])
+            tokens = last.flatten(2).transpose(1, 2)
+            hidden = tuple(part.flatten(2).transpose(1, 2) for part in output.hidden_states or ())
+            return Features(tokens.mean(dim=1), tokens, grid, None, hidden or None)
+        grid = (t_BCHW.shape[2] // self.patch, t_BCHW.shape[3] // self.patch)
+        count = grid[0] * grid[1]
+        tokens = last[:, -count:]
+        pooled = last[:, 0] if self.pooling == "cls" and last.shape[1] > count else tokens.mean(dim=1)
+        hidden = tuple(part[:, -count:] for part in output.hidden_states or ())
+        return Features(pooled, tokens, grid, None, hidden or None)
+
+    def visible(self, patches_BVP: Tensor, at_BV: Tensor) -> Tensor:
+        """Tokens of the visible patches only, prefix tokens (such as [CLS]) first: (B, prefix + V, D).
+
+        Works on every ViT-like model whose `embeddings` give prefix and patch tokens in row-by-row order: the layers see the chosen
+        tokens and nothing else. Where the embedding is transformers' plain ViT one, hidden patches are not even embedded.
+        """
+        embeddings = self.model.embeddings
+        tokens = self._embed_visible if isinstance(embeddings, ViTEmbeddings) else self._embed_and_pick
+        with _instead(embeddings, tokens(patches_BVP, at_BV)):
+            return self.model(pixel_values=patches_BVP).last_hidden_state
+
+    def layer_of(self, name: str) -> int:
+        """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
+        match = LAYER.search(name)
+        if match:
+            return int(match[1]) + 1
+        return 0 if "embed" in name or "cls_token" in name else self.depth + 1
+
+    def _embed_visible(self, patches_BVP: Tensor, at_BV: Tensor) -> Tensor:
+        embeddings = self.model.embeddings
+        kernel = (
+            embeddings.patch_embeddings.projection
+        )  # a convolution whose stride is its size: a linear map of each patch
+        weight = kernel.weight.permute(0, 2, 3, 1).flatten(1)
+        positions = embeddings.position_embeddings[0]
+        tokens = F.linear(patches_BVP, weight, kernel.bias) + positions[1:][at_BV]
+        prefix = (embeddings.cls_token + positions[:1]).expand(len(tokens), -1, -1)
+        return embeddings.dropout(torch.cat([prefix, tokens], dim=1))
+
+    def _embed_and_pick(self, patches_BVP: Tensor, at_BV: Tensor) -> Tensor:
+        rows = self.size // self.patch
+        B, V, P = patches_BVP.shape
+        blank = patches_BVP.new_zeros(B, rows * rows, P)
+        spread = blank.scatter(1, at_BV.unsqueeze(-1).expand(-1, -1, P), patches_BVP)
+        image = spread.view(B, rows, rows, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
+        tokens = self.model.embeddings(image.reshape(B, -1, self.size, self.size))
+        prefix = tokens.shape[1] - rows * rows
+        index = (at_BV + prefix).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        return torch.cat([tokens[:, :prefix], tokens.gather(1, index)], dim=1)
+
+
+@contextmanager
+def _instead(embeddings: nn.Module, tokens: Tensor) -> Iterator[None]:
+    """Within it, the embedding layer answers with these tokens; the model's own layers, masks and norm do the rest."""
+    embeddings.forward = lambda *_, **__: tokens  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del embeddings.forward
+
+
+def fresh_trunk(config: PretrainedConfig, seed: int, pooling: str = "mean") -> ImageTrunk:
+    """An untrained backbone of this architecture: Xavier weights and, in a ViT, sine-cosine positions, as in MAE."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trunk = ImageTrunk(AutoModel.from_config(config, **model_settings(config)), pooling)
+        for module in trunk.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        embeddings = getattr(trunk.model, "embeddings", None)
+        if isinstance(embeddings, ViTEmbeddings):
+            weight = embeddings.patch_embeddings.projection.weight
+            nn.init.xavier_uniform_(weight.data.view(weight.shape[0], -1))
+            nn.init.normal_(embeddings.cls_token, std=0.02)
+            rows = trunk.size // trunk.patch
+            with torch.no_grad():
+                embeddings.position_embeddings.zero_()
+                embeddings.position_embeddings[0, 1:] = sin_cos_positions((rows, rows), trunk.width)
+    return trunk
+
+
+def model_settings(config: PretrainedConfig) -> dict[str, Any]:
+    """How a model of this config is built here: no remote code, short attention, and no pooling head, which is never trained."""
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    model_class = AutoModel._model_mapping.get(type(config), None)
+    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
+    if model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        settings["add_pooling_layer"] = False
+    if getattr(model_class, "_supports_attention_backend", False):
+        settings["attn_implementation"] = attention.NAME
+    return settings
+
+
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, (list, tuple)) else value)

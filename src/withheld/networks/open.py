@@ -1,0 +1,176 @@
+"""Opening a backbone by name: a preset, a transformers id, a local folder or config, a model or config in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ViTConfig
+
+from withheld.errors import InputError, nearest
+from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """The shape of a ViT."""
+
+    width: int
+    layers: int
+    heads: int
+    about: str
+
+
+PRESETS = {
+    "vit-nano": Preset(128, 4, 4, "0.8 M parameters, for minutes on a CPU"),
+    "vit-micro": Preset(192, 6, 3, "2.7 M parameters, for an hour on a CPU"),
+    "vit-tiny": Preset(192, 12, 3, "5.4 M parameters (Touvron et al. 2020)"),
+    "vit-small": Preset(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
+    "vit-base": Preset(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
+    "vit-large": Preset(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+}
+
+CLS_POOLED = {"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
+
+
+def preset_config(name: str, size: int, channels: int, patch: int) -> ViTConfig:
+    """The transformers config of a preset."""
+    preset = PRESETS[name]
+    return ViTConfig(
+        hidden_size=preset.width, num_hidden_layers=preset.layers, num_attention_heads=preset.heads,
+        intermediate_size=4 * preset.width, image_size=size, patch_size=patch, num_channels=channels,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+
+
+def open_trunk(
+    encoder: str | Path | PretrainedConfig | PreTrainedModel,
+    *,
+    size: int | None,
+    channels: int,
+    patch: int | None = None,
+    seed: int = 0,
+) -> tuple[ImageTrunk, bool]:
+    """A trunk, and whether it comes with trained weights.
+
+    Args:
+        encoder: see the module.
+        size: side of the images in pixels; None takes the encoder's own. Positions of a checkpoint are resized to fit.
+        channels: of the images; an encoder of other channels keeps its own and its `Encoder` repeats or averages the images'.
+        patch: of a preset; None takes 4, 8 or 16 with the size.
+
+    Raises:
+        InputError: for an unknown name or a folder that holds no encoder.
+    """
+    if isinstance(encoder, PreTrainedModel):
+        return ImageTrunk(encoder, _pooling(encoder.config)), True
+    if isinstance(encoder, PretrainedConfig):
+        return fresh_trunk(_sized(encoder, size), seed), False
+    name = str(encoder)
+    if name in PRESETS:
+        size = size or 224
+        return fresh_trunk(preset_config(name, size, channels, patch or patch_for(size)), seed), False
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        return fresh_trunk(_sized(read_config(path), size), seed), False
+    if path.is_dir():
+        for folder in (path, path / "encoder"):
+            if (folder / "config.json").is_file():
+                return _open_folder(folder, size, seed)
+        raise InputError(f"{path}: no encoder in this folder (looked for config.json and encoder/config.json)")
+    return _open_hub(name, size)
+
+
+def patch_for(size: int) -> int:
+    """The patch of a preset at a size: 4 up to 64 pixels, 8 up to 128, else 16."""
+    return 4 if size <= 64 else 8 if size <= 128 else 16
+
+
+def read_config(path: Path) -> PretrainedConfig:
+    """A transformers config from a file, without the keys that could name code to run.
+
+    Raises:
+        InputError: for a file that is no config, or a model type transformers does not know.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict) or "model_type" not in settings:
+            raise ValueError('it has no "model_type"')
+        settings = {k: v for k, v in settings.items() if k != "auto_map" and "_implementation" not in k}
+        return AutoConfig.for_model(**settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a transformers config: {error}") from None
+
+
+def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk, bool]:
+    config = read_config(folder / "config.json")
+    if not list(folder.glob("*.safetensors")):
+        pickled = [f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        if pickled:
+            raise InputError(
+                f"{folder}: holds {pickled[0]}, a pickle, which is never opened; save it as model.safetensors first"
+            )
+        return fresh_trunk(_sized(config, size), seed), False
+    return _with_weights(str(folder), config, size), True
+
+
+def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return _with_weights(name, config, size), True
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = nearest(name, PRESETS)
+        raise InputError(
+            f"encoder {name!r} is no preset ({hint}), no folder here, and transformers could not open it: {reason}"
+        ) from None
+
+
+def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> ImageTrunk:
+    if hasattr(config, "mask_ratio"):
+        config.mask_ratio = 0.0  # a ViT-MAE checkpoint: its own random masking is off, ours hides
+    model = AutoModel.from_pretrained(
+        where, config=config, use_safetensors=True, dtype=torch.float32, **model_settings(config)
+    )
+    if size is not None:
+        _resize(model, size)
+    return ImageTrunk(model, _pooling(config))
+
+
+def _resize(model: PreTrainedModel, size: int) -> None:
+    """Brings a ViT's table of positions to another image size by bicubic interpolation."""
+    config, table = model.config, getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    old = config.image_size if isinstance(getattr(config, "image_size", size), int) else config.image_size[0]
+    if old == size or not isinstance(table, nn.Parameter):
+        return
+    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    if size % patch:
+        raise InputError(f"--size {size} is not a multiple of this encoder's patch of {patch}")
+    rows, wanted = old // patch, size // patch
+    prefix = table.shape[1] - rows * rows
+    square = table[:, prefix:].detach().reshape(1, rows, rows, -1).permute(0, 3, 1, 2)
+    resized = (
+        F.interpolate(square, size=(wanted, wanted), mode="bicubic", align_corners=False)
+        .permute(0, 2, 3, 1)
+        .flatten(1, 2)
+    )
+    model.embeddings.position_embeddings = nn.Parameter(torch.cat([table[:, :prefix].detach(), resized], dim=1))
+    config.image_size = size
+    for part in (model.embeddings, getattr(model.embeddings, "patch_embeddings", None)):
+        if part is not None and hasattr(part, "image_size"):
+            part.image_size = (size, size)
+
+
+def _sized(config: PretrainedConfig, size: int | None) -> PretrainedConfig:
+    if size is not None and hasattr(config, "image_size"):
+        config.image_size = size
+    return config
+
+
+def _pooling(config: Any) -> str:
+    return "cls" if getattr(config, "model_type", "") in CLS_POOLED else "mean"

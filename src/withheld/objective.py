@@ -1,0 +1,100 @@
+"""The one trainable thing: hide a part, predict it, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from withheld.types import Moment, Pair, Split, Terms, as_split
+
+Weight = float | Callable[[Moment], float]
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A network or loss that looks at a sample once, before the first step."""
+
+    def fitted(self, sample: Any) -> Any:
+        """Returns the part to train with."""
+
+
+@runtime_checkable
+class AfterStep(Protocol):
+    """A part with a state of its own (teacher, centering buffer, codebook)."""
+
+    def after_step(self, moment: Moment) -> None:
+        """Called once after every optimizer step."""
+
+
+class Objective(nn.Module):
+    """-log p(y | x) of a split, a network and a loss. Final: never subclassed.
+
+    Args:
+        split: `t -> Pair(x, y)`, a `Split` or a plain function.
+        network: called with x; its attribute `trunk` is what `pretrain` keeps as the encoder.
+        loss: `loss(prediction, target) -> Tensor | Terms`, a mean over the batch.
+        target: what the prediction is compared with, given y: None for y itself, or a callable (per-patch
+            normalization, an EMA teacher). A target with `undo(prediction, y)` can be drawn.
+        change: what happens to whole items first (random crop, flip), in training only.
+        weights: of the terms, numbers or functions of a `Moment`; 1 where not named.
+    """
+
+    def __init__(
+        self,
+        split: Split | Callable[[Any], Pair],
+        network: nn.Module,
+        loss: Callable[[Any, Any], Tensor | Terms],
+        target: Callable[[Any], Any] | None = None,
+        change: Callable[[Any], Any] | None = None,
+        weights: Mapping[str, Weight] | None = None,
+    ) -> None:
+        super().__init__()
+        self.split = as_split(split)
+        self.network = network
+        self.loss = loss
+        self.target = target
+        self.change = change
+        self.weights = dict(weights or {})
+
+    def fit_parts(self, sample: Any) -> None:
+        """Lets split, network and loss look at a sample of the data, once, before the first step."""
+        self.split = self.split.fitted(sample)
+        if isinstance(self.network, Fitted):
+            self.network = self.network.fitted(self.split(sample))
+        if isinstance(self.loss, Fitted):
+            self.loss = self.loss.fitted(self.split(sample))
+
+    def pair(self, t: Any) -> Pair:
+        """Changes and splits a batch, as training sees it."""
+        return self.split(t if self.change is None else self.change(t))
+
+    def predict(self, t: Any) -> tuple[Pair, Any]:
+        """Splits unchanged items and predicts; what pictures are drawn from. The prediction is in units of y where the target can be undone."""
+        pair = self.split(t)
+        prediction = self.network(pair.x)
+        undo = getattr(self.target, "undo", None)
+        return pair, prediction if undo is None else undo(prediction, pair.y)
+
+    def forward(self, t: Any, moment: Moment = Moment()) -> Terms:
+        """Terms of the loss for a batch of items, or for a Pair that was already split."""
+        pair = t if isinstance(t, Pair) else self.pair(t)
+        prediction = self.network(pair.x)
+        target = pair.y if self.target is None else self.target(pair.y)
+        terms = self.loss(prediction, target)
+        return terms if isinstance(terms, dict) else {"loss": terms}
+
+    def total(self, terms: Terms, moment: Moment) -> Tensor:
+        """The weighted sum of the terms: what is minimized."""
+        return sum(self._weight(name, moment) * term for name, term in terms.items())  # type: ignore[return-value]
+
+    def after_step(self, moment: Moment) -> None:
+        """Moves the parts that have a state of their own."""
+        for part in self.modules():
+            if part is not self and isinstance(part, AfterStep):
+                part.after_step(moment)
+
+    def _weight(self, name: str, moment: Moment) -> float:
+        weight = self.weights.get(name, 1.0)
+        return weight(moment) if callable(weight) else weight

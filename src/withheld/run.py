@@ -1,0 +1,276 @@
+"""A run: pretrain an objective on data into a folder, and open that folder again."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import datetime
+import importlib
+import inspect
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from withheld.errors import CannotWrite, InputError, RunInUse, nearest
+
+Listen = Callable[[dict[str, Any]], None]
+
+METHODS = Path(__file__).parent / "methods"
+RECIPE_SETTINGS = ("base_learning_rate", "weight_decay", "warmup", "schedule", "clip", "betas", "layer_decay")
+
+
+def method_names() -> list[str]:
+    """The methods by name: the files in methods/."""
+    return sorted(path.stem for path in METHODS.glob("*.py") if not path.stem.startswith("_"))
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """Every method's name, modality, five-part docstring and settings, read without importing it."""
+    return [_describe(METHODS / f"{name}.py") for name in method_names()]
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == path.stem)
+    first = (
+        ast.unparse(function.args.args[0].annotation) if function.args.args and function.args.args[0].annotation else ""
+    )
+    defaults = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    doc = ast.get_docstring(function) or ""
+    return {
+        "name": path.stem,
+        "modality": {"ImageTrunk": "image", "TextTrunk": "text", "VideoTrunk": "video"}.get(first, "table"),
+        "summary": doc.split("\n", 1)[0],
+        "doc": doc,
+        "settings": {argument.arg: ast.literal_eval(value) for argument, value in defaults if value is not None},
+    }
+
+
+def load_method(name: str) -> Callable[..., Any]:
+    """The function of a method.
+
+    Raises:
+        InputError: for an unknown name, with the nearest.
+    """
+    if name not in method_names():
+        raise InputError(f"no method is called {name!r}: {nearest(name, method_names())}. See: withheld list")
+    return getattr(importlib.import_module(f"withheld.methods.{name}"), name)
+
+
+def pick_device(device: str = "auto") -> str:
+    """ "auto" takes cuda, then mps, then cpu.
+
+    Raises:
+        InputError: for a device this machine does not have.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {device}: not on this machine ({str(error).splitlines()[0]}). Use --device auto"
+        ) from None
+    return device
+
+
+@dataclass
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it is.
+        settings: its run.json.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+
+    def encoder(self) -> Any:
+        """The trained `Encoder`."""
+        from withheld.encoder import Encoder
+
+        return Encoder.open(self.folder / "encoder")
+
+    def objective(self) -> Any:
+        """The whole trained `Objective`, for pictures.
+
+        Raises:
+            InputError: where the run was trained with an objective of the user's own, whose code is not in the folder.
+        """
+        import torch
+
+        from withheld.learn.checkpoint import load_tensors
+
+        if self.settings["method"] is None:
+            raise InputError(
+                f"{self.folder}: trained with an objective of your own; build it again and load model/model.safetensors"
+            )
+        encoder = self.encoder()
+        objective, _ = load_method(self.settings["method"])(encoder.trunk, **self.settings["settings"])
+        objective.fit_parts(torch.zeros(2, encoder.channels, encoder.size, encoder.size))
+        load_tensors(objective, self.folder / "model" / "model.safetensors")
+        return objective.eval()
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl."""
+        return _lines(self.folder / "log.jsonl")
+
+    def results(self) -> list[dict[str, Any]]:
+        """The lines of results.jsonl."""
+        return _lines(self.folder / "results.jsonl")
+
+
+def open_run(folder: str | Path) -> Run:
+    """Opens a run folder.
+
+    Raises:
+        InputError: where it is none.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        what = "no run.json in it" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder} is not a run: {what}. A run is what `withheld pretrain ... --out {folder}` makes")
+    try:
+        return Run(folder, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+
+
+def load_encoder(where: str | Path) -> Any:
+    """The `Encoder` of a run folder, an encoder folder, or a transformers id.
+
+    Raises:
+        InputError: where there is none.
+    """
+    from withheld.encoder import Encoder
+
+    folder = Path(where)
+    if (folder / "run.json").is_file() and not (folder / "encoder" / "config.json").is_file():
+        raise InputError(
+            f"{folder}: this run has no encoder yet. Finish it: withheld pretrain ... --out {folder} --resume"
+        )
+    return Encoder.open(folder / "encoder" if (folder / "encoder" / "config.json").is_file() else where)
+
+
+def pretrain(
+    method: Any,
+    data: Any,
+    out: str | Path,
+    *,
+    encoder: Any = "auto",
+    minutes: float | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    size: int | str = "auto",
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    dry_run: bool = False,
+    device: str = "auto",
+    pictures: bool = True,
+    listen: Listen | None = None,
+) -> Run:
+    """Learns from unlabelled data by hiding a part of it, and keeps the encoder in a run folder.
+
+    Args:
+        method: a method's name, such as "mae", or an `Objective` of your own.
+        data: a folder, archive, IDX or Parquet file, `hf:NAME`, or an array (n, H, W[, C]); labels are never read.
+        out: the run folder to make.
+        encoder: "auto", a preset ("vit-nano"), a transformers id, a folder or config, or a model in memory.
+        minutes, epochs, steps: how long, one of the three; 10 minutes where none is given.
+        batch_size: items of an optimizer step over all processes; the method's where None.
+        size: side of the images in pixels; "auto" is native up to 64, else 96 on a CPU and 224 on a GPU.
+        settings: of the method (ratio=0.6) or its recipe (base_learning_rate=5e-4).
+        seed: with settings and data it decides everything.
+        resume: continues the run in `out`; the settings must be those it began with.
+        dry_run: plans and times the run, trains nothing, writes nothing.
+        device: "auto", "cpu", "cuda", "mps".
+        pictures: whether to draw the pictures of the report at the end.
+        listen: is told what happens, as dicts with a "kind": prepare, plan, step, note, done.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: bad data or settings. CannotWrite, RunInUse: the folder. Diverged: the loss is not finite.
+        Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
+    """
+    from withheld.pretraining import Pretraining
+
+    given = {
+        "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
+        "settings": dict(settings or {}), "seed": seed,
+    }  # fmt: skip
+    return Pretraining(method, data, Path(out), given, device, listen or (lambda event: None)).start(
+        resume, dry_run, pictures
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process.
+
+    Raises:
+        RunInUse: where another process holds it. CannotWrite: where nothing can be written.
+    """
+    from filelock import FileLock, Timeout
+
+    from withheld.learn.checkpoint import writing
+
+    if folder.exists() and not folder.is_dir():
+        raise CannotWrite(f"--out {folder} is a file: name a folder")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "run.lock")
+    try:
+        with writing(folder):
+            lock.acquire(timeout=0)
+            holder = folder / "run.lock.json"
+            holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
+    except Timeout:
+        holder = folder / "run.lock.json"
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        raise RunInUse(f"{folder} is in use by {who}: wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a method and of its recipe.
+
+    Raises:
+        InputError: for a key neither has, with the nearest.
+    """
+    known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    unknown = [key for key in settings if key not in known and key not in RECIPE_SETTINGS]
+    if unknown:
+        raise InputError(
+            f"--set {unknown[0]}=...: {function.__name__} has no such setting, {nearest(unknown[0], [*known, *RECIPE_SETTINGS])}"
+        )
+    method = {key: value for key, value in settings.items() if key in known}
+    return method, {key: value for key, value in settings.items() if key not in known}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+    return lines

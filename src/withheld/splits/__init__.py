@@ -1,0 +1,1 @@
+"""Ways to hide a part of an item: nothing here learns."""

@@ -1,0 +1,227 @@
+"""The words of the library: an item t is split into what may be seen, x, and what must be told, y.
+
+`t, x, y, z` have one meaning everywhere. Batches carry a leading axis B.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+Batch = Tensor | Mapping[str, Tensor]
+Terms = dict[str, Tensor]
+
+UNKNOWN_LABEL = -100
+
+
+class Pair(NamedTuple):
+    """`x` is what the network may see, `y` what it must tell: tensors or dicts of tensors, leading axis B."""
+
+    x: Any
+    y: Any
+
+
+class CannotMerge(TypeError):
+    """This split does not keep enough to rebuild the item."""
+
+
+@dataclass(frozen=True)
+class Split(ABC):
+    """Hides a part of every item of a batch; nothing to learn, its fields are its settings.
+
+    Randomness comes from torch's global generator only: the loop seeds it.
+    """
+
+    hides: ClassVar[bool] = False
+    """True promises that x does not change when the hidden part of t does."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """What t must hold besides the item: ("id",) or ("label",); then t is a dict with "item" and these."""
+
+    @abstractmethod
+    def __call__(self, t: Any) -> Pair:
+        """Splits a batch on whatever device it is."""
+
+    def full(self, t: Any) -> Any:
+        """What the encoder sees after training: t with nothing hidden. Deterministic."""
+        return t
+
+    def merge(self, pair: Pair) -> Any:
+        """Rebuilds t from a pair, true or predicted.
+
+        Raises:
+            CannotMerge: where the split loses something.
+        """
+        raise CannotMerge(f"{type(self).__name__} does not keep enough of the item to rebuild it")
+
+    def fitted(self, sample: Any) -> Split:
+        """A copy that has seen a sample of the data, before the first step. Most splits need none."""
+        return self
+
+
+@dataclass(frozen=True)
+class FunctionSplit(Split):
+    """A user's plain function `t -> Pair`, made a split."""
+
+    function: Callable[[Any], Pair]
+
+    def __call__(self, t: Any) -> Pair:
+        pair = self.function(t)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            name = getattr(self.function, "__name__", repr(self.function))
+            raise TypeError(f"the split {name} must return Pair(x=..., y=...), it returned {type(pair).__name__}")
+        return Pair(*pair)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))
+
+
+def as_split(split: Split | Callable[[Any], Pair]) -> Split:
+    """A `Split` as it is, a plain function wrapped."""
+    if isinstance(split, Split):
+        return split
+    if callable(split):
+        return FunctionSplit(split)
+    raise TypeError(f"a split is a function t -> Pair(x, y) or a Split, not {type(split).__name__}")
+
+
+class Moment(NamedTuple):
+    """Where the run is; term weights may be schedules of it."""
+
+    step: int = 0
+    steps: int = 1
+    epoch: float = 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return self.step / max(1, self.steps)
+
+
+@dataclass
+class Features:
+    """What an encoder tells about a batch of items.
+
+    Attributes:
+        pooled: (B, D), one vector an item.
+        tokens: (B, L, D) in row-by-row grid order.
+        grid: (H, W) or (T, H, W), with L = H * W (* T); None where tokens have no grid.
+        mask: (B, L), True where a token is real; None where all are.
+        layers: the tokens of every layer, on request.
+    """
+
+    pooled: Tensor
+    tokens: Tensor
+    grid: tuple[int, ...] | None = None
+    mask: Tensor | None = None
+    layers: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an objective is trained: the paper's settings, scaled to the run.
+
+    Attributes:
+        base_learning_rate: for a batch of 256; `learning_rate` scales it linearly (Goyal et al. 2017).
+        batch_size: items of one optimizer step, over all processes.
+        betas, weight_decay: of AdamW; biases, norms, tokens and positions are not decayed.
+        warmup: share of the steps over which the learning rate rises from 0.
+        schedule: "cosine" to 0, or "constant" after the warm-up.
+        clip: the largest gradient norm, or None.
+        epochs: how often every item is seen, where neither steps nor minutes are given.
+        layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
+    """
+
+    base_learning_rate: float = 1e-3
+    batch_size: int = 256
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    clip: float | None = None
+    epochs: float = 100.0
+    layer_decay: float = 1.0
+    optimizer: str = "adamw"
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate at this batch size."""
+        return self.base_learning_rate * self.batch_size / 256
+
+    def factor(self, moment: Moment) -> float:
+        """What the peak learning rate is multiplied by at a moment, a pure function of it."""
+        warm = max(1, round(self.warmup * moment.steps))
+        if moment.step < warm:
+            return (moment.step + 1) / warm
+        if self.schedule == "constant":
+            return 1.0
+        done = (moment.step - warm) / max(1, moment.steps - warm)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def change(self, **settings: Any) -> Recipe:
+        """A copy with other settings."""
+        return dataclasses.replace(self, **settings)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number: one JSON line in results.jsonl.
+
+    Attributes:
+        method: the row, e.g. "fine-tuned", "linear probe", "from scratch".
+        data: what it was measured on.
+        metric: e.g. "accuracy".
+        labels_per_class: how many labels each class had; None means all.
+        value: the mean over seeds.
+        spread: half the 95 % interval.
+        values: the number of every seed, in the order of `seeds`.
+        budget: what it cost, e.g. {"steps": 120, "seconds": 14.2}.
+    """
+
+    method: str
+    data: str
+    metric: str
+    labels_per_class: int | None
+    value: float
+    spread: float
+    seeds: list[int]
+    values: list[float] = field(default_factory=list)
+    budget: dict[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    command: str = ""
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for one line of results.jsonl."""
+        return {"kind": "score", **dataclasses.asdict(self)}
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Applies a function to every tensor of a batch: a tensor, a dict, or a Pair of them."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Pair):
+        return Pair(map_tensors(function, value.x), map_tensors(function, value.y))
+    if isinstance(value, Mapping):
+        return {name: map_tensors(function, part) for name, part in value.items()}
+    return value
+
+
+def concatenate(values: list[Any]) -> Any:
+    """Joins batches of equal structure along the leading axis."""
+    first = values[0]
+    if len(values) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, Pair):
+        return Pair(concatenate([v.x for v in values]), concatenate([v.y for v in values]))
+    if isinstance(first, Mapping):
+        return {name: concatenate([v[name] for v in values]) for name in first}
+    return first
