@@ -1,0 +1,1 @@
+"""From whatever the user has to fixed-size arrays: sources, decoding, the prepared cache, labels."""

@@ -1,0 +1,271 @@
+"""Archives of images, read member by member and never extracted: nothing is written, whatever the names say."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from withheld.data.decode import Raw
+from withheld.data.folder import is_hidden, is_image_name
+from withheld.data.labels import find_labels, read_labels
+from withheld.data.layout import find_layout
+from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.errors import InputError
+
+MAX_MEMBER = 256 << 20
+MAX_MEMBERS = 5_000_000
+MAX_RATIO = 200
+_SLACK = 64 << 20
+_MAX_HEADER = 1 << 20
+_MAX_CSV = 512 << 20
+
+
+@dataclass
+class Listing:
+    """What the table of contents of an archive says.
+
+    Attributes:
+        members: name to (bytes, where it begins or None, checksum).
+        tables: the same of labels.csv files.
+        left_out: {"file", "reason"}.
+        others: how many members are of other kinds.
+    """
+
+    members: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    tables: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    others: int = 0
+
+    def note(self, name: str, size: int, offset: int, check: int, plain: bool) -> None:
+        """Takes a member in, or leaves it out with a reason."""
+        base = name.rsplit("/", 1)[-1]
+        if any(is_hidden(part) for part in name.split("/") if part not in ("..", ".")):
+            return
+        if base == "labels.csv" and plain and size <= _MAX_CSV:
+            self.tables[name] = size, offset, check
+        elif not is_image_name(base):
+            self.others += 1
+        elif (reason := self._objection(name, size, plain)) is not None:
+            self.left_out.append({"file": name, "reason": reason})
+        else:
+            self.members[name] = size, offset, check
+            if len(self.members) > MAX_MEMBERS:
+                raise InputError(f"the archive holds more than {MAX_MEMBERS:,} images; split it")
+
+    def _objection(self, name: str, size: int, plain: bool) -> str | None:
+        if not plain:
+            return "is not a plain file"
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+            return "has a name that leads out of the archive"
+        if name in self.members:
+            return "is there twice"
+        if size > MAX_MEMBER:
+            return f"has {size:,} bytes, at most {MAX_MEMBER:,} are read"
+        return None
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive."""
+    return zipfile.is_zipfile(path)
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file is a tar archive, gzipped or not."""
+    try:
+        with _tar_stream(path) as stream:
+            tarfile.TarInfo.frombuf(stream.read(512), "utf-8", "surrogateescape")
+    except Exception:  # damaged gzip data raises several kinds
+        return False
+    return True
+
+
+class ZipStore(Store):
+    """Members of a zip archive."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path = path
+        self.names = names
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        with zipfile.ZipFile(self.path) as archive:
+            for place, position in enumerate(positions):
+                try:
+                    contents: Raw = _read_member(archive, self.names[position])
+                except Exception as error:  # bad checksums, unknown compression, passwords: one item each
+                    contents = error
+                yield place, contents
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    with archive.open(name) as member:
+        data = member.read(size + 1)
+        if len(data) != size:
+            raise ValueError(f"has {len(data):,} bytes where the archive says {size:,}")
+        return data
+
+
+def open_zip(path: Path, text: str, labels: Labels = None) -> Source:
+    """Opens a zip of images.
+
+    Raises:
+        InputError: where it is damaged or holds none.
+    """
+    listing = Listing()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                plain = (info.external_attr >> 28) in (0, 8)  # the file type, where a Unix system wrote it
+                if info.file_size > MAX_RATIO * max(1, info.compress_size) and info.file_size > 1 << 20:
+                    listing.left_out.append({"file": info.filename, "reason": f"grows more than {MAX_RATIO} times"})
+                elif info.flag_bits & 1:
+                    listing.left_out.append({"file": info.filename, "reason": "needs a password"})
+                else:
+                    listing.note(info.filename, info.file_size, info.header_offset, info.CRC, plain)
+            read = {name: _read_member(archive, name) for name in listing.tables} if labels is True else {}
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+        raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
+    names = sorted(listing.members)
+    return _source(path, text, "zip", listing, names, ZipStore(path, names), labels, read)
+
+
+class TarStore(Store):
+    """Members of a tar archive; of a gzipped one, read in the order they lie in."""
+
+    def __init__(self, path: Path, places: list[tuple[int, int]], gzipped: bool) -> None:
+        self.path = path
+        self.places = places
+        self.sequential = gzipped
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        order = sorted(range(len(positions)), key=lambda place: self.places[positions[place]][0])
+        with _tar_stream(self.path) as stream:
+            for place in order:
+                offset, size = self.places[positions[place]]
+                try:
+                    stream.seek(offset)
+                    data = stream.read(size)
+                    contents: Raw = data if len(data) == size else EOFError("the archive ends within this item")
+                except Exception as error:  # damaged gzip data raises several kinds
+                    contents = error
+                yield place, contents
+
+
+class _Careful(io.RawIOBase):
+    """Reads of a tar header are small; a member that claims otherwise would fill the memory."""
+
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self.stream = stream
+        self.most = most
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > _MAX_HEADER:
+            raise InputError(f"a header in the archive claims {size:,} bytes; get the archive again")
+        return self.stream.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if offset > self.most:
+            raise InputError(f"the archive grows more than {MAX_RATIO} times when read; unpack it if you trust it")
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+
+def _tar_stream(path: Path) -> IO[bytes]:
+    stream = path.open("rb")
+    if stream.read(2) == b"\x1f\x8b":
+        stream.close()
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    stream.seek(0)
+    return stream
+
+
+def open_tar(path: Path, text: str, labels: Labels = None) -> Source:
+    """Opens a tar or tar.gz of images, with one pass over its headers.
+
+    Raises:
+        InputError: where it is damaged or holds none.
+    """
+    listing = Listing()
+    size = path.stat().st_size
+    with _tar_stream(path) as stream:
+        gzipped = isinstance(stream, gzip.GzipFile)
+        careful: Any = _Careful(stream, size * (MAX_RATIO if gzipped else 1) + _SLACK)
+        try:
+            with tarfile.open(fileobj=careful, mode="r:", errorlevel=1) as archive:
+                for member in archive:
+                    archive.members.clear()  # type: ignore[attr-defined]
+                    if not member.isdir():
+                        plain = member.isreg() and not member.issparse()
+                        listing.note(_tar_name(member.name), member.size, member.offset_data, member.chksum, plain)
+                _check_end(stream, archive.offset)  # type: ignore[attr-defined]
+            read = {name: _read_at(stream, *place) for name, place in listing.tables.items()} if labels is True else {}
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            count = len(listing.members)
+            raise InputError(
+                f"{text} is damaged after {count:,} images: {error}; get it again, or unpack what can be"
+            ) from error
+        except Exception as error:
+            raise InputError(f"{text} is a damaged archive: {error}; get it again") from error
+    names = sorted(listing.members)
+    places = [(listing.members[name][1], listing.members[name][0]) for name in names]
+    return _source(path, text, "tar", listing, names, TarStore(path, places, gzipped), labels, read)
+
+
+def _check_end(stream: IO[bytes], offset: int) -> None:
+    """Iterating over a tar file ends silently at a damaged header; a whole one ends in zeros."""
+    stream.seek(max(0, offset - 1))
+    block = stream.read(513)
+    if offset and not block:
+        raise tarfile.ReadError("it ends within an item")
+    if block[1:].strip(b"\0"):
+        raise tarfile.ReadError("the next header is damaged")
+
+
+def _tar_name(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _read_at(stream: IO[bytes], size: int, offset: int, check: int) -> bytes:
+    stream.seek(offset)
+    return stream.read(size)
+
+
+def _source(
+    path: Path, text: str, kind: str, listing: Listing, names: list[str], store: Store, labels: Labels,
+    tables: dict[str, bytes],
+) -> Source:  # fmt: skip
+    if not names:
+        left = f"; left out {len(listing.left_out):,}: {listing.left_out[0]}" if listing.left_out else ""
+        raise InputError(
+            f"found 0 images in {text}; looked for jpg, png, webp, bmp, tiff, gif and npy members, "
+            f"saw {listing.others:,} of other kinds{left}"
+        )
+    layout = find_layout(names)
+    parts: list[str | bytes | int] = [path.stat().st_size]
+    for name in names:
+        parts += [name, *listing.members[name]]
+    source = Source(
+        location=text, kind=kind, names=names, store=store, fingerprint=digest(parts), parts=layout.parts,
+        left_out=listing.left_out, stamp=stamp_of(path),
+    )  # fmt: skip
+    if labels is True and tables:
+        name = min(tables, key=lambda n: (n.count("/"), n))
+        source.labels, source.classes = read_labels(tables[name], name, names, layout)
+    elif labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, names, layout, path.parent, text)
+    return source

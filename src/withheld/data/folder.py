@@ -1,0 +1,177 @@
+"""A folder of images, flat or nested; links that lead outside are not followed, and only plain files are opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from withheld.data.decode import SUFFIXES, Raw
+from withheld.data.labels import find_labels
+from withheld.data.layout import find_layout
+from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
+from withheld.errors import InputError
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+class FolderStore(Store):
+    """Files below a root."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.root = root
+        self.names = names
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        for place, position in enumerate(positions):
+            yield place, self.root / self.names[position]
+
+
+@dataclass
+class Scan:
+    """What a walk through a folder met.
+
+    Attributes:
+        images: relative name to (bytes, time of change in ns).
+        others: relative names of files of other kinds.
+        left_out: {"file", "reason"} of what is named as an image and is no plain file below the root.
+    """
+
+    images: dict[str, tuple[int, int]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder name is one that systems make for themselves."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "@eaDir")
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one of an image format that is read."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def scan_folder(root: Path) -> Scan:
+    """Walks a folder; folders that are links are not entered, so that the walk always ends."""
+    scan = Scan()
+    real = os.path.realpath(root)
+    pending = [(real, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            scan.left_out.append({"file": prefix.rstrip("/"), "reason": f"cannot be listed: {error.strerror}"})
+            continue
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, f"{prefix}{entry.name}/"))
+                if is_image_name(entry.name):
+                    scan.left_out.append({"file": prefix + entry.name, "reason": "is a folder"})
+            else:
+                _note(scan, entry, prefix + entry.name, real)
+    return scan
+
+
+def _note(scan: Scan, entry: os.DirEntry[str], name: str, real: str) -> None:
+    linked = entry.is_symlink()
+    if not is_image_name(name) and not (linked and os.path.isdir(entry.path)):
+        scan.others.append(name)
+        return
+    reason = None
+    try:
+        if linked:
+            target = os.path.realpath(entry.path, strict=True)
+            if os.path.commonpath([real, target]) != real:
+                reason = "is a link that leads out of the folder"
+            elif os.path.isdir(target):
+                reason = "is a link to a folder"
+        if reason is None and not entry.is_file():
+            reason = "is not a plain file"
+        if reason is None:
+            info = entry.stat()
+            scan.images[name] = info.st_size, info.st_mtime_ns
+            return
+    except (OSError, ValueError) as error:
+        reason = f"cannot be followed: {getattr(error, 'strerror', None) or error}"
+    scan.left_out.append({"file": name, "reason": reason})
+
+
+def open_folder(root: Path, text: str, labels: Labels = None) -> Source:
+    """Opens a folder of images; or the IDX files, the Parquet files or the one archive that it holds.
+
+    Raises:
+        InputError: where there are no images, saying what was looked for and what was found instead.
+    """
+    scan = scan_folder(root)
+    if not scan.images:
+        return _open_other(root, text, labels, scan)
+    names = sorted(scan.images)
+    layout = find_layout(names)
+    source = Source(
+        location=text,
+        kind="folder",
+        names=names,
+        store=FolderStore(root.resolve(), names),
+        fingerprint=_fingerprint(root.resolve(), scan, names),
+        parts=layout.parts,
+        left_out=sorted(scan.left_out, key=lambda line: line["file"]),
+        stamp=digest([stamp_of(root), *(scan.images[name][1] for name in names)]),
+    )
+    if labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, names, layout, root, text)
+    return source
+
+
+def _fingerprint(root: Path, scan: Scan, names: list[str]) -> str:
+    """Names and sizes, and the first bytes of a few files: sets of equal names and sizes exist."""
+    parts: list[str | bytes | int] = []
+    for name in names:
+        parts += [name, scan.images[name][0]]
+    for i in np.unique(np.linspace(0, len(names) - 1, 16).astype(int)):
+        try:
+            with open(root / names[i], "rb") as stream:
+                parts.append(hashlib.sha256(stream.read(1 << 16)).digest())
+        except OSError:
+            parts.append("unreadable")
+    return digest(parts)
+
+
+def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
+    from withheld.data import idx, table
+
+    top = sorted(name for name in scan.others if "/" not in name)
+    found = [root / name for name in top if "idx" in name.lower() and idx.is_idx(root / name)]
+    if found:
+        return idx.open_idx(found, root, text, labels)
+    tables = sorted(name for name in scan.others if name.lower().endswith(".parquet"))
+    if tables:
+        return table.open_parquet([root / name for name in tables], root, text, labels)
+    archives = [name for name in top if name.lower().endswith(ARCHIVES)]
+    if len(archives) == 1:
+        return open_file(root / archives[0], text, labels)
+    if archives:
+        shown = ", ".join(archives[:5])
+        raise InputError(f"{text} holds {len(archives)} archives ({shown}); give one of them, or unpack them")
+    raise InputError(_nothing(text, scan))
+
+
+def _nothing(text: str, scan: Scan) -> str:
+    message = f"found 0 images under {text}; looked for {' '.join(sorted(SUFFIXES))}, IDX, Parquet and archives"
+    if scan.left_out:
+        reasons = Counter(line["reason"] for line in scan.left_out)
+        told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
+        message += f"; left out: {told} (copy the files into the folder, or give the folder they lie in)"
+    if scan.others:
+        suffixes = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in scan.others)
+        told = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(5))
+        message += f"; saw only files {told}"
+    return message

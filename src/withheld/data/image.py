@@ -1,0 +1,138 @@
+"""One image to a fixed-size array, and batches of them on a device.
+
+Axes in comments: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from withheld.data.decode import Decoded, as_hwc, look
+from withheld.data.scale import Scale, to_block
+from withheld.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from withheld.data.source import Source
+
+
+def to_array(image: Decoded, size: int, channels: int, scale: Scale | None = None) -> np.ndarray:
+    """One image as (channels, size, size) uint8: upright, alpha over white, squashed to a square, antialiased.
+
+    Args:
+        image: a PIL image of any mode, or an array (H, W[, C]).
+        size: height and width in pixels.
+        channels: 1 makes it grey; 3 makes grey ones gray in three channels; others must be what the image has.
+        scale: what becomes 0 and 255 where the data is not 8 bit; None takes the full range of its type.
+
+    Raises:
+        ValueError: where the image has other channels.
+    """
+    if isinstance(image, np.ndarray):
+        return to_block(as_hwc(image)[None], size, channels, scale)[0]
+    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        return to_block(np.asarray(image)[None, :, :, None], size, channels, scale)[0]
+    if channels not in (1, 3):
+        raise ValueError(f"has {len(image.getbands())} channels where {channels} are wanted")
+    plain = _plain(image, "L" if channels == 1 else "RGB")
+    if plain.size != (size, size):
+        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
+    array = np.asarray(plain)
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert(mode)
+
+
+def native_size(source: Source, sample: int = 64) -> tuple[int, int]:
+    """The median (height, width) of a sample of the images, read from their heads.
+
+    Raises:
+        InputError: where none of the sample can be read.
+    """
+    sizes = []
+    for _, raw in source.raw(spread(len(source), sample)):
+        try:
+            seen = look(raw)
+        except Exception:  # noqa: S112  a damaged file raises anything; it is counted when the data is prepared
+            continue
+        sizes.append((seen.height, seen.width))
+    if not sizes:
+        raise InputError(f"none of the first images looked at in {source.location} can be read; check the files")
+    height, width = np.median(np.array(sizes), axis=0)
+    return int(height), int(width)
+
+
+def spread(count: int, sample: int) -> np.ndarray:
+    """Positions of a sample spread evenly over `count` items, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, sample)).round().astype(np.int64))
+
+
+class ImageItems:
+    """What the training loop asks for batches.
+
+    Args:
+        prepared: a `Prepared`, or its images (N, C, H, W) uint8.
+        mean: a channel, of pixels in 0..1.
+        std: a channel, of pixels in 0..1.
+        labels: (N,) int64; batches are then dicts with "item" and "label".
+    """
+
+    def __init__(
+        self,
+        prepared: Any,
+        mean: Sequence[float],
+        std: Sequence[float],
+        labels: np.ndarray | None = None,
+    ) -> None:
+        self.images = getattr(prepared, "images", prepared)
+        self.labels = None if labels is None else np.asarray(labels, np.int64)
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        self.mean = list(mean)
+        self.std = list(std)
+        self._ready: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:
+        """Normalized float32 images (B, C, H, W) on a device; with labels {"item": ..., "label": (B,) int64}.
+
+        Args:
+            index: (B,) positions of items.
+            device: where the batch is wanted; bytes travel, floats are made there.
+        """
+        import torch
+
+        index = np.asarray(index)
+        pixels = np.ascontiguousarray(self.images[index])
+        factor, shift = self._constants(torch.device(device))
+        item = torch.from_numpy(pixels).to(device).to(torch.float32).mul_(factor).sub_(shift)
+        if self.labels is None:
+            return item
+        return {"item": item, "label": torch.from_numpy(self.labels[index]).to(device)}
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        import torch
+
+        if str(device) not in self._ready:
+            mean = torch.tensor(self.mean, dtype=torch.float64)
+            std = torch.tensor(self.std, dtype=torch.float64)
+            shape = (1, -1, 1, 1)
+            factor = (1 / (255 * std)).float().view(shape).to(device)
+            self._ready[str(device)] = factor, (mean / std).float().view(shape).to(device)
+        return self._ready[str(device)]

@@ -1,0 +1,228 @@
+"""Labels, read only when somebody asks: labels.csv, or a sequence given in Python."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.layout import Layout, folder_labels
+from withheld.errors import InputError, nearest
+from withheld.types import UNKNOWN_LABEL
+
+FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "name", "item")
+LABEL_COLUMNS = ("label", "class", "target", "category", "label_name", "class_name", "y")
+MOST_ERRORS = 20
+
+
+def find_labels(
+    labels: Any, names: list[str], layout: Layout | None, root: Path | None, location: str
+) -> tuple[np.ndarray, list[str]]:
+    """Labels (N,) int64 and class names for named items.
+
+    Args:
+        labels: True looks for labels.csv in `root`, then for class folders; a path is the csv; else the labels.
+        names: of the items, relative paths.
+        layout: what their folders say, where they have any.
+        root: where labels.csv may lie.
+        location: as the user gave the data, for messages.
+
+    Raises:
+        InputError: where labels cannot be found or the csv is wrong, with every line that is (at most 20).
+    """
+    if isinstance(labels, str | os.PathLike):
+        path = Path(labels).expanduser()
+        if not path.is_file() and root is not None and (root / path).is_file():
+            path = root / path
+        if not path.is_file():
+            raise InputError(f"there is no labels file {os.fspath(labels)!r}; give a csv with the columns file,label")
+        return read_labels(path.read_bytes(), path.name, names, layout)
+    if labels is not True:
+        return given_labels(labels, len(names))
+    if root is not None and (root / "labels.csv").is_file():
+        return read_labels((root / "labels.csv").read_bytes(), "labels.csv", names, layout)
+    if layout is None:
+        raise InputError(
+            f"labels were asked for, but none lie beside {location}; add labels.csv with the columns file,label"
+        )
+    return folder_labels(layout, location)
+
+
+def given_labels(labels: Sequence[Any] | np.ndarray, count: int) -> tuple[np.ndarray, list[str]]:
+    """Labels (N,) int64 and class names from a sequence of numbers or words; None, "" and -100 are unknown.
+
+    Raises:
+        InputError: where there are not as many as items, or fewer than two classes.
+    """
+    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if len(values) != count:
+        raise InputError(f"{len(values)} labels for {count} images; give one a image, -100 where unknown")
+    return _numbered(["" if v is None or v == UNKNOWN_LABEL else _text(v) for v in values], "the labels")
+
+
+def read_labels(
+    data: bytes, shown: str, names: list[str], layout: Layout | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Reads a csv with the columns file and label, in any order and with or without a header.
+
+    Args:
+        data: contents of the file.
+        shown: its name in messages.
+        names: of the items; rows may also leave out the folders or the suffix where the rest is unique.
+        layout: gives the folders that all items share and that rows may leave out.
+
+    Raises:
+        InputError: with every line that is wrong, at most 20.
+    """
+    rows = _rows(data, shown)
+    file_at, label_at, start = _columns(rows, shown, names)
+    known = _Names(names, layout.root if layout else "")
+    errors: list[str] = []
+    values: dict[int, tuple[str, int]] = {}
+    for line, row in rows[start:]:
+        if len(row) <= max(file_at, label_at):
+            errors.append(f"{shown}:{line}: {len(row)} columns where at least {max(file_at, label_at) + 1} are needed")
+            continue
+        name, value = row[file_at].strip(), row[label_at].strip()
+        position = known.find(name)
+        if position is None:
+            errors.append(f"{shown}:{line}: {known.complain(name)}")
+        elif position in values and values[position][0] != value:
+            before = values[position]
+            errors.append(
+                f"{shown}:{line}: {_show(name)} is labelled {_show(value)} here, {_show(before[0])} on line {before[1]}"
+            )
+        else:
+            values[position] = value, line
+    if errors:
+        raise InputError(_told(shown, errors))
+    texts = [values[i][0] if i in values else "" for i in range(len(names))]
+    return _numbered(texts, shown)
+
+
+class _Names:
+    """Finds items by exact name, then without what rows commonly leave out, as long as that is unique."""
+
+    def __init__(self, names: list[str], root: str) -> None:
+        self.names = names
+        self.maps: list[dict[str, int | None]] = []
+        prefix = f"{root}/" if root else ""
+        for view in (
+            lambda n: n,
+            lambda n: unicodedata.normalize("NFC", n),
+            lambda n: n.removeprefix(prefix),
+            lambda n: n.rsplit("/", 1)[-1],
+            lambda n: n.rsplit(".", 1)[0],
+            lambda n: n.rsplit("/", 1)[-1].rsplit(".", 1)[0],
+        ):
+            found: dict[str, int | None] = {}
+            for i, name in enumerate(names):
+                key = view(name)
+                found[key] = None if key in found else i
+            self.maps.append(found)
+
+    def find(self, name: str) -> int | None:
+        plain = name.replace("\\", "/").removeprefix("./")
+        for key in dict.fromkeys((name, plain, unicodedata.normalize("NFC", plain))):
+            for found in self.maps:
+                if found.get(key) is not None:
+                    return found[key]
+        return None
+
+    def complain(self, name: str) -> str:
+        if not name:
+            return "the file name is empty"
+        if any(name in found for found in self.maps):
+            return f"{_show(name)} names more than one image; write the path from the top folder"
+        close = difflib.get_close_matches(name, self._near(name), n=1, cutoff=0.5)
+        hint = f"; did you mean {_show(close[0])}?" if close else ""
+        return f"no image {_show(name)} among the {len(self.names):,} of the data{hint}"
+
+    def _near(self, name: str) -> list[str]:
+        # matching is slow, so of many names only those that begin or end alike are compared
+        if len(self.names) <= 2000:
+            return self.names
+        tail, head = name.rsplit("/", 1)[-1], name[:3]
+        alike = [n for n in self.names if n.startswith(head) or n.endswith(tail[-5:])]
+        return (alike or self.names)[:2000]
+
+
+def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{shown}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count) if any(d in first for d in ",;\t") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for row in reader:
+            if row and any(cell.strip() for cell in row):
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise InputError(f"{shown}:{reader.line_num}: {error}; check the quotes of this line") from error
+    if not rows:
+        raise InputError(f"{shown} is empty; write a line 'file,label' and one line an image")
+    return rows
+
+
+def _columns(rows: list[tuple[int, list[str]]], shown: str, names: list[str]) -> tuple[int, int, int]:
+    """Places of the file and the label column, and the first row of data."""
+    line, header = rows[0]
+    words = [cell.strip().lower() for cell in header]
+    file_at = next((words.index(w) for w in FILE_COLUMNS if w in words), None)
+    label_at = next((words.index(w) for w in LABEL_COLUMNS if w in words), None)
+    if file_at is not None and label_at is not None:
+        return file_at, label_at, 1
+    known = _Names(names[:100_000], "")
+    if file_at is None and label_at is None and len(header) == 2 and known.find(header[0].strip()) is not None:
+        return 0, 1, 0
+    for at, wanted in ((file_at, "file"), (label_at, "label")):
+        if at is None:
+            raise InputError(
+                f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)} "
+                f"({nearest(wanted, words)}); the first line must be file,label"
+            )
+    raise AssertionError("one of the columns is missing")
+
+
+def _numbered(texts: list[str], shown: str) -> tuple[np.ndarray, list[str]]:
+    classes = _ordered({text for text in texts if text})
+    if len(classes) < 2:
+        found = f"one class, {_show(classes[0])}" if classes else "no labels"
+        raise InputError(f"{shown} holds {found}; at least two classes are needed to learn from labels")
+    place = {name: i for i, name in enumerate(classes)}
+    return np.array([place.get(text, UNKNOWN_LABEL) for text in texts], np.int64), classes
+
+
+def _ordered(words: set[str]) -> list[str]:
+    try:
+        return sorted(words, key=lambda w: (float(w), w))
+    except ValueError:
+        return sorted(words)
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _show(word: str) -> str:
+    return repr(word if len(word) <= 80 else f"{word[:77]}...")
+
+
+def _told(shown: str, errors: list[str]) -> str:
+    lines = "\n".join(f"  {error}" for error in errors[:MOST_ERRORS])
+    more = f"\n  and {len(errors) - MOST_ERRORS:,} more" if len(errors) > MOST_ERRORS else ""
+    count = "1 line is" if len(errors) == 1 else f"{len(errors):,} lines are"
+    return f"{shown}: {count} wrong; mend or delete, then run again\n{lines}{more}"

@@ -1,0 +1,214 @@
+"""What the user has, as a list of items that need no labels: names in a fixed order, read one by one or streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from withheld.data.decode import Decoded, Raw, decode
+from withheld.errors import InputError
+
+Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
+
+
+class Store(ABC):
+    """Where the items of a source lie."""
+
+    sequential: bool = False
+    """True where reading one item means reading all before it."""
+
+    @abstractmethod
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        """Yields (place in `positions`, contents or the error met); ascending by position where sequential."""
+
+    def array(self) -> np.ndarray | None:
+        """All items as one array (N, H, W, C), where they are one."""
+        return None
+
+
+@dataclass
+class Source:
+    """Items and, on request, labels.
+
+    Attributes:
+        location: as the user gave it.
+        kind: "folder", "idx", "tar", "zip", "parquet", "hub", "array" or "npy".
+        names: one an item: a relative path, or such as "train-images:17".
+        fingerprint: hex SHA-256 over names and sizes, without reading pixels.
+        labels: (N,) int64, -100 where unknown; None unless asked for.
+        classes: the names that labels count into.
+        parts: (N,) of str, "train", "test", "val" or "" where the source says so, else None.
+        left_out: {"file", "reason"} of what looked like an item and is none.
+        stamp: place and time of change, which tells copies of the prepared cache apart.
+    """
+
+    location: str
+    kind: str
+    names: list[str]
+    store: Store
+    fingerprint: str
+    labels: np.ndarray | None = None
+    classes: list[str] = field(default_factory=list)
+    parts: np.ndarray | None = None
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    stamp: str = ""
+    positions: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.positions is None:
+            self.positions = np.arange(len(self.names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"Source({self.location!r}, {self.kind}, {len(self):,} items)"
+
+    def subset(self, index: np.ndarray | Sequence[int]) -> Source:
+        """Some of the items, in the order of `index`."""
+        chosen = np.arange(len(self))[np.asarray(index)]
+        return dataclasses.replace(
+            self,
+            names=[self.names[i] for i in chosen],
+            fingerprint=digest([self.fingerprint, chosen.astype("<i8").tobytes()]),
+            labels=None if self.labels is None else self.labels[chosen],
+            parts=None if self.parts is None else self.parts[chosen],
+            left_out=[],
+            positions=self.positions[chosen],
+        )
+
+    def part(self, name: str) -> Source | None:
+        """The items of "train", "test" or "val"; None where there are none."""
+        if self.parts is None or not (self.parts == name).any():
+            return None
+        return self.subset(np.flatnonzero(self.parts == name))
+
+    def raw(self, index: np.ndarray | None = None) -> Iterator[tuple[int, Raw]]:
+        """Yields (position, undecoded contents or the error met), of all items or those of `index`."""
+        index = np.arange(len(self)) if index is None else np.asarray(index)
+        for place, contents in self.store.raw(self.positions[index]):
+            yield int(index[place]), contents
+
+    def stream(self) -> Iterator[tuple[int, Image.Image | np.ndarray | Exception]]:
+        """Yields (position, image); an item that cannot be read gives its error and the stream goes on."""
+        for position, contents in self.raw():
+            try:
+                yield position, decode(contents)
+            except Exception as error:  # damaged files raise anything
+                yield position, error
+
+    def read(self, i: int) -> Decoded:
+        """One item, decoded.
+
+        Raises:
+            Exception: of any kind where it cannot be read.
+        """
+        for _, contents in self.raw(np.array([range(len(self))[i]])):
+            return decode(contents)
+        raise IndexError(i)
+
+    def array(self) -> np.ndarray | None:
+        """All items as one array (N, H, W, C), where they are one."""
+        whole = self.store.array()
+        if whole is None:
+            return None
+        if len(whole) == len(self) and np.array_equal(self.positions, np.arange(len(self))):
+            return whole
+        return whole[self.positions]
+
+
+def digest(parts: Iterable[str | bytes | int]) -> str:
+    """Hex SHA-256 over a sequence of parts, each told apart from the next; any file name is fine."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()
+
+
+def stamp_of(path: Path, *more: Any) -> str:
+    """Place and time of change of a file or folder."""
+    return digest([os.fsencode(path.resolve()), path.stat().st_mtime_ns, *map(str, more)])
+
+
+def open_source(data: Any, labels: Labels = None) -> Source:
+    """Opens whatever holds images.
+
+    Args:
+        data: a folder, an archive (tar, tar.gz, zip), an IDX file, a .npy or Parquet file, "hf:NAME", an array
+            (N, H, W[, C]), a list of images or arrays, or (images, labels).
+        labels: None or False never looks at labels; True takes them from class folders, labels.csv, the IDX labels or
+            the label column; a path is a csv with the columns file and label; a str may name the column of a table; a
+            sequence is the labels themselves.
+
+    Raises:
+        InputError: where there is nothing to read, saying what was looked for; where labels.csv is wrong, with lines.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | os.PathLike):
+        text = os.fspath(data)
+        text = os.fsdecode(text) if isinstance(text, bytes) else text
+        if text.startswith("hf:"):
+            from withheld.data.table import open_hub
+
+            return open_hub(text, labels)
+        return _open_path(Path(text).expanduser(), text, labels)
+    from withheld.data.array import open_array
+
+    return open_array(data, labels)
+
+
+def _open_path(path: Path, text: str, labels: Labels) -> Source:
+    if not path.exists():
+        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder or archive of images")
+    if path.is_dir():
+        from withheld.data.folder import open_folder
+
+        return open_folder(path, text, labels)
+    if not path.is_file():
+        raise InputError(f"{text!r} is neither a file nor a folder; give a folder or archive of images")
+    return open_file(path, text, labels)
+
+
+def open_file(path: Path, text: str, labels: Labels) -> Source:
+    """Opens a single file by what its first bytes say it is."""
+    from withheld.data import archive, array, idx, table
+
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head[:6] == b"\x93NUMPY":
+        return array.open_npy(path, text, labels)
+    if head[:4] == b"PAR1":
+        return table.open_parquet([path], path.parent, text, labels)
+    if idx.is_idx(path):
+        return idx.open_idx([path], path.parent, text, labels)
+    if archive.is_zip(path):
+        return archive.open_zip(path, text, labels)
+    if archive.is_tar(path):
+        return archive.open_tar(path, text, labels)
+    raise InputError(
+        f"{text!r} is not a kind of data that is read here: give a folder of images, a tar, tar.gz or zip of images, "
+        "an IDX file, a .npy array, a Parquet file, or hf:NAME; unpack other archives first"
+    )
+
+
+def _sibling(path: Path) -> str:
+    from withheld.errors import nearest
+
+    try:
+        names = [entry.name for entry in os.scandir(path.parent)][:2000]
+    except OSError:
+        return ""
+    hint = nearest(path.name, names)
+    return f" ({hint})" if hint.startswith("did you mean") else ""

@@ -1,0 +1,100 @@
+"""Decoding on several threads (Pillow lets other threads run meanwhile), results in the order of the items."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from withheld.data.decode import Raw, decode
+from withheld.data.image import to_array
+from withheld.data.scale import Scale, to_block
+from withheld.data.source import Source
+
+CHUNK_ITEMS = 32
+CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image becomes: uint8 of (channels, size, size), other types by a fixed scale."""
+
+    size: int
+    channels: int
+    scale: Scale | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.size, self.size
+
+    def of(self, raw: Raw) -> np.ndarray:
+        """One item, (C, H, W) uint8. Raises anything."""
+        return to_array(decode(raw, self.size, self.channels == 1), self.size, self.channels, self.scale)
+
+
+Block = tuple[np.ndarray, list[int], list[tuple[int, str]]]
+
+
+def blocks(source: Source, form: Form) -> Iterator[Block]:
+    """Yields (images (n, C, H, W) uint8, their positions, [(position, reason) of the others])."""
+    whole = source.array()
+    if whole is not None:
+        for start in range(0, len(whole), 1024):
+            images = to_block(np.asarray(whole[start : start + 1024]), form.size, form.channels, form.scale)
+            yield images, [*range(start, start + len(images))], []
+        return
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waiting: deque[Future[Block]] = deque()
+        most = 2 * (os.cpu_count() or 1) + 2
+        try:
+            for chunk in _chunks(source.raw()):
+                waiting.append(pool.submit(_decode_chunk, chunk, form))
+                while len(waiting) >= most:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _chunks(items: Iterable[tuple[int, Raw]]) -> Iterator[list[tuple[int, Raw]]]:
+    chunk: list[tuple[int, Raw]] = []
+    held = 0
+    for position, raw in items:
+        chunk.append((position, raw))
+        held += len(raw) if isinstance(raw, bytes) else 0
+        if len(chunk) == CHUNK_ITEMS or held >= CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _decode_chunk(chunk: list[tuple[int, Raw]], form: Form) -> Block:
+    images = np.empty((len(chunk), *form.shape), np.uint8)
+    kept: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for position, raw in chunk:
+        try:
+            images[len(kept)] = form.of(raw)
+        except Exception as error:  # damaged files raise SyntaxError, RuntimeError and others besides OSError
+            bad.append((position, reason_of(error)))
+        else:
+            kept.append(position)
+    return images[: len(kept)], kept, bad
+
+
+def reason_of(error: Exception) -> str:
+    """Why an item cannot be used, in one line without a path of this machine."""
+    text = " ".join(str(error).split())
+    if "cannot identify image file" in text:
+        return "is not an image of a format that is read"
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
