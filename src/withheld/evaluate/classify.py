@@ -1,0 +1,183 @@
+"""Fine-tuning: the sentence of the library in which people did the splitting, the pair being (item, label).
+
+Shapes: B batch, C channels, H W pixels, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from withheld.data.image import ImageItems
+from withheld.encoder import Encoder
+from withheld.evaluate.few_label import LinearProbe
+from withheld.learn.gradient import Loop
+from withheld.objective import Objective
+from withheld.types import Pair, Recipe, Split
+
+Listen = Callable[[dict[str, Any]], None]
+
+BATCH = 64
+FINE_TUNE = Recipe(
+    base_learning_rate=2e-3,
+    batch_size=BATCH,
+    betas=(0.9, 0.999),
+    weight_decay=0.05,
+    warmup=0.1,
+    clip=1.0,
+    layer_decay=0.7,
+)
+SCRATCH = FINE_TUNE.change(base_learning_rate=4e-3, layer_decay=1.0)
+
+
+@dataclass(frozen=True)
+class AskLabel(Split):
+    """The label from the whole item, (x, y) = (item, label): what people hid when they labelled.
+
+    Attributes:
+        seen: what the encoder sees of an item, the `full` of the split it was trained with; None for all of it.
+    """
+
+    asks = ("label",)
+    seen: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, t: Mapping[str, Tensor]) -> Pair:
+        return Pair(self.full(t["item"]), t["label"])
+
+    def full(self, t: Any) -> Any:
+        """The item as the encoder sees it."""
+        return t if self.seen is None else self.seen(t)
+
+
+@dataclass(frozen=True)
+class LightCrop:
+    """A light augmentation: every item (B, C, H, W) is cropped to a random part of its area, and mirrored if `flip`.
+
+    Attributes:
+        area: the smallest share that is kept.
+        flip: whether every second item is mirrored.
+    """
+
+    area: float = 0.6
+    flip: bool = True
+
+    def __call__(self, t: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        image = t["item"]
+        B = len(image)
+        area, place_x, place_y, mirror = torch.rand(4, B, device=image.device).unbind()
+        side = (self.area + (1 - self.area) * area).sqrt()
+        sign = torch.where(mirror < 0.5, -1.0, 1.0) if self.flip else torch.ones_like(side)
+        zero = torch.zeros_like(side)
+        row_x = torch.stack([side * sign, zero, (2 * place_x - 1) * (1 - side)], dim=1)
+        row_y = torch.stack([zero, side, (2 * place_y - 1) * (1 - side)], dim=1)
+        grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(image.shape), align_corners=False).to(image.dtype)
+        item = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return {**t, "item": item}
+
+
+class ImageClassifier(nn.Module):
+    """Trunk, standardized pooled features, linear head: items (B, C, H, W) in, logits (B, K) out.
+
+    It begins as the linear probe of its own features, so that the first steps do not tear up what the trunk knows
+    (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features).
+
+    Args:
+        trunk: an encoder's.
+        classes: K.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, trunk: nn.Module, classes: int) -> None:
+        super().__init__()
+        width = int(trunk.width)  # type: ignore[arg-type]
+        self.trunk = trunk
+        self.head = nn.Linear(width, classes)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, t_BCHW: Tensor) -> Tensor:
+        """Logits (B, K) of normalized items."""
+        return self.head((self.trunk(t_BCHW).pooled - self.mean) / self.scale)
+
+    @torch.no_grad()
+    def begin_at(self, probe: LinearProbe) -> None:
+        """Takes over a fitted linear probe."""
+        mean, scale, weight, bias = (torch.as_tensor(part, dtype=torch.float32) for part in probe.head())
+        for place, value in (
+            (self.mean, mean),
+            (self.scale, scale),
+            (self.head.weight, weight),
+            (self.head.bias, bias),
+        ):
+            place.copy_(value)
+
+
+def cross_entropy(logits_BK: Tensor, label_B: Tensor) -> Tensor:
+    """-log of the categorical p(label | item), a mean over the batch; unknown labels (-100) do not count."""
+    return F.cross_entropy(logits_BK, label_B, ignore_index=-100)
+
+
+def classifier_objective(encoder: Encoder, classes: int, area: float = 0.6) -> Objective:
+    """The objective whose pair is (item, label), on a copy of an encoder's trunk."""
+    seen = None if encoder.split is None else encoder.split.full
+    return Objective(
+        AskLabel(seen), ImageClassifier(encoder.copy().trunk, classes), cross_entropy,
+        change=LightCrop(area, encoder.flips),
+    )  # fmt: skip
+
+
+def classifier_loop(
+    encoder: Encoder, images: Any, labels: NDArray[np.int64], classes: int, recipe: Recipe, *, steps: int,
+    seed: int = 0, device: torch.device | str = "cpu", probe: LinearProbe | None = None, area: float = 0.6,
+) -> Loop:  # fmt: skip
+    """A loop that fine-tunes a copy of an encoder on labelled items; `run()` it.
+
+    Args:
+        encoder: where to begin, trained or fresh.
+        images: (N, C, size, size) uint8, of the encoder's size and channels.
+        labels: (N,) 0 to classes - 1.
+        classes: K.
+        recipe: the batch is made smaller where there are fewer items.
+        steps: of the run.
+        seed: of order and augmentation.
+        device: of the training.
+        probe: a linear probe of the encoder's features, where the head begins; None for a random head.
+        area: see `LightCrop`.
+    """
+    torch.manual_seed(seed)
+    objective = classifier_objective(encoder, classes, area)
+    network = objective.network
+    assert isinstance(network, ImageClassifier)  # noqa: S101 - for the type checker
+    if probe is not None:
+        network.begin_at(probe)
+    items = ImageItems(images, encoder.mean, encoder.std, labels)
+    recipe = recipe.change(batch_size=batch_for(len(images), recipe.batch_size))
+    return Loop(objective, items, recipe, steps=steps, seed=seed, device=device)
+
+
+def batch_for(items: int, wanted: int = BATCH) -> int:
+    """Small batches for few items: the largest multiple of 8 that leaves about two steps an epoch, 8 to `wanted`."""
+    return int(min(wanted, max(8, items // 2 // 8 * 8)))
+
+
+@torch.no_grad()
+def class_probabilities(objective: Objective, items: ImageItems, batch_size: int = 256) -> NDArray[np.float32]:
+    """(N, K) probabilities of whole items."""
+    objective.eval()
+    device = next(objective.parameters()).device
+    parts = []
+    for first in range(0, len(items), batch_size):
+        index = np.arange(first, min(first + batch_size, len(items)))
+        t = items.batch(index, device)
+        item = t["item"] if isinstance(t, Mapping) else t
+        parts.append(objective.network(objective.split.full(item)).float().softmax(dim=1).cpu().numpy())
+    return np.concatenate(parts)

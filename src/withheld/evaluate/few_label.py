@@ -1,0 +1,190 @@
+"""What a few labels can do with frozen features: a linear probe and nearest neighbors.
+
+Shapes: N labelled items, M test items, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from withheld.errors import InputError
+
+Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
+
+GRID = (1.0, 10.0, 100.0, 1000.0)
+"""Strengths C that cross-validation chooses from, for items of unit expected norm."""
+FIXED = 10.0
+"""C where there are too few labels to choose it."""
+ENOUGH = 5
+"""Labels of the rarest class from which C is chosen by cross-validation."""
+
+
+class LinearProbe:
+    """Logistic regression on standardized features (Alain & Bengio 2016; the linear protocol of RECIPES P1).
+
+    C is chosen by stratified cross-validation on the labelled items alone where every class has `ENOUGH`, else it is
+    `FIXED`.
+    Features are scaled to unit expected norm, so that one grid of C serves 10 features and 10,000.
+
+    Args:
+        classes: K, how many classes there are; a class without labelled items gets probability 0.
+        seed: of the folds.
+
+    Attributes:
+        C: the strength used, after `fit`.
+    """
+
+    def __init__(self, classes: int, seed: int = 0) -> None:
+        self.classes = classes
+        self.seed = seed
+        self.C = FIXED
+
+    def fit(self, x_ND: Array, y_N: Labels) -> LinearProbe:
+        """Learns from labelled items.
+
+        Raises:
+            InputError: where fewer than two classes have labels, or a feature is not a finite number.
+        """
+        check_labelled(x_ND, y_N)
+        self._mean, self._scale = standard(x_ND)
+        z, self._basis = _rotated(self._scaled(x_ND))
+        self.C = self._choose(z, y_N)
+        self._model = _fit(z, y_N, self.C)
+        return self
+
+    def probabilities(self, x_MD: Array) -> Array:
+        """(M, K) probabilities, in the order of the classes."""
+        known = self._model.predict_proba(self._project(self._scaled(x_MD)))
+        probabilities = np.zeros((len(known), self.classes))
+        probabilities[:, self._model.classes_] = known
+        return probabilities
+
+    def head(self) -> tuple[Array, Array, Array, Array]:
+        """The probe as a layer: mean (D,), scale (D,), weight (K, D), bias (K,).
+
+        Its logits are weight @ ((x - mean) / scale) + bias.
+        """
+        coefficients, intercepts = _both_classes(self._model)
+        if self._basis is not None:
+            coefficients = coefficients @ self._basis.T
+        weight = np.zeros((self.classes, coefficients.shape[1]))
+        bias = np.full(self.classes, intercepts.min() - 5.0 if len(intercepts) < self.classes else 0.0)
+        weight[self._model.classes_], bias[self._model.classes_] = coefficients, intercepts
+        return self._mean, self._scale, weight, bias
+
+    def _scaled(self, x_ND: Array) -> Array:
+        return (np.asarray(x_ND, dtype=np.float64) - self._mean) / self._scale
+
+    def _project(self, x_MD: Array) -> Array:
+        return x_MD if self._basis is None else x_MD @ self._basis
+
+    def _choose(self, z: Array, y_N: Labels) -> float:
+        rarest = int(np.bincount(y_N)[np.unique(y_N)].min())
+        if rarest < ENOUGH:
+            return FIXED
+        folds = StratifiedKFold(n_splits=5 if rarest < 20 else 3, shuffle=True, random_state=self.seed)
+        loss = np.zeros(len(GRID))
+        for learn, check in folds.split(z, y_N):
+            for i, strength in enumerate(GRID):
+                model = _fit(z[learn], y_N[learn], strength)
+                column = np.searchsorted(model.classes_, y_N[check])
+                chosen = model.predict_proba(z[check])[np.arange(len(check)), column]
+                loss[i] -= np.log(np.maximum(chosen, 1e-12)).sum()
+        return GRID[int(loss.argmin())]
+
+
+def nearest_neighbors(
+    x_ND: Array, y_N: Labels, x_MD: Array, classes: int, k: int | None = None, temperature: float = 0.07
+) -> Array:
+    """Votes of the k most similar labelled items (cosine), weighted by exp(similarity / temperature) (Wu et al. 2018).
+
+    Args:
+        k: how many vote; by default 1 below 5 labels per class, 5 below 50, else 20: of few labels few are near.
+
+    Returns:
+        (M, K) shares of the vote.
+
+    Raises:
+        InputError: as `LinearProbe.fit`.
+    """
+    check_labelled(x_ND, y_N)
+    k = min(len(y_N), neighbors_for(y_N) if k is None else k)
+    similarity = _unit(x_MD) @ _unit(x_ND).T
+    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    near = np.take_along_axis(similarity, nearest, axis=1)
+    weight = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+    votes = np.zeros((len(x_MD), classes))
+    for column in range(k):
+        np.add.at(votes, (np.arange(len(x_MD)), y_N[nearest[:, column]]), weight[:, column])
+    return votes / votes.sum(axis=1, keepdims=True)
+
+
+def neighbors_for(y_N: Labels) -> int:
+    """The default k of `nearest_neighbors`."""
+    per_class = len(y_N) / max(1, len(np.unique(y_N)))
+    return 1 if per_class < 5 else 5 if per_class < 50 else 20
+
+
+def check_labelled(x_ND: Array, y_N: Labels) -> None:
+    """Says so where labelled items cannot teach a classifier.
+
+    Raises:
+        InputError: fewer than two classes, or features that are not finite.
+    """
+    if len(np.unique(y_N)) < 2:
+        raise InputError(
+            f"the {len(y_N)} labelled items have {len(np.unique(y_N))} class(es); a classifier needs at least 2: "
+            "check the labels"
+        )
+    if not np.isfinite(x_ND).all():
+        rows = np.flatnonzero(~np.isfinite(x_ND).all(axis=1))
+        raise InputError(
+            f"the features of {len(rows)} of {len(x_ND)} items are not finite numbers (first: item {rows[0]}): "
+            "the encoder has diverged, take an earlier checkpoint"
+        )
+
+
+def standard(x_ND: Array) -> tuple[Array, Array]:
+    """Mean and scale (D,) such that (x - mean) / scale has variance 1 / D in every feature.
+
+    A feature that hardly moves among a few labelled items (the border of a digit) may move among others, so no
+    deviation counts as less than a tenth of the typical one.
+    """
+    x_ND = np.asarray(x_ND, dtype=np.float64)
+    deviation = x_ND.std(axis=0)
+    typical = np.sqrt((deviation**2).mean())
+    floor = 0.1 * typical if typical > 0 else 1.0
+    return x_ND.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x_ND.shape[1])
+
+
+def _fit(z: Array, y_N: Labels, strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=300, tol=1e-4).fit(z, y_N)
+
+
+def _both_classes(model: LogisticRegression) -> tuple[Array, Array]:
+    """Coefficients and intercepts with one row a class also where scikit-learn keeps one row for two classes."""
+    if len(model.classes_) > 2:
+        return model.coef_, model.intercept_
+    return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
+
+
+def _rotated(x_ND: Array) -> tuple[Array, Array | None]:
+    """The items in the space they span, where D is larger than N: the penalty is round, so the solution is the same."""
+    if x_ND.shape[1] <= x_ND.shape[0]:
+        return x_ND, None
+    basis = np.linalg.svd(x_ND, full_matrices=False)[2].T
+    return x_ND @ basis, basis
+
+
+def _unit(x_ND: Array) -> Array:
+    norm = np.linalg.norm(x_ND, axis=1, keepdims=True)
+    return np.asarray(x_ND, dtype=np.float64) / np.maximum(norm, 1e-12)

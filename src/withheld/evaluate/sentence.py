@@ -1,0 +1,199 @@
+"""The closing sentence of a verdict: what pretraining was worth, or plainly what to use instead.
+
+What is compared was decided before anything was measured:
+
+- The worth of pretraining is "fine-tuned" against "from scratch" at equal steps (where the clock left them out: the
+  linear probe against the same network frozen at random).
+- The headline is at 10 labels per class, or at the middle count where 10 was not measured.
+- A floor or a public encoder is set against whichever of "fine-tuned" and "linear probe" did better. It counts as "as
+  good" unless the whole 95 % interval of the paired difference lies above zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from withheld.evaluate.compare import (
+    FLOOR,
+    PRETRAINED,
+    PUBLIC,
+    RANDOM,
+    SCRATCH,
+    Difference,
+    Row,
+    Worth,
+    difference,
+    worth_in_labels,
+)
+
+FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
+    "fine-tuned",
+    "from scratch",
+    "linear probe",
+    "kNN",
+    "random frozen",
+)
+HEADLINE = 10
+LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
+LEARNED_BY = " with logistic regression"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the sentence says, in numbers.
+
+    Attributes:
+        labels: per class, of the headline.
+        worth: pretrained minus its control, None where neither pair was measured.
+        pretrained, control: the rows of `worth`.
+        times: what it is worth in labels.
+        rival: the best floor, public encoder or control that pretraining did not beat, and `gap` pretrained minus it.
+        best: the pretrained row that rivals were set against.
+    """
+
+    labels: int
+    worth: Difference | None
+    pretrained: str
+    control: str
+    times: Worth | None
+    rival: str | None
+    gap: Difference | None
+    best: str
+    rival_kind: str = ""
+
+
+def headline(counts: Sequence[int]) -> int:
+    """The label count the sentence speaks of: 10 where it was measured, else the middle one (the lower of two)."""
+    ordered = sorted(counts)
+    return HEADLINE if HEADLINE in ordered else ordered[(len(ordered) - 1) // 2]
+
+
+def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None:
+    """Compares the rows as decided in advance; None where no pretrained row was measured."""
+    named = {row.method: row for row in rows}
+    pretrained, control = _pair(named)
+    if pretrained is None:
+        return None
+    both = set(pretrained.common) & set(control.common) if control is not None else set(pretrained.common)
+    labels = headline(sorted(both))
+    worth = difference(pretrained, control, labels, test_share) if control is not None else None
+    times = None
+    if worth is not None and worth.better and control is not None and control.kind == SCRATCH:
+        times = worth_in_labels(worth.first, labels, control)
+    best = _best([row for row in rows if row.method in (FINE_TUNED, PROBE)], labels) or pretrained
+    rival, gap = _rival(best, rows, labels, test_share)
+    return Finding(
+        labels, worth, pretrained.method, control.method if control else "", times,
+        rival.method if rival else None, gap, best.method, rival.kind if rival else "",
+    )  # fmt: skip
+
+
+def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
+    """The closing sentence for these rows."""
+    found = find(rows, test_share)
+    if found is None:
+        return "No verdict: no pretrained row was measured; give it more --minutes."
+    start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
+    text = start + (_not_better(found) if _beaten(found) else _worth(found))
+    if not any(row.kind == PUBLIC for row in rows):
+        text += "; no public encoder was compared"
+    return text + "."
+
+
+def _pair(named: dict[str, Row]) -> tuple[Row | None, Row | None]:
+    """Fine-tuned and from scratch, else linear probe and random frozen, else a pretrained row alone."""
+    for first, second in ((FINE_TUNED, SCRATCH_ROW), (PROBE, RANDOM_ROW), (NEIGHBORS, RANDOM_ROW)):
+        if first in named and second in named and set(named[first].common) & set(named[second].common):
+            return named[first], named[second]
+    return next((row for row in named.values() if row.kind == PRETRAINED and row.common), None), None
+
+
+def _best(rows: Sequence[Row], labels: int) -> Row | None:
+    measured = [row for row in rows if labels in row.common]
+    return max(measured, key=lambda row: row.mean(labels)) if measured else None
+
+
+def _rival(
+    best: Row, rows: Sequence[Row], labels: int, test_share: float | None
+) -> tuple[Row | None, Difference | None]:
+    """The best row that is no part of ours and that `best` did not beat."""
+    unbeaten = []
+    for row in rows:
+        gap = difference(best, row, labels, test_share) if row.kind in (FLOOR, PUBLIC, RANDOM) else None
+        if gap is not None and not gap.better:
+            unbeaten.append((row, gap))
+    return max(unbeaten, key=lambda pair: pair[1].second) if unbeaten else (None, None)
+
+
+def _beaten(found: Finding) -> bool:
+    return found.rival is not None or found.worth is None or not found.worth.better
+
+
+def _worth(found: Finding) -> str:
+    assert found.worth is not None  # noqa: S101 - a finding without one is `_beaten`
+    text = f"pretraining is worth {_points(found.worth)} over {_long(found.control)}{_equal(found)}"
+    if found.times is not None:
+        text += f", {_times(found.times)}"
+    if found.best != found.pretrained:
+        text += f"; its {found.best} does better still"
+    return text
+
+
+def _not_better(found: Finding) -> str:
+    if found.rival is not None and found.gap is not None:
+        rival = _long(found.rival, found.rival_kind)
+        text = f"pretraining is not better than {rival} ({_numbers(found.gap, found.best)}): {_instead(found)}"
+        return f"{text}; {_aside(found)}" if found.worth is not None else text
+    if found.worth is None:
+        return f"nothing was measured that {found.pretrained} could be compared with"
+    if found.worth.seeds < 2:
+        return f"pretraining scored {_points(found.worth)} over {_long(found.control)}: too few seeds to tell"
+    instead = "train from scratch" if found.control == SCRATCH_ROW else "it has learned nothing useful here yet"
+    numbers = _numbers(found.worth, found.pretrained)
+    return f"pretraining is not better than {_long(found.control)} ({numbers}): {instead}"
+
+
+def _aside(found: Finding) -> str:
+    """What pretraining is worth over its control, where something else was better still."""
+    assert found.worth is not None  # noqa: S101 - asked only where it was measured
+    over = f"over {_long(found.control)}{_equal(found)}"
+    if found.worth.better:
+        times = f", {_times(found.times)}" if found.times is not None else ""
+        return f"{over} it is worth {_points(found.worth)}{times}"
+    return f"{over} it shows no gain either ({_points(found.worth)})"
+
+
+def _points(gap: Difference) -> str:
+    return f"{100 * gap.mean:+.1f} points ({_interval(gap)})"
+
+
+def _interval(gap: Difference) -> str:
+    if not math.isfinite(gap.low):
+        return "one seed, no interval"
+    return f"95 % CI {100 * gap.low:.1f} to {100 * gap.high:.1f}"
+
+
+def _numbers(gap: Difference, ours: str) -> str:
+    name = "" if ours == FINE_TUNED else f" with a {ours}" if ours == PROBE else f" with {ours}"
+    return f"{100 * gap.first:.1f} %{name} against {100 * gap.second:.1f} %, difference {_points(gap)}"
+
+
+def _times(worth: Worth) -> str:
+    shown = f"{worth.times:.1f}" if worth.times < 9.95 else f"{worth.times:.0f}"
+    return f"as much as {'more than ' if worth.beyond else ''}{shown} times the labels"
+
+
+def _equal(found: Finding) -> str:
+    return " at equal steps" if found.control == SCRATCH_ROW else ""
+
+
+def _long(method: str, kind: str = "") -> str:
+    return LONG_NAMES.get(method, method) + (LEARNED_BY if kind == FLOOR else "")
+
+
+def _instead(found: Finding) -> str:
+    if found.rival_kind == RANDOM:
+        return "it needs more data or a longer run"
+    return f"use {found.rival}"
