@@ -15,8 +15,24 @@ from withheld.data.scale import MAX_CHANNELS
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
-    + (".pgm", ".ppm", ".pnm", ".pbm", ".npy")
+    f".{s}"
+    for s in (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "bmp",
+        "dib",
+        "tif",
+        "tiff",
+        "gif",
+        "pgm",
+        "ppm",
+        "pnm",
+        "npy",
+    )
 )
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 1 << 29
@@ -39,6 +55,15 @@ class Look(NamedTuple):
     width: int
     channels: int
     format: str
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first bytes (12 or more) are those of an image format that is read."""
+    return (
+        head[:2] in (b"\xff\xd8", b"BM", b"P4", b"P5", b"P6")
+        or head[:4] in (*_TIFF, b"\x89PNG", b"GIF8")
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    )
 
 
 def decode(raw: Raw, near: int | None = None, grey: bool = False) -> Decoded:

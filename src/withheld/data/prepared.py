@@ -6,30 +6,22 @@ Axes in comments: N items, C channels, H height, W width.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from withheld.data import cache
-from withheld.data.decode import decode
+from withheld.data.build import FORMAT, Progress, Sums, build, find_form, open_entry
 from withheld.data.image import spread
 from withheld.data.rows import Streamed, take
-from withheld.data.scale import Scale, find_scale
+from withheld.data.scale import Scale
 from withheld.data.source import Source, digest
-from withheld.data.work import Form, blocks, reason_of
+from withheld.data.work import Form, reason_of
 from withheld.errors import InputError
 
-FORMAT = 1
-SMALLEST_STD = 1e-3
-SAMPLE = 64
 STREAMED_SAMPLE = 1024
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -117,15 +109,15 @@ def prepare(
     fingerprint = digest([source.fingerprint, told])
     key = digest([fingerprint, source.stamp])[:32]
     with cache.locked(key) as entry:
-        found = _open(entry)
+        found = open_entry(entry)
         if found is None:
-            form = _form(source, size, channels, scale)
+            form = find_form(source, size, channels, scale)
             needed = len(source) * form.size**2 * form.channels + (1 << 16)
             if needed > cache.allowance():
                 return _streamed(source, form, allow_bad, fingerprint)
             cache.make_room(needed, key)
-            _build(source, form, entry, needed, progress)
-            found = _open(entry)
+            build(source, form, entry, needed, progress)
+            found = open_entry(entry)
         else:
             cache.touch(entry)
     if found is None:
@@ -160,135 +152,6 @@ def _prepared(
     )
 
 
-def _form(source: Source, size: int, channels: int | None, scale: Scale | None) -> Form:
-    """Finds out on a sample what the images of a set have in common."""
-    samples: list[np.ndarray] = []
-    grey, counts = True, []
-    whole = source.array()
-    if whole is not None:
-        samples = list(whole[spread(len(whole), SAMPLE)])
-    else:
-        for _, raw in source.raw(spread(len(source), SAMPLE)):
-            try:
-                image = decode(raw, max(size, 64))
-            except Exception:  # noqa: S112  counted when all are decoded
-                continue
-            if isinstance(image, Image.Image):
-                grey = grey and _is_grey(image)
-                counts.append(3)
-            else:
-                samples.append(image)
-    counts += [s.shape[2] for s in samples]
-    if channels is None and counts:
-        most = max(set(counts), key=lambda c: (counts.count(c), c))
-        single = grey and all(s.shape[2] == 1 or (s.shape[2] == 3 and _same(s)) for s in samples)
-        channels = 1 if single else 3 if most == 1 else most
-    return Form(size, channels or 3, scale or find_scale(samples))
-
-
-def _is_grey(image: Image.Image) -> bool:
-    if image.mode in ("1", "L", "LA", "La"):
-        return True
-    return _same(np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX)))
-
-
-def _same(array: np.ndarray) -> bool:
-    """Whether the colors of (H, W, 3) differ by no more than JPEG's rounding."""
-    if array.dtype.kind in "iub":
-        array = array.astype(np.int64)
-        return bool((array.max(2) - array.min(2)).max() <= 2)
-    return bool(np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]))
-
-
-class _Sums:
-    """Exact sums over pixels, from which mean and std follow whatever the order."""
-
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.first = np.zeros(channels, np.int64)
-        self.second = np.zeros(channels, np.int64)
-
-    def add(self, images: np.ndarray) -> None:
-        self.count += images.shape[0] * images.shape[2] * images.shape[3]
-        self.first += images.sum(axis=(0, 2, 3), dtype=np.int64)
-        self.second += np.square(images, dtype=np.uint16).sum(axis=(0, 2, 3), dtype=np.int64)
-
-    def facts(self) -> dict[str, list[float]]:
-        mean = self.first / max(1, self.count)
-        variance = self.second / max(1, self.count) - mean**2
-        std = np.sqrt(np.maximum(variance, 0)) / 255
-        return {"mean": (mean / 255).tolist(), "std": np.maximum(std, SMALLEST_STD).tolist()}
-
-
-def _build(source: Source, form: Form, entry: Path, needed: int, progress: Progress | None) -> None:
-    temporary = cache.begin(entry)
-    try:
-        facts, kept = _write(source, form, temporary / "images.npy", progress)
-        np.save(temporary / "kept.npy", kept)
-        (temporary / "prepared.json").write_text(json.dumps(facts), encoding="ascii")
-        for name in ("images.npy", "kept.npy", "prepared.json"):
-            cache.sync(temporary / name)
-        cache.commit(temporary, entry)
-    except OSError as error:
-        raise cache.cannot_write(entry.parent, error, needed) from error
-    finally:
-        if temporary.exists():
-            _remove(temporary)
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
-
-
-def _write(source: Source, form: Form, file: Path, progress: Progress | None) -> tuple[dict[str, Any], np.ndarray]:
-    """Writes rows as they come; how many are good is known, and written into the header, at the end."""
-    sums = _Sums(form.channels)
-    kept: list[int] = []
-    skipped: list[tuple[int, str]] = []
-    with file.open("wb") as stream:
-        begin = _header(stream, (len(source), *form.shape))
-        for images, positions, bad in blocks(source, form):
-            stream.write(np.ascontiguousarray(images).data)
-            sums.add(images)
-            kept += positions
-            skipped += bad
-            if progress is not None:
-                progress(len(kept) + len(skipped), len(source))
-        stream.seek(0)
-        if _header(stream, (len(kept), *form.shape)) != begin:
-            raise RuntimeError("the header of a .npy file changed its length")
-    facts = {
-        "format": FORMAT,
-        "bytes": begin + len(kept) * int(np.prod(form.shape)),
-        "skipped": sorted(skipped),
-        "scale": form.scale.to_json() if form.scale else None,
-        **sums.facts(),
-    }
-    return facts, np.array(kept, np.int64)
-
-
-def _header(stream: Any, shape: tuple[int, ...]) -> int:
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return int(stream.tell())
-
-
-def _open(entry: Path) -> tuple[np.ndarray, dict[str, Any], np.ndarray] | None:
-    """What lies in the cache, or None where it is missing or damaged."""
-    try:
-        facts = json.loads((entry / "prepared.json").read_text(encoding="ascii"))
-        if facts["format"] != FORMAT or os.path.getsize(entry / "images.npy") != facts["bytes"]:
-            return None
-        kept = np.load(entry / "kept.npy", allow_pickle=False)
-        if len(kept) == 0:
-            return np.empty((0, 1, 1, 1), np.uint8), facts, kept
-        images = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (images, facts, kept) if len(kept) == len(images) else None
-
-
 def _check_share(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: float, total: int) -> None:
     shown = "\n".join(f"  {line['file']!a}: {line['reason']}" for line in skipped[:5])
     if not good:
@@ -302,7 +165,7 @@ def _check_share(source: Source, good: int, skipped: list[dict[str, str]], allow
 
 def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) -> Prepared:
     images = Streamed(source, form)
-    sums = _Sums(form.channels)
+    sums = Sums(form.channels)
     skipped: list[dict[str, str]] = []
     sample = spread(len(source), STREAMED_SAMPLE)
     for position, raw in source.raw(sample):

@@ -88,6 +88,4 @@ class Streamed:
             except Exception as error:  # damaged files raise anything
                 self.skipped[at] = reason_of(error)
         first = self.source.names[position]
-        raise InputError(
-            f"{self.source.location}: 1,000 images in a row cannot be read, from {first!r}; check the files"
-        )
+        raise InputError(f"{self.source.location}: 1,000 images in a row cannot be read, from {first!a}; check them")

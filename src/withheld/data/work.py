@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from withheld.data.source import Source
 
 CHUNK_ITEMS = 32
 CHUNK_BYTES = 8 << 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,18 @@ def blocks(source: Source, form: Form) -> Iterator[Block]:
             images = to_block(np.asarray(whole[start : start + 1024]), form.size, form.channels, form.scale)
             yield images, [*range(start, start + len(images))], []
         return
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        waiting: deque[Future[Block]] = deque()
-        most = 2 * (os.cpu_count() or 1) + 2
+    yield from threaded(source.raw(), lambda chunk: _decode_chunk(chunk, form))
+
+
+def threaded(items: Iterable[tuple[int, Raw]], work: Callable[[list[tuple[int, Raw]]], T]) -> Iterator[T]:
+    """Yields the result of `work` on chunks of items, in their order; few chunks are held at a time."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[T]] = deque()
         try:
-            for chunk in _chunks(source.raw()):
-                waiting.append(pool.submit(_decode_chunk, chunk, form))
-                while len(waiting) >= most:
+            for chunk in _chunks(items):
+                waiting.append(pool.submit(work, chunk))
+                if len(waiting) >= 2 * threads + 2:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
