@@ -15,25 +15,9 @@ from withheld.data.scale import MAX_CHANNELS
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 SUFFIXES = frozenset(
-    f".{s}"
-    for s in (
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "webp",
-        "bmp",
-        "dib",
-        "tif",
-        "tiff",
-        "gif",
-        "pgm",
-        "ppm",
-        "pnm",
-        "npy",
-    )
-)
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
+     ".pnm", ".npy")
+)  # fmt: skip
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 1 << 29
 

@@ -148,9 +148,8 @@ def describe(data: Any, labels: Labels = None, seed: int = 0) -> Description:
     found.broken = [{"file": source.names[one.position], "reason": one.reason} for one in seen if one.head is None]
     good = [one for one in seen if one.head is not None]
     if not good:
-        raise InputError(
-            f"found 0 images under {source.location} that can be read, of {len(index):,}{_first(found.broken)}"
-        )
+        told = f"found 0 images under {source.location} that can be read, of {len(index):,}"
+        raise InputError(f"{told}{_first(found.broken)}; check the files")
     _measure(found, good)
     _find_duplicates(found, source, good)
     if source.labels is not None:
@@ -236,7 +235,8 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
         stop = "; pretraining stops above 20 %" if share > 0.2 else ""
         warnings.append(f"{share:.0%} of the images looked at are broken: they will be skipped and listed{stop}")
     if found.crossing:
-        warnings.append(f"{found.crossing:,} duplicates have one in train and one in test: test scores will flatter")
+        pairs = "1 pair of duplicates has" if found.crossing == 1 else f"{found.crossing:,} pairs of duplicates have"
+        warnings.append(f"{pairs} one image in train and one in test: test scores will flatter")
     shapes = [one.head.width / one.head.height for one in good if one.head is not None]
     if np.quantile(shapes, 0.95) > 1.5 * np.quantile(shapes, 0.05):
         warnings.append("shapes differ (width over height): every image is squashed to a square")
@@ -256,10 +256,9 @@ def _label_like(source: Source) -> list[str]:
     if source.kind in ("folder", "tar", "zip"):
         names = sorted({f for f in find_layout(source.names).folders if f and f.lower() not in UNLABELED})
         if len(names) > 1:
-            told = ", ".join(ascii(name)[1:-1] for name in names[:3])
+            told = ", ".join(ascii(name)[1:-1] for name in names[:3]) + (", ..." if len(names) > 3 else "")
             warnings.append(
-                f"{len(names)} folder names look like labels ({told}{', ...' if len(names) > 3 else ''}): pretraining does "
-                "not look at them, evaluate does"
+                f"{len(names)} folder names look like labels ({told}): pretraining does not look at them, evaluate does"
             )
     if source.kind == "folder" and (Path(source.location).expanduser() / "labels.csv").is_file():
         warnings.append("labels.csv lies beside the images: pretraining does not look at it, evaluate does")

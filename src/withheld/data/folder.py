@@ -131,6 +131,23 @@ def open_folder(root: Path, text: str, labels: Labels = None) -> Source:
     return source
 
 
+def open_image(path: Path, text: str, labels: Labels = None) -> Source:
+    """Opens a single image file as a set of one."""
+    info = path.stat()
+    scan = Scan(images={path.name: (info.st_size, info.st_mtime_ns)})
+    source = Source(
+        location=text,
+        kind="folder",
+        names=[path.name],
+        store=FolderStore(path.parent, [path.name]),
+        fingerprint=_fingerprint(path.parent, scan, [path.name]),
+        stamp=stamp_of(path),
+    )
+    if labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, source.names, None, None, text)
+    return source
+
+
 def _fingerprint(root: Path, scan: Scan, names: list[str]) -> str:
     """Names and sizes, and the first bytes of a few files: sets of equal names and sizes exist."""
     parts: list[str | bytes | int] = []

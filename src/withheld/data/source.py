@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from withheld.data.decode import Decoded, Raw, decode
+from withheld.data.decode import Decoded, Raw, decode, is_image
 from withheld.errors import InputError
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
@@ -61,7 +61,7 @@ class Source:
     parts: np.ndarray | None = None
     left_out: list[dict[str, str]] = field(default_factory=list)
     stamp: str = ""
-    positions: np.ndarray = field(default=None)  # type: ignore[assignment]
+    positions: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.positions is None:
@@ -90,7 +90,7 @@ class Source:
         """The items of "train", "test" or "val"; None where there are none."""
         if self.parts is None or not (self.parts == name).any():
             return None
-        return self.subset(np.flatnonzero(self.parts == name))
+        return dataclasses.replace(self.subset(np.flatnonzero(self.parts == name)), left_out=self.left_out)
 
     def raw(self, index: np.ndarray | None = None) -> Iterator[tuple[int, Raw]]:
         """Yields (position, undecoded contents or the error met), of all items or those of `index`."""
@@ -145,7 +145,7 @@ def open_source(data: Any, labels: Labels = None) -> Source:
     """Opens whatever holds images.
 
     Args:
-        data: a folder, an archive (tar, tar.gz, zip), an IDX file, a .npy or Parquet file, "hf:NAME", an array
+        data: a folder, an archive (tar, tar.gz, zip), an image, an IDX, .npy or Parquet file, "hf:NAME", an array
             (N, H, W[, C]), a list of images or arrays, or (images, labels).
         labels: None or False never looks at labels; True takes them from class folders, labels.csv, the IDX labels or
             the label column; a path is a csv with the columns file and label; a str may name the column of a table; a
@@ -191,6 +191,10 @@ def open_file(path: Path, text: str, labels: Labels) -> Source:
         return array.open_npy(path, text, labels)
     if head[:4] == b"PAR1":
         return table.open_parquet([path], path.parent, text, labels)
+    if is_image(head):
+        from withheld.data.folder import open_image
+
+        return open_image(path, text, labels)
     if idx.is_idx(path):
         return idx.open_idx([path], path.parent, text, labels)
     if archive.is_zip(path):
