@@ -1,0 +1,92 @@
+"""What a reader sees first: the verdict in a sentence, and a few numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from withheld.report.clean import one_line
+from withheld.report.curves import Sweep
+from withheld.report.folder import Contents, mapping, number
+from withheld.report.scores import OURS, Table
+from withheld.report.wording import count, duration, labels, plain, short_count
+
+_WORDS = {
+    "better": "Pretraining helped",
+    "mixed": "Pretraining helped, but something else did better",
+    "worse": "Pretraining did not help",
+    "unclear": "Not decided",
+    "unknown": "Not evaluated yet",
+    "sweep": "Measured",
+}
+_NEGATIVE = re.compile(r"(?i)\bnot (?:better|worth)\b|\bdid not help\b|\bworse\b|\bworth\s+[-\u2212]\s*\d")
+_POSITIVE = re.compile(r"(?i)\bworth\s+\+?\s*\d|(?<!not )\bbetter than\b|\bhelped\b")
+_UNDECIDED = re.compile(r"(?i)\bno verdict\b|\btoo few\b|\bnothing was measured\b")
+
+
+def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[str, Any]:
+    """The outcome (a CSS class), its word, the sentence and the key numbers."""
+    sentence = one_line(found.verdict.get("sentence") or "")
+    outcome = outcome_of(found.verdict) if found.verdict else "unknown"
+    word = _WORDS[outcome]
+    if not sentence and table is not None:
+        outcome, word = "unclear", "Evaluation not finished"
+        sentence = "Scores were written, but no verdict yet: the evaluation was stopped before its end."
+    elif not sentence and sweep is not None:
+        value, mean, series = sweep.best()
+        shown = f"{100 * mean:.1f} %" if sweep.percent else plain(mean)
+        outcome, word = "sweep", _WORDS["sweep"]
+        sentence = (
+            f"Of the values tried, {sweep.parameter} = {plain(value)} was best: {sweep.metric} {shown} with {series}."
+        )
+    elif not sentence:
+        sentence = "The encoder is trained. Whether it helps is not known before it is evaluated."
+    sentence = re.sub(r"(?<=\d) %", "\u00a0%", sentence)  # a number keeps its unit on the line
+    return {"outcome": outcome, "word": word, "sentence": sentence, "numbers": _numbers(found, table)}
+
+
+def outcome_of(verdict: dict[str, Any]) -> str:
+    """One of better, mixed, worse and unclear: what the verdict says of itself, or else what its sentence says."""
+    said = verdict.get("outcome")
+    if isinstance(said, str) and said in ("better", "mixed", "worse", "unclear"):
+        return said
+    sentence = str(verdict.get("sentence") or "")
+    good, bad = bool(_POSITIVE.search(sentence)), bool(_NEGATIVE.search(sentence))
+    if _UNDECIDED.search(sentence) or not (good or bad):
+        return "unclear"
+    return "mixed" if good and bad else "better" if good else "worse"
+
+
+def _numbers(found: Contents, table: Table | None) -> list[tuple[str, str]]:
+    """Pairs of (number, what it is)."""
+    shown = _score_numbers(table) if table is not None else []
+    items = number(mapping(found.run.get("data")).get("items"))
+    if items is not None:
+        shown.append((count(items), "items without labels" if items != 1 else "item without a label"))
+    seconds = number(found.log[-1].get("seconds")) if found.log else None
+    if seconds is not None:
+        device = one_line(found.run.get("device") or "")
+        shown.append((duration(seconds), f"of pretraining on {device}" if device else "of pretraining"))
+    size = number(mapping(found.run.get("encoder")).get("parameters"))
+    if size is not None:
+        shown.append((short_count(size), "parameters in the encoder"))
+    return shown
+
+
+def _score_numbers(table: Table) -> list[tuple[str, str]]:
+    """Our best row and the same network from scratch, at the most labels that both have."""
+    ours, scratch = table.find(*OURS), table.find("scratch")
+    for labels_per_class in reversed(table.counts):
+        here = [row for row in ours if labels_per_class in row.points]
+        if not here:
+            continue
+        best = max(here, key=lambda row: row.points[labels_per_class][0])
+        per = labels(labels_per_class) + (" per class" if labels_per_class is not None else "")
+        shown = [(table.show(best.points[labels_per_class][0]), f"{best.method}, {per}")]
+        shown += [
+            (table.show(row.points[labels_per_class][0]), f"{row.method}, {per}")
+            for row in scratch[:1]
+            if labels_per_class in row.points
+        ]
+        return shown
+    return []

@@ -1,0 +1,173 @@
+"""Puts the page together and writes it in one rename."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from withheld.errors import CannotWrite
+from withheld.report import curves, facts, headline, training
+from withheld.report.clean import clean
+from withheld.report.embed import Picture, embedded
+from withheld.report.folder import Contents, objects, read_folder
+from withheld.report.scores import Table, read_scores
+
+TEMPLATES = Path(__file__).parent / "template"
+
+# The order of the page; a section appears where it has something to show.
+SECTIONS = {
+    "verdict": "Did it help?",
+    "sweep": "Sweep",
+    "data": "The data",
+    "split": "What is hidden",
+    "neighbors": "Nearest neighbors",
+    "patches": "Patch features",
+    "map": "A map",
+    "errors": "Worst errors",
+    "training": "Training",
+    "more": "More pictures",
+    "cost": "Cost",
+    "reproduce": "Reproduce",
+}
+
+
+def write_page(folder: Path) -> Path:
+    """Writes report.html into a run folder and returns its path."""
+    page = render(read_folder(folder)).encode("utf-8", errors="backslashreplace")
+    path, waiting = folder / "report.html", folder / f".report.{os.getpid()}.tmp"
+    try:
+        waiting.write_bytes(page)
+        os.replace(waiting, path)
+    except OSError as error:
+        waiting.unlink(missing_ok=True)
+        raise CannotWrite(
+            f"cannot write {path} ({error.strerror or error}): free some space or choose a folder that can be written"
+        ) from error
+    return path
+
+
+def render(found: Contents) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        finalize=_final,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704, our own file
+    return environment.get_template("report.html").render(style=style, **_view(found))
+
+
+def _final(value: Any) -> Any:
+    """Everything the template prints is cleaned, then escaped; only our own markup passes as it is."""
+    return value if isinstance(value, Markup) else clean(value)
+
+
+def _view(found: Contents) -> dict[str, Any]:
+    pictures = embedded(found)
+    table, sweep = read_scores(found), curves.read_sweep(found)
+    view: dict[str, Any] = {
+        "title": facts.run_title(found),
+        "headline": headline.headline(found, table, sweep),
+        "status": facts.status_words(found),
+        "curve": _curve(table),
+        "sweep": _sweep(sweep),
+        "data": {
+            "facts": facts.data_facts(found),
+            "skipped": facts.skipped_facts(found),
+            "pictures": pictures.pop("samples", []),
+        },
+        "training": _training(found),
+        "errors": _errors(found, pictures.pop("errors", [])),
+        "cost": facts.cost_facts(found),
+        "settings": facts.settings_facts(found),
+        "versions": facts.version_facts(found),
+        "config": facts.config_text(found),
+        "commands": facts.commands(found),
+        "evaluate": facts.evaluate_command(found) if found.run and not found.scores and not found.verdict else "",
+        "evaluation_notes": facts.notes(found),
+        "evaluations": found.evaluations,
+        "damage": found.notes,
+        "split_words": facts.one_line(found.run.get("split") or ""),
+    }
+    for name in ("split", "neighbors", "patches", "map"):
+        view[name] = pictures.pop(name, [])
+    view["more"] = [picture for rest in pictures.values() for picture in rest]
+    view["sections"] = [(name, words) for name, words in SECTIONS.items() if _has(name, view)]
+    view["shown"] = [name for name, _ in view["sections"]]
+    return view
+
+
+def _has(name: str, view: dict[str, Any]) -> bool:
+    if name == "verdict":
+        return bool(view["curve"] or view["evaluate"])
+    if name == "data":
+        return bool(view["data"]["facts"] or view["data"]["pictures"])
+    if name == "reproduce":
+        return bool(view["commands"] or view["settings"] or view["versions"])
+    return bool(view[name])
+
+
+def _curve(table: Table | None) -> dict[str, Any]:
+    if table is None:
+        return {}
+    rows = []
+    for row, (swatch, _) in zip(table.rows, curves.legend(table), strict=True):
+        cells = [table.cell(row, labels) for labels in table.counts]
+        rows.append({"swatch": swatch, "method": row.method, "cells": cells, "note": row.note})
+    return {
+        "over": _over(table),
+        "wide": curves.label_curve(table),
+        "narrow": curves.label_curve(table, narrow=True),
+        "legend": curves.legend(table),
+        "counts": ["all" if labels is None else facts.count(labels) for labels in table.counts],
+        "rows": rows,
+        "unit": f"{table.metric}, %" if table.percent else table.metric,
+    }
+
+
+def _over(table: Table) -> str:
+    """Such as "over 5 seeds", or "over 3 to 5 seeds"."""
+    seeds = sorted({point[2] for row in table.rows for point in row.points.values()} - {0})
+    if not seeds:
+        return "over seeds"
+    return f"over {facts.plural(seeds[-1], 'seed')}" if len(seeds) == 1 else f"over {seeds[0]} to {seeds[-1]} seeds"
+
+
+def _sweep(sweep: curves.Sweep | None) -> dict[str, Any]:
+    if sweep is None:
+        return {}
+    value, mean, series = sweep.best()
+    shown = f"{100 * mean:.1f} %" if sweep.percent else facts.plain(mean)
+    return {
+        "wide": curves.sweep_curve(sweep),
+        "narrow": curves.sweep_curve(sweep, narrow=True),
+        "legend": curves.sweep_legend(sweep),
+        "words": f"{sweep.parameter} = {facts.plain(value)} was best with {series}: {sweep.metric} {shown}.",
+        "parameter": sweep.parameter,
+    }
+
+
+def _training(found: Contents) -> dict[str, Any]:
+    series = training.read_series(found.log)
+    loss = series.get("loss", [])
+    small = training.panels(series)
+    if len(loss) < 2 and not small:
+        return {}
+    drawn = [training.loss_plot(loss), training.loss_plot(loss, narrow=True)] if len(loss) > 1 else []
+    return {"loss": drawn, "panels": small, "words": training.loss_words(loss)}
+
+
+def _errors(found: Contents, pictures: list[Picture]) -> list[dict[str, Any]]:
+    """The worst errors, with their thumbnails where they were drawn."""
+    drawn = [
+        {**picture.data, "uri": picture.uri, "name": picture.data.get("name") or picture.title} for picture in pictures
+    ]
+    entries = drawn or objects(found.verdict.get("errors"))
+    return [facts.error_words(entry) for entry in entries[:48]]

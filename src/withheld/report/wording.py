@@ -1,0 +1,56 @@
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+
+def count(value: float) -> str:
+    """1600 -> "1,600"."""
+    return f"{round(value):,}"
+
+
+def short_count(value: float) -> str:
+    """5526528 -> "5.5 M"."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            scale = 1e3 if unit == "k" else limit
+            return f"{value / scale:.3g} {unit}"
+    return count(value)
+
+
+def plain(value: float) -> str:
+    """A number with about four digits that matter."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """432 -> "7 min 12 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def labels(number: float | None) -> str:
+    """1 -> "1 label", None -> "all labels"."""
+    if number is None:
+        return "all labels"
+    return "1 label" if number == 1 else f"{count(number)} labels"
+
+
+def plural(number: float, one: str, many: str = "") -> str:
+    """(1, "file") -> "1 file", (2, "file") -> "2 files"."""
+    return f"{count(number)} {one if round(number) == 1 else many or one + 's'}"

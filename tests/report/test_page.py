@@ -1,0 +1,227 @@
+"""The page: complete, parseable, without anything from outside, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fake_run import SENTENCE, full_run, result_lines, run_json, sweep_json, write_lines
+from page_reader import Reader, read
+
+import withheld.report as report
+from withheld.errors import InputError
+
+ALL_SECTIONS = {
+    "verdict", "sweep", "data", "split", "neighbors", "patches", "map", "errors", "training", "cost", "reproduce",
+}  # fmt: skip
+
+
+def sections(reader: Reader) -> set[str]:
+    return {value or "" for tag, attrs in reader.elements if tag == "section" for name, value in attrs if name == "id"}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(full_run(tmp_path_factory.mktemp("run") / "mae"))
+
+
+def test_full_run_has_every_section(full: Path) -> None:
+    reader = read(full)
+    assert sections(reader) == ALL_SECTIONS
+    words = " ".join(reader.words)
+    assert SENTENCE.replace(" %", "\u00a0%") in words
+    for expected in ("64.3", "from scratch", "29,996", "withheld pretrain mae --data", "9f2c5a81", "bad-0.jpg"):
+        assert expected in words
+
+
+def test_every_anchor_leads_somewhere(full: Path) -> None:
+    reader = read(full)
+    links = [value for tag, attrs in reader.elements if tag == "a" for name, value in attrs if name == "href"]
+    assert {link.removeprefix("#") for link in links if link} == ALL_SECTIONS
+
+
+def test_nothing_from_outside(full: Path) -> None:
+    page = full.read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|javascript:|<script|<link|<iframe|<object|<embed|<form", page)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    for rule in ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", "font-src data:"):
+        assert rule in policy.group(1)
+    for tag, attrs in read(full).elements:
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            if name == "src":
+                assert str(value).startswith(("data:image/png;base64,", "data:image/webp;base64,"))
+
+
+def test_same_folder_same_page(full: Path, tmp_path: Path) -> None:
+    other = report.write(full_run(tmp_path / "mae"))
+    here, there = (path.read_text().replace(str(path.parent), "RUN") for path in (full, other))
+    assert here == there
+
+
+def test_absent_parts_are_absent(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(run_json()))
+    reader = read(report.write(tmp_path))
+    assert sections(reader) == {"verdict", "data", "cost", "reproduce"}
+    words = " ".join(reader.words)
+    assert "withheld evaluate" in words
+    assert "has not been evaluated yet" in words
+
+
+def test_only_scores(tmp_path: Path) -> None:
+    write_lines(tmp_path / "results.jsonl", result_lines())
+    assert sections(read(report.write(tmp_path))) == {"verdict", "errors", "cost", "reproduce"}
+
+
+def test_only_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep_json()))
+    reader = read(report.write(tmp_path))
+    assert sections(reader) == {"sweep"}
+    assert "ratio = 0.6 was best" in " ".join(reader.words)
+
+
+def test_stopped_evaluation_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(run_json()))
+    write_lines(tmp_path / "results.jsonl", result_lines()[:-1])
+    assert "stopped before its end" in " ".join(read(report.write(tmp_path)).words)
+
+
+def test_latest_evaluation_wins(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(run_json()))
+    old = result_lines("old", {"fine-tuned": (0.111, 0.222, 0.333)}, sentence="not better than pixels: use pixels")
+    write_lines(tmp_path / "results.jsonl", old + result_lines("new"))
+    page = report.write(tmp_path).read_text()
+    assert "not better than pixels" not in page
+    assert "33.3" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S).replace("33.3 <", "").replace("33.3</b>", "")
+    assert "holds 2 evaluations" in page
+
+
+@pytest.mark.parametrize(
+    ("sentence", "outcome"),
+    [
+        (SENTENCE, "better"),
+        ("not better than HOG + logistic regression: use HOG + logistic regression", "worse"),
+        ("With 10 labels per class, pretraining is worth -2.1 points (95 % CI -3.0 to -1.2)", "worse"),
+        (
+            "pretraining is not better than HOG with logistic regression (40.1 % against 43.0 %, difference -2.9 points): "
+            "use HOG; over training from scratch at equal steps it is worth +8.1 points (95 % CI 7.0 to 9.2).",
+            "mixed",
+        ),
+        ("With 1 label per class, pretraining scored +3.0 points: too few seeds to tell.", "unclear"),
+        ("The intervals overlap at every number of labels", "unclear"),
+    ],
+)
+def test_outcome_colors_the_verdict(tmp_path: Path, sentence: str, outcome: str) -> None:
+    write_lines(tmp_path / "results.jsonl", result_lines(sentence=sentence))
+    assert f'<div class="verdict {outcome}">' in report.write(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("state", ["diverged", "stopped", "failed", "running"])
+def test_status_is_said(tmp_path: Path, state: str) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(run_json()))
+    (tmp_path / "status.json").write_text(json.dumps({"state": state, "step": 12, "resumable": True, "reason": "why"}))
+    assert re.search(r'class="alert">This run .*step 12', report.write(tmp_path).read_text())
+
+
+def test_damaged_run_json_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"method": "mae", ')
+    with pytest.raises(InputError, match=r"run\.json cannot be read"):
+        report.write(tmp_path)
+    (tmp_path / "run.json").write_text("[1, 2]")
+    with pytest.raises(InputError, match="JSON object"):
+        report.write(tmp_path)
+
+
+def test_not_a_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run\.json"):
+        report.write(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        report.write(tmp_path / "absent")
+
+
+def test_damaged_lines_are_left_out_with_a_note(tmp_path: Path) -> None:
+    full_run(tmp_path)
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"step": 1810, "loss": NaN}\n[]\n\xff\xfe{"step": 9\n{"step": 1820, "lo')
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(b"[" * 100_000 + b"\n")
+    (tmp_path / "status.json").write_text("{")
+    (tmp_path / "pictures" / "split-04.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    reader = read(report.write(tmp_path))
+    words = " ".join(reader.words)
+    assert "left-out" in sections(reader)
+    assert "log.jsonl: 3 damaged lines left out" in words
+    assert "results.jsonl: 1 damaged line left out" in words
+    assert "split-04.png was left out" in words
+    assert "status.json is damaged" in words
+
+
+@pytest.mark.parametrize("junk", [None, 3, -1.5, "x", [], {}, [1], {"a": 1}, True, 10**400, float("nan"), ""])
+def test_wrong_types_anywhere_do_not_crash(tmp_path: Path, junk: object) -> None:
+    full_run(tmp_path)
+    for name in ("run.json", "status.json", "sweep.json"):
+        value = json.loads((tmp_path / name).read_text())
+        for key in value:
+            (tmp_path / name).write_text(json.dumps({**value, key: junk}))
+            read(report.write(tmp_path))
+        (tmp_path / name).write_text(json.dumps(value))
+
+
+def test_wrong_types_in_lines_do_not_crash(tmp_path: Path) -> None:
+    full_run(tmp_path)
+    for name in ("log.jsonl", "results.jsonl", "skipped.jsonl"):
+        text = (tmp_path / name).read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        for junk in (None, -3, "x", [], {"a": [1]}, [{"a": 1}]):
+            changed = [{**line, key: junk} for line in (lines[0], lines[-1]) for key in line]
+            write_lines(tmp_path / name, lines[:-1] + changed + lines[-1:])
+            read(report.write(tmp_path))
+        (tmp_path / name).write_text(text)
+
+
+def test_tags_do_not_depend_on_the_number_of_rows_only(tmp_path: Path) -> None:
+    """One label count, one row, no spread: the smallest evaluation there is."""
+    score = {
+        "kind": "score",
+        "method": "linear probe",
+        "metric": "accuracy",
+        "labels_per_class": None,
+        "value": 0.5,
+        "seeds": [0],
+    }
+    write_lines(tmp_path / "results.jsonl", [score])
+    counted = Counter(tag for tag, _ in read(report.write(tmp_path)).elements)
+    assert counted["svg"] == 4  # wide, narrow, a swatch in the legend and one in the table
+
+
+def test_cannot_write(tmp_path: Path) -> None:
+    from withheld.errors import CannotWrite
+
+    full_run(tmp_path)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(CannotWrite, match=r"report\.html"):
+        report.write(tmp_path)
+    assert not list(tmp_path.glob(".report*"))
+
+
+def test_import_is_light() -> None:
+    heavy = "torch transformers matplotlib PIL jinja2 numpy sklearn skimage"
+    code = f"import sys, withheld.report; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_writing_needs_no_torch(tmp_path: Path) -> None:
+    full_run(tmp_path)
+    code = f"import sys, withheld.report as r; r.write({str(tmp_path)!r}); print('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )
