@@ -49,7 +49,9 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"withheld.cli.{COMMANDS[cmd_name][0]}")
         return getattr(module, f"{cmd_name}_command")
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from withheld.errors import nearest
 

@@ -64,7 +64,9 @@ def _code(error: Exception) -> int | None:
         complain(f"out of memory ({_first_line(error)}). The last checkpoint is intact: try half the --batch-size.")
         return OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno in DISK:
-        complain(f"{error.strerror}: {error.filename or 'while writing'}. Free some space, then run again with --resume.")
+        complain(
+            f"{error.strerror}: {error.filename or 'while writing'}. Free some space, then run again with --resume."
+        )
         return CANNOT_WRITE
     return None
 
@@ -74,5 +76,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _close_quietly() -> None:
-    """Whoever read our output has left (`withheld list | head`): nothing more to say, and Python shall not say it either."""
+    """Whoever read our output has left (`withheld list | head`): Python shall not complain about it at the end."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -17,10 +17,25 @@ from withheld.cli.train import Narrator
 @click.argument("run")
 @click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
-@click.option("--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has.")
-@click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Time for everything.")
-@click.option("--against", multiple=True, metavar="ENCODER", help="Another encoder: a run, a folder or a transformers id. Repeatable.")
+@click.option(
+    "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Time for everything.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="ENCODER",
+    help="Another encoder: a run, a folder or a transformers id. Repeatable.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
 @device_option
 @talking
@@ -81,7 +96,9 @@ def show_verdict(screen: Screen, found: Any) -> None:
     best = {n: max(s.value for s in found.scores if s.labels_per_class == n) for n in counts}
     for score in found.scores:
         text = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
-        rows.setdefault(score.method, {})[score.labels_per_class] = text + (" *" if score.value == best[score.labels_per_class] else "")
+        rows.setdefault(score.method, {})[score.labels_per_class] = text + (
+            " *" if score.value == best[score.labels_per_class] else ""
+        )
     heads = ["all labels" if n is None else f"{n} per class" for n in counts]
     title = "Accuracy in %, mean ± half the 95 % interval (* highest)"
     screen.table(title, ["", *heads], [[name, *(cells.get(n, "") for n in counts)] for name, cells in rows.items()])

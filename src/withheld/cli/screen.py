@@ -46,7 +46,9 @@ class Screen:
         if self.verbose:
             self.say(text)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()) -> None:
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()
+    ) -> None:
         """A table on stdout; numbers stand to the right, `styles` has one rich style a row or is empty."""
         if not self.first:
             return

@@ -66,7 +66,11 @@ def _read(value: Any, hint: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         return _read_any(value, arguments)
     if origin is typing.Literal:
-        return next(choice for choice in arguments if str(choice) == str(value)) if _chosen(value, arguments) else _refuse()
+        return (
+            next(choice for choice in arguments if str(choice) == str(value))
+            if _chosen(value, arguments)
+            else _refuse()
+        )
     if origin in (tuple, list):
         parts = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
         kinds = arguments if origin is tuple and Ellipsis not in arguments else [arguments[0]] * len(parts)

@@ -15,13 +15,27 @@ from withheld.cli.screen import Screen
 
 @click.command("pretrain")
 @click.argument("method")
-@click.option("--data", required=True, help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are never read.")
+@click.option(
+    "--data", required=True, help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are never read."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
-@click.option("--encoder", default="auto", show_default=True, help="vit-tiny, a transformers id, a local folder or config.json.")
+@click.option(
+    "--encoder", default="auto", show_default=True, help="vit-tiny, a transformers id, a local folder or config.json."
+)
 @length_options
-@click.option("--batch-size", type=click.IntRange(min=1), help="Items of a step, over all processes.  [default: the method's]")
-@click.option("--size", type=SIZE, default="auto", show_default=True, help="Side in pixels; auto: native up to 64, else 96 (GPU: 224).")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Items of a step, over all processes.  [default: the method's]"
+)
+@click.option(
+    "--size",
+    type=SIZE,
+    default="auto",
+    show_default=True,
+    help="Side in pixels; auto: native up to 64, else 96 (GPU: 224).",
+)
+@click.option(
+    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
@@ -142,5 +156,3 @@ def finetune_command(
     screen.result(f"Model: {model}")
     screen.say("Label the rest:")
     screen.say(f"  withheld predict {shlex.quote(str(out))} DATA -o labels.csv")
-
-

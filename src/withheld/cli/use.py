@@ -16,7 +16,9 @@ from withheld.errors import CannotWrite, InputError
 @click.command("predict")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("labels.csv"), show_default=True, help="A csv.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("labels.csv"), show_default=True, help="A csv."
+)
 @click.option("--force", is_flag=True, help="Write over an output that exists.")
 @device_option
 @talking
@@ -38,7 +40,14 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 @click.command("embed")
 @click.argument("run")
 @click.argument("data")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("features.parquet"), show_default=True, help=".parquet or .npz")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("features.parquet"),
+    show_default=True,
+    help=".parquet or .npz",
+)
 @click.option("--force", is_flag=True, help="Write over an output that exists.")
 @device_option
 @talking
@@ -59,7 +68,9 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
 
 @click.command("export")
 @click.argument("run")
-@click.option("--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file.")
+@click.option(
+    "--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/export-hf, RUN/export.onnx]")
 @click.option("--force", is_flag=True, help="Write over an output that exists.")
 @talking

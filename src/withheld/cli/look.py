@@ -1,0 +1,111 @@
+"""list, check, show and methods: looking before learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+
+
+@click.command("list")
+@click.option("--modality", help="Only methods for this: image, text, video, table.")
+@talking
+def list_command(modality: str | None, screen: Screen) -> None:
+    """The methods by modality, a line each.
+
+    \b
+      withheld list
+      withheld methods mae      # all there is to know about one
+    """
+    from withheld.errors import InputError, nearest
+    from withheld.run import describe_methods
+
+    methods = describe_methods()
+    known = {method["modality"] for method in methods}
+    if modality is not None and modality not in known:
+        raise InputError(f"--modality {modality}: {nearest(modality, known)}")
+    shown = sorted((m for m in methods if modality in (None, m["modality"])), key=lambda m: (m["modality"], m["name"]))
+    screen.table("", ["modality", "method", "what it does"], [[m["modality"], m["name"], m["summary"]] for m in shown])
+
+
+@click.command("methods")
+@click.argument("names", nargs=-1, metavar="[METHOD]...")
+@click.option("--markdown", is_flag=True, help="As docs/methods.md has it.")
+@talking
+def methods_command(names: tuple[str, ...], markdown: bool, screen: Screen) -> None:
+    """The documentation and settings of every METHOD, or of those named.
+
+    \b
+      withheld methods mae
+      withheld methods --markdown > docs/methods.md
+    """
+    from withheld.errors import InputError, nearest
+    from withheld.run import describe_methods
+
+    methods = {method["name"]: method for method in describe_methods()}
+    for name in names:
+        if name not in methods:
+            raise InputError(f"no method is called {name!r}: {nearest(name, methods)}")
+    chosen = [methods[name] for name in names] or list(methods.values())
+    if markdown:
+        screen.result("# Methods\n\nGenerated from the docstrings: `withheld methods --markdown > docs/methods.md`.")
+    for method in chosen:
+        screen.result(_markdown(method) if markdown else _plain(method))
+
+
+def _plain(method: dict[str, Any]) -> str:
+    settings = "\n".join(f"    --set {name}={value}" for name, value in method["settings"].items())
+    return f"{method['name']} ({method['modality']})\n\n{method['doc']}\n\nSettings and their defaults:\n{settings}\n"
+
+
+def _markdown(method: dict[str, Any]) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in method["settings"].items())
+    summary, _, rest = method["doc"].partition("\n")
+    return f"\n## `{method['name']}` ({method['modality']})\n\n{summary}\n\n```text\n{rest.strip()}\n```\n\nSettings: {settings}"
+
+
+@click.command("check")
+@click.argument("data")
+@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@talking
+def check_command(data: str, labels: str | None, screen: Screen) -> None:
+    """What is in DATA, what to run on it, and what that will cost. Trains nothing.
+
+    \b
+      withheld check photos/
+      withheld check photos.tar.gz
+      withheld check hf:beans
+    """
+    from withheld.data.describe import describe
+
+    found = describe(data)
+    screen.result(str(found))
+
+
+@click.command("show")
+@click.argument("method")
+@click.argument("data")
+@click.option("--run", "run", type=click.Path(path_type=Path), help="Draw what this run predicts, too.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG.  [default: METHOD.png]")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
+)
+@click.option(
+    "--items", type=click.IntRange(min=1, max=32), default=6, show_default=True, help="How many items to draw."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@talking
+def show_command(method: str, data: str, run: Path | None, output: Path | None, screen: Screen, **options: Any) -> None:
+    """Draw t, x and y of METHOD on DATA, and with --run what was predicted, merged back.
+
+    \b
+      withheld show mae photos/
+      withheld show mae photos/ --run runs/first -o filled.png
+      withheld show predict_part photos/ --set part=top --set given=bottom
+    """
+    raise NotImplementedError
