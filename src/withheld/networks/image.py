@@ -16,9 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.models.vit.modeling_vit import ViTEmbeddings
+from transformers.utils import logging as transformers_logging
 
 from withheld.networks import attention
 from withheld.types import Features
+
+transformers_logging.disable_progress_bar()  # loading a local file is not worth a bar
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|stages|h)\.(\d+)\.")
 

@@ -1,0 +1,191 @@
+"""What every split and every method must keep; newcomers are discovered, there is no list to edit."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+import torch
+
+import withheld.splits
+from withheld.learn.gradient import train
+from withheld.networks.image import ImageTrunk
+from withheld.networks.open import open_trunk
+from withheld.run import describe_methods, load_method, method_names
+from withheld.types import CannotMerge, Pair, Recipe, Split
+
+SIZE = 16
+
+
+def all_splits() -> list[Split]:
+    """One of every split class in withheld.splits, with its default settings."""
+    found = []
+    for module in pkgutil.iter_modules(withheld.splits.__path__):
+        members = vars(importlib.import_module(f"withheld.splits.{module.name}")).values()
+        found += [kind() for kind in members if inspect.isclass(kind) and issubclass(kind, Split) and kind is not Split]
+    return sorted(set(found), key=repr)
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return all(same(p, q) for p, q in zip(a, b, strict=True))
+
+
+def shapes(value):
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    return {k: shapes(v) for k, v in value.items()}
+
+
+def hidden_values(split: Split, t: torch.Tensor) -> torch.Tensor:
+    """Where in t the hidden values of this draw are: merging ones into a blank shows them."""
+    torch.manual_seed(3)
+    pair = split(t)
+    torch.manual_seed(3)
+    blank = split(torch.zeros_like(t))
+    return split.merge(Pair(blank.x, torch.ones_like(pair.y))).bool()
+
+
+def batch(count: int = 6) -> torch.Tensor:
+    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def test_some_splits_and_methods_are_found():
+    assert len(all_splits()) >= 2
+    assert {"mae", "predict_part"} <= set(method_names())
+
+
+@pytest.mark.parametrize("split", all_splits(), ids=repr)
+class TestSplit:
+    def test_frozen_with_settings_in_its_repr(self, split):
+        assert dataclasses.is_dataclass(split)
+        for field in dataclasses.fields(split):
+            assert f"{field.name}=" in repr(split)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(split, field.name, None)
+
+    def test_same_seed_same_pair_other_seed_same_shapes(self, split):
+        split = split.fitted(batch())
+        torch.manual_seed(5)
+        one = split(batch())
+        torch.manual_seed(5)
+        again = split(batch())
+        torch.manual_seed(6)
+        other = split(batch())
+        assert same(one, again)
+        assert shapes(one.x) == shapes(other.x)
+        assert shapes(one.y) == shapes(other.y)
+
+    def test_no_randomness_but_torchs_global_generator(self, split):
+        before = np.random.get_state()[1].copy()
+        torch.manual_seed(5)
+        split.fitted(batch())(batch())
+        assert np.array_equal(before, np.random.get_state()[1])
+
+    def test_t_is_left_alone(self, split):
+        t = batch()
+        split.fitted(t)(t)
+        assert torch.equal(t, batch())
+
+    def test_x_does_not_change_when_the_hidden_part_does(self, split):
+        if not split.hides:
+            pytest.skip("this split does not promise to hide")
+        split = split.fitted(batch())
+        t = batch()
+        hidden = hidden_values(split, t)
+        assert 0 < hidden.float().mean() < 1
+        torch.manual_seed(3)
+        x = split(t).x
+        torch.manual_seed(3)
+        changed = split(torch.where(hidden, 100.0, t)).x
+        assert same(x, changed)
+
+    def test_merge_undoes_the_split(self, split):
+        split = split.fitted(batch())
+        pair = split(batch())
+        try:
+            merged = split.merge(pair)
+        except CannotMerge:
+            return
+        assert torch.equal(merged, batch())
+
+    def test_full_is_deterministic_and_keeps_the_batch(self, split):
+        assert torch.equal(split.full(batch()), split.full(batch()))
+        assert len(split.full(batch())) == len(batch())
+
+
+def build(name: str):
+    torch.manual_seed(0)
+    trunk, _ = open_trunk("vit-nano", size=SIZE, channels=3, patch=4)
+    objective, recipe = load_method(name)(trunk)
+    objective.fit_parts(batch())
+    return objective, recipe
+
+
+class Eight:
+    """Eight items, as the loop asks for them."""
+
+    def __init__(self) -> None:
+        self.t = torch.nn.functional.interpolate(batch(8)[:, :, :4, :4], size=SIZE, mode="bilinear")
+
+    def __len__(self) -> int:
+        return 8
+
+    def batch(self, index, device):
+        return self.t[torch.from_numpy(index)].to(device)
+
+
+@pytest.mark.parametrize("name", method_names())
+class TestMethod:
+    def test_docstring_has_its_five_parts(self, name):
+        doc = next(m for m in describe_methods() if m["name"] == name)["doc"]
+        first = doc.split("\n", 1)[0]
+        assert first.endswith(".")
+        places = [doc.index(part) for part in ("(x, y):", "p(y|x):", "Source:", "Differs:")]
+        assert places == sorted(places)
+        assert "http" in doc
+
+    def test_signature_is_the_configuration(self, name):
+        function = load_method(name)
+        first, *rest = inspect.signature(function).parameters.values()
+        assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in rest)
+        documented = inspect.getdoc(function)
+        assert all(f"{p.name}:" in documented for p in (first, *rest))
+
+    def test_every_trainable_parameter_gets_a_gradient(self, name):
+        objective, _ = build(name)
+        sum(objective(batch()).values()).backward()
+        idle = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+        assert idle == []
+
+    def test_terms_are_named_scalars(self, name):
+        objective, _ = build(name)
+        for term, value in objective(batch()).items():
+            assert isinstance(term, str)
+            assert value.ndim == 0
+            assert torch.isfinite(value)
+
+    def test_the_network_names_its_trunk(self, name):
+        objective, recipe = build(name)
+        assert isinstance(objective.network.trunk, ImageTrunk)
+        assert isinstance(recipe, Recipe)
+
+    def test_loss_halves_on_eight_items(self, name):
+        objective, recipe = build(name)
+        objective.change = None
+        losses = []
+        recipe = recipe.change(batch_size=8, base_learning_rate=2e-3 * 32, warmup=0.1)
+        train(objective, Eight(), recipe, steps=200, listen=lambda line: losses.append(line["loss"]))
+        assert sum(losses[-10:]) / 10 < losses[0] / 2
+
+    def test_predict_gives_what_y_is(self, name):
+        objective, _ = build(name)
+        pair, prediction = objective.predict(batch())
+        assert shapes(pair.y) == shapes(prediction)
