@@ -19,6 +19,7 @@ from withheld.data.image import ImageItems
 from withheld.encoder import Encoder
 from withheld.evaluate.few_label import LinearProbe
 from withheld.learn.gradient import Loop
+from withheld.networks.image import ImageTrunk
 from withheld.objective import Objective
 from withheld.types import Pair, Recipe, Split
 
@@ -96,13 +97,12 @@ class ImageClassifier(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, trunk: nn.Module, classes: int) -> None:
+    def __init__(self, trunk: ImageTrunk, classes: int) -> None:
         super().__init__()
-        width = int(trunk.width)  # type: ignore[arg-type]
         self.trunk = trunk
-        self.head = nn.Linear(width, classes)
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
+        self.head = nn.Linear(trunk.width, classes)
+        self.register_buffer("mean", torch.zeros(trunk.width))
+        self.register_buffer("scale", torch.ones(trunk.width))
 
     def forward(self, t_BCHW: Tensor) -> Tensor:
         """Logits (B, K) of normalized items."""

@@ -77,7 +77,8 @@ class LinearProbe:
         weight = np.zeros((self.classes, coefficients.shape[1]))
         bias = np.full(self.classes, intercepts.min() - 5.0 if len(intercepts) < self.classes else 0.0)
         weight[self._model.classes_], bias[self._model.classes_] = coefficients, intercepts
-        return self._mean, self._scale, weight, bias
+        root = np.sqrt(weight.shape[1])
+        return self._mean, self._scale / root, weight / root, bias
 
     def _scaled(self, x_ND: Array) -> Array:
         return (np.asarray(x_ND, dtype=np.float64) - self._mean) / self._scale

@@ -1,0 +1,163 @@
+"""A fine-tuned classifier on disk and in use: MODEL/encoder/, MODEL/head.safetensors, MODEL/model.json.
+
+Shapes: N images, C channels, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.evaluate.features import Listen, features, prepare_unlabelled, printable_name, silent
+from withheld.learn.checkpoint import write_json, writing
+from withheld.run import pick_device
+
+CARD, HEAD = "model.json", "head.safetensors"
+
+
+class Classifier(nn.Module):
+    """Labels whole images: an encoder and a linear head on its standardized features.
+
+    Args:
+        encoder: fine-tuned.
+        mean, scale: (D,) of the pooled features. weight: (K, D). bias: (K,).
+        classes: names, in the order of the head.
+        settings: how it was made, kept in model.json.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, encoder: Encoder, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, classes: list[str],
+        settings: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if weight.shape != (len(classes), encoder.width) or bias.shape != (len(classes),):
+            raise InputError(
+                f"the head is {tuple(weight.shape)}, for {len(classes)} classes of {encoder.width} features it must be "
+                f"{(len(classes), encoder.width)}"
+            )
+        self.encoder = encoder
+        for name, value in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", bias)):
+            self.register_buffer(name, value.detach().float())
+        self.classes = list(classes)
+        self.settings = dict(settings or {})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities (N, K) of whole images (N, C, H, W), uint8 or floats in 0..1."""
+        return self.of_features(self.encoder(images).pooled)
+
+    def of_features(self, features_ND: Tensor) -> Tensor:
+        """Probabilities (N, K) of pooled features."""
+        return torch.softmax(((features_ND - self.mean) / self.scale) @ self.weight.T + self.bias, dim=-1)
+
+    def predict(self, images: Any) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+        """The likeliest class of every image, and the probabilities (N, K).
+
+        Args:
+            images: whatever `Encoder.transform` takes.
+        """
+        return self._answer(self.encoder.transform(images))
+
+    def _answer(self, features_ND: NDArray[np.float32]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+        with torch.no_grad():
+            pooled = torch.from_numpy(features_ND).to(self.mean.device)
+            probabilities = self.of_features(pooled).cpu().numpy()
+        return np.array(self.classes)[probabilities.argmax(axis=1)], probabilities
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the model folder; model.json comes last, so a folder that has it is whole."""
+        folder = Path(folder)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CARD).unlink(missing_ok=True)
+            self.encoder.save(folder / "encoder")
+            head = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "scale", "weight", "bias")}
+            aside = folder / (HEAD + ".tmp")
+            save_file(head, aside)
+            os.replace(aside, folder / HEAD)
+        how = "softmax(((pooled - mean) / scale) @ weight.T + bias) of the encoder's pooled features"
+        write_json(folder / CARD, {"format": 1, "classes": self.classes, "how": how, "made": self.settings})
+        return folder
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Classifier:
+        """Opens a model folder.
+
+        Raises:
+            InputError: where it is none, or damaged.
+        """
+        folder = Path(folder)
+        if not (folder / CARD).is_file():
+            hint = "it is a run; make a model of it" if (folder / "run.json").is_file() else "make one"
+            raise InputError(
+                f"{folder} is no model (no {CARD} in it): {hint} with withheld finetune RUN --data LABELLED --out MODEL"
+            )
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            head = load_file(folder / HEAD)
+            return cls(
+                Encoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
+                [str(name) for name in card["classes"]], card.get("made"),
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{folder} is damaged ({error!r}): make it again with withheld finetune") from None
+
+
+def predict(
+    model: str | Path | Classifier, data: Any, output: str | Path, *, device: str = "auto", listen: Listen = silent
+) -> int:
+    """Labels every item of some data into a csv with the columns file, label and probability.
+
+    A cell that a spreadsheet would take for a formula gets a ' in front.
+
+    Returns:
+        How many items were labelled.
+
+    Raises:
+        InputError: for the model or the data. CannotWrite: for the csv.
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier.open(model)
+    classifier.to(pick_device(device)).eval()
+    prepared = prepare_unlabelled(data, classifier.encoder, listen)
+    labels, probabilities = classifier._answer(features(classifier.encoder, prepared.images, listen=listen))
+    write_labels(Path(output), prepared.names, list(labels), probabilities.max(axis=1))
+    return len(labels)
+
+
+def write_labels(path: Path, names: list[str], labels: list[str], probability_N: NDArray[np.floating]) -> None:
+    """Writes the csv that `predict` describes, in one step."""
+    aside = path.with_name(path.name + ".tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "w", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                table.writerow(["file", "label", "probability"])
+                for name, label, probability in zip(names, labels, probability_N, strict=True):
+                    table.writerow([_cell(name), _cell(label), f"{probability:.4f}"])
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def _cell(text: str) -> str:
+    text = printable_name(text)
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

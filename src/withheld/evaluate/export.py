@@ -1,0 +1,178 @@
+"""Handing what was learned to other software: a transformers folder, or one ONNX file that takes images of any size.
+
+Shapes: B batch, C channels, H W pixels of the image given, S side the trunk sees, D features, L tokens, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from withheld.encoder import Encoder
+from withheld.errors import InputError, WithheldError, nearest
+from withheld.evaluate.classifier import CARD, Classifier
+from withheld.evaluate.features import as_encoder
+from withheld.learn.checkpoint import writing
+
+TARGETS = ("hf", "onnx")
+TOLERANCE = 1e-4
+CHECKED = ((1, 1.0, 1.0), (3, 1.7, 0.8), (2, 0.6, 2.3))
+"""Batches an export is checked on: how many images, and their height and width as multiples of S."""
+
+
+def export(subject: Any, out: str | Path, to: str) -> Path:
+    """Writes an encoder, or a fine-tuned model, for other software, and checks that it computes the same.
+
+    hf: a folder that `AutoModel` and `AutoImageProcessor` open; features differ by 0. Of a model it also holds
+    head.safetensors and model.json, and stays a model folder.
+    onnx: one file; input `images` uint8 (B, C, H, W) of any size; outputs `pooled` (B, D) and `tokens` (B, L, D), of a
+    model `probabilities` (B, K) too. Resizing, normalization and the split's `full` are in the graph. Within 1e-4.
+
+    Args:
+        subject: a run, an encoder folder, a model folder, a transformers id, an `Encoder` or a `Classifier`.
+        out: the folder or file to write; it is replaced.
+        to: "hf" or "onnx".
+
+    Raises:
+        InputError: for the subject or the target, or where ONNX is not installed. CannotWrite: for `out`.
+    """
+    if to not in TARGETS:
+        raise InputError(f"--to {to}: {nearest(to, TARGETS)}")
+    if to == "onnx":
+        _need_onnx()
+    encoder, classifier = _opened(subject)
+    return _to_hf(encoder, classifier, Path(out)) if to == "hf" else _to_onnx(encoder, classifier, Path(out))
+
+
+def _opened(subject: Any) -> tuple[Encoder, Classifier | None]:
+    if isinstance(subject, (str, Path)) and (Path(subject) / CARD).is_file():
+        subject = Classifier.open(subject)
+    if isinstance(subject, Classifier):
+        subject = subject.to("cpu").eval()
+        return subject.encoder, subject
+    return as_encoder(subject, "cpu"), None
+
+
+def _to_hf(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path:
+    from transformers import AutoModel
+
+    if classifier is not None:
+        classifier.save(out)
+        for file in (out / "encoder").iterdir():
+            shutil.copyfile(file, out / file.name)
+    else:
+        encoder.save(out)
+    with _quiet():
+        again = AutoModel.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
+    t = torch.randn(2, encoder.channels, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+    kept = dict(again.named_parameters())
+    for name, value in encoder.trunk.model.named_parameters():
+        if name not in kept or not torch.equal(value, kept[name]):
+            raise WithheldError(f"{out}: {name} is not what was written; check the disk and export again")
+    with torch.no_grad():
+        found = again(pixel_values=t).last_hidden_state
+    if not bool(torch.isfinite(found).all()):
+        raise WithheldError(f"{out}: transformers computes no finite features from it")
+    return out
+
+
+class _Whole(nn.Module):
+    """The encoder with its resizing written as two matrix products, which every ONNX runtime computes alike."""
+
+    def __init__(self, encoder: Encoder, classifier: Classifier | None) -> None:
+        super().__init__()
+        self.encoder, self.classifier = encoder, classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        t = images.float() / 255
+        size = self.encoder.size
+        t = shrink_matrix(t.shape[2], size) @ t @ shrink_matrix(t.shape[3], size).T
+        found = self.encoder(t)
+        if self.classifier is None:
+            return found.pooled, found.tokens
+        return found.pooled, found.tokens, self.classifier.of_features(found.pooled)
+
+
+def shrink_matrix(have: int, want: int) -> Tensor:
+    """(want, have) weights of bilinear resizing with antialiasing, as `F.interpolate(antialias=True)` has them."""
+    place = torch.arange(have, dtype=torch.float32) + 0.5
+    step = (place[-1] + 0.5) / want  # `have`, as a tensor: an exported graph knows it only when it runs
+    width = torch.clamp(step, min=1.0)
+    center = (torch.arange(want, dtype=torch.float32) + 0.5) * step
+    weight = torch.clamp(1 - (place - center.unsqueeze(1)).abs() / width, min=0.0)
+    return weight / weight.sum(dim=1, keepdim=True)
+
+
+def _to_onnx(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path:
+    network = _Whole(encoder, classifier).eval()
+    names = ["pooled", "tokens"] + (["probabilities"] if classifier is not None else [])
+    example = _images(encoder, 3, 1.5, 1.25)
+    sides = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    aside = out.with_name(out.name + ".tmp")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _quiet(), torch.no_grad():
+                torch.onnx.export(
+                    network, (example,), aside, dynamo=True, input_names=["images"], output_names=names,
+                    dynamic_shapes={"images": sides}, external_data=False, verbose=False,
+                )  # fmt: skip
+            _check_onnx(aside, encoder, classifier, out)
+            os.replace(aside, out)
+        finally:
+            aside.unlink(missing_ok=True)
+    return out
+
+
+def _check_onnx(path: Path, encoder: Encoder, classifier: Classifier | None, out: Path) -> None:
+    """Runs the file with onnxruntime on images of other sizes and compares with the library."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for count, tall, wide in CHECKED:
+        images = _images(encoder, count, tall, wide)
+        with torch.no_grad():
+            found = encoder(images)
+            expected = [found.pooled, found.tokens]
+            if classifier is not None:
+                expected.append(classifier.of_features(found.pooled))
+        for ours, theirs in zip(expected, session.run(None, {"images": images.numpy()}), strict=True):
+            gap = float(np.abs(ours.numpy() - theirs).max())
+            if not gap <= TOLERANCE * max(1.0, float(ours.abs().max())):
+                raise WithheldError(f"{out}: onnxruntime differs from the library by {gap:.1e}; nothing was written")
+
+
+def _images(encoder: Encoder, count: int, tall: float, wide: float) -> Tensor:
+    shape = (count, encoder.channels, max(2, round(tall * encoder.size)), max(2, round(wide * encoder.size)))
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def _need_onnx() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"--to onnx needs {', '.join(missing)}: pip install withheld[onnx]")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporter and transformers print reports and warn of their own insides; failures still raise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,118 @@
+"""Features of whole images: in memory for the verdict, in a file for everything else.
+
+Shapes: N images, C channels, H W pixels, D features.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld.data.prepared import Prepared, prepare
+from withheld.data.source import open_source
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.learn.checkpoint import writing
+from withheld.run import load_encoder, pick_device
+
+Listen = Callable[[dict[str, Any]], None]
+
+
+def silent(event: dict[str, Any]) -> None:
+    """Hears what happens and says nothing."""
+
+
+def as_encoder(subject: Any, device: str = "auto") -> Encoder:
+    """The encoder of a run folder, an encoder folder or a transformers id, or the one given, on a device.
+
+    Raises:
+        InputError: where there is none.
+    """
+    encoder = subject if isinstance(subject, Encoder) else load_encoder(subject)
+    return encoder.to(pick_device(device)).eval()
+
+
+def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: Listen = silent) -> NDArray[np.float32]:
+    """Pooled features (N, D).
+
+    Args:
+        encoder: an `Encoder`, or anything whose `transform` takes (n, C, H, W) uint8.
+        images_NCHW: uint8, memory-mapped or not.
+        batch_size: images at a time.
+        listen: is told {"kind": "features", "done", "total"}.
+    """
+    parts = []
+    for first in range(0, len(images_NCHW), batch_size):
+        part = np.asarray(images_NCHW[first : first + batch_size])
+        parts.append(np.asarray(encoder.transform(part), dtype=np.float32).reshape(len(part), -1))
+        listen({"kind": "features", "done": first + len(part), "total": len(images_NCHW)})
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def prepare_unlabelled(data: Any, encoder: Encoder, listen: Listen = silent) -> Prepared:
+    """The items of any data as an encoder takes them; broken ones are skipped and said."""
+    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
+    prepared = prepare(open_source(data), encoder.size, encoder.channels, progress=tell)
+    if prepared.skipped:
+        first = prepared.skipped[0]
+        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!a}"
+        listen({"kind": "note", "text": f"{text} ({first['reason']})"})
+    return prepared
+
+
+def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", listen: Listen = silent) -> Path:
+    """Writes one feature vector an item: .parquet (columns file, features) or .npz (arrays names, features).
+
+    Args:
+        subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
+        data: whatever `withheld.pretrain` takes.
+        out: the file, replaced in one step.
+
+    Raises:
+        InputError: for another ending, or data that cannot be read. CannotWrite: for the file.
+    """
+    out = Path(out)
+    if out.suffix not in WRITERS:
+        raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
+    encoder = as_encoder(subject, device)
+    prepared = prepare_unlabelled(data, encoder, listen)
+    found = features(encoder, prepared.images, listen=listen)
+    aside = out.with_name(out.name + ".tmp")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            WRITERS[out.suffix](aside, prepared.names, found)
+            os.replace(aside, out)
+        finally:
+            aside.unlink(missing_ok=True)
+    return out
+
+
+def _write_parquet(path: Path, names: list[str], features_ND: NDArray[np.float32]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = pa.FixedSizeListArray.from_arrays(pa.array(features_ND.ravel()), features_ND.shape[1])
+    files = pa.array([printable_name(name) for name in names], pa.string())
+    pq.write_table(pa.table({"file": files, "features": values}), path)
+
+
+def _write_npz(path: Path, names: list[str], features_ND: NDArray[np.float32]) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, names=np.array([printable_name(name) for name in names]), features=features_ND)
+
+
+def printable_name(name: str) -> str:
+    """A file name that can be written as UTF-8, whatever bytes the disk gave it."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+WRITERS: dict[str, Callable[[Path, list[str], NDArray[np.float32]], None]] = {
+    ".parquet": _write_parquet,
+    ".npz": _write_npz,
+}
