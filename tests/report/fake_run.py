@@ -203,18 +203,19 @@ def write_pictures(folder: Path) -> list[dict[str, Any]]:
     return index
 
 
-def full_run(folder: Path, sweep: bool = True) -> Path:
+def full_run(folder: Path, sweep: bool = True, pictures: bool = True, every: int = 10) -> Path:
     """A run that was pretrained, drawn and evaluated, with a few bad files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(run_json(), indent=2), encoding="utf-8")
-    write_lines(folder / "log.jsonl", log_lines())
+    write_lines(folder / "log.jsonl", log_lines(every=every))
     write_lines(folder / "results.jsonl", result_lines())
     reasons = ("cut off: 1,204 bytes are missing", "not an image", "not an image", "0 bytes")
     write_lines(
         folder / "skipped.jsonl", [{"file": f"train/frog/bad-{i}.jpg", "reason": r} for i, r in enumerate(reasons)]
     )
     (folder / "status.json").write_text(json.dumps({"state": "done", "step": 1800, "resumable": False, "reason": ""}))
-    write_pictures(folder / "pictures")
+    if pictures:
+        write_pictures(folder / "pictures")
     if sweep:
         (folder / "sweep.json").write_text(json.dumps(sweep_json()), encoding="utf-8")
     return folder

@@ -109,7 +109,7 @@ def test_latest_evaluation_wins(tmp_path: Path) -> None:
         ("not better than HOG + logistic regression: use HOG + logistic regression", "worse"),
         ("With 10 labels per class, pretraining is worth -2.1 points (95 % CI -3.0 to -1.2)", "worse"),
         (
-            "pretraining is not better than HOG with logistic regression (40.1 % against 43.0 %, difference -2.9 points): "
+            "pretraining is not better than HOG with logistic regression (40.1 % against 43.0 %): "
             "use HOG; over training from scratch at equal steps it is worth +8.1 points (95 % CI 7.0 to 9.2).",
             "mixed",
         ),
@@ -162,9 +162,9 @@ def test_damaged_lines_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert "status.json is damaged" in words
 
 
-@pytest.mark.parametrize("junk", [None, 3, -1.5, "x", [], {}, [1], {"a": 1}, True, 10**400, float("nan"), ""])
+@pytest.mark.parametrize("junk", [None, -1.5, "x", [1], {"a": 1}, True, 10**400, float("nan")], ids=range(8))
 def test_wrong_types_anywhere_do_not_crash(tmp_path: Path, junk: object) -> None:
-    full_run(tmp_path)
+    full_run(tmp_path, pictures=False, every=300)
     for name in ("run.json", "status.json", "sweep.json"):
         value = json.loads((tmp_path / name).read_text())
         for key in value:
@@ -174,7 +174,7 @@ def test_wrong_types_anywhere_do_not_crash(tmp_path: Path, junk: object) -> None
 
 
 def test_wrong_types_in_lines_do_not_crash(tmp_path: Path) -> None:
-    full_run(tmp_path)
+    full_run(tmp_path, pictures=False, every=300)
     for name in ("log.jsonl", "results.jsonl", "skipped.jsonl"):
         text = (tmp_path / name).read_text()
         lines = [json.loads(line) for line in text.splitlines()]

@@ -87,7 +87,7 @@ class Table:
 
 
 def role_of(method: str, said: Any = None) -> str:
-    """What a row is: ours (tuned, probe, knn), scratch, random, floor, public or other, where its score does not say."""
+    """What a row is: ours (tuned, probe, knn), scratch, random, floor, public or other."""
     if said in ("scratch", "random", "floor", "public"):
         return str(said)
     name = method.casefold()
