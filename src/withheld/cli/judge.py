@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from withheld.cli.narrator import Narrator
 from withheld.cli.options import COUNTS, device_option, talking
 from withheld.cli.screen import Screen
-from withheld.cli.train import Narrator
 
 
 @click.command("evaluate")

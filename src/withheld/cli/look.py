@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from withheld.cli.options import device_option, talking
-from withheld.cli.screen import Screen
+from withheld.cli.screen import Screen, size
 
 
 @click.command("list")
@@ -65,25 +66,48 @@ def _plain(method: dict[str, Any]) -> str:
 def _markdown(method: dict[str, Any]) -> str:
     settings = ", ".join(f"`{name}={value}`" for name, value in method["settings"].items())
     summary, _, rest = method["doc"].partition("\n")
-    return f"\n## `{method['name']}` ({method['modality']})\n\n{summary}\n\n```text\n{rest.strip()}\n```\n\nSettings: {settings}"
+    title = f"\n## `{method['name']}` ({method['modality']})"
+    return f"{title}\n\n{summary}\n\n```text\n{rest.strip()}\n```\n\nSettings: {settings}"
 
 
 @click.command("check")
 @click.argument("data")
-@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option("--labels", help="A csv with the columns file and label, to look at the labels too.")
+@click.option("--labelled", is_flag=True, help="Look at the labels too: class folders, labels.csv, IDX labels.")
+@device_option
 @talking
-def check_command(data: str, labels: str | None, screen: Screen) -> None:
+def check_command(data: str, labels: str | None, labelled: bool, device: str, screen: Screen) -> None:
     """What is in DATA, what to run on it, and what that will cost. Trains nothing.
 
     \b
       withheld check photos/
       withheld check photos.tar.gz
-      withheld check hf:beans
+      withheld check labelled/ --labelled
     """
+    from withheld.cost import measure
     from withheld.data.describe import describe
 
-    found = describe(data)
-    screen.result(str(found))
+    found = describe(data, labels or labelled or None)
+    lines = found.to_lines()
+    screen.say("timing a few steps ...")
+    lines += _cost(measure(found.suggested_method, data, device))
+    wide = max(len(what) for what, _ in lines)
+    for what, value in sorted(lines, key=lambda line: line[0] == "note"):
+        screen.result(f"{what:<{wide}}  {value}")
+    screen.result("")
+    screen.result(
+        f"withheld pretrain {found.suggested_method} --data {shlex.quote(data)} --out runs/first --minutes 10"
+    )
+
+
+def _cost(cost: Any) -> list[tuple[str, str]]:
+    plan = cost.plan
+    encoder = f"{plan['encoder']['name']} on {plan['device']}"
+    lines = [("speed", f"{cost.items_per_second:,.0f} items/s with {encoder}, batch {plan['batch_size']}")]
+    lines.append(("minutes", f"{cost.minutes(1):.1f} an epoch, {cost.minutes(100):,.0f} for 100 epochs"))
+    if cost.memory_bytes is not None:
+        lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))
+    return lines
 
 
 @click.command("show")

@@ -47,7 +47,7 @@ SPOKEN = {
 
 
 class Strict(yaml.SafeLoader):
-    """YAML's safe loader without aliases, which can grow without bound, and without doubled keys, of which one is lost."""
+    """YAML's safe loader without aliases, which grow without bound, and doubled keys, of which one is lost."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

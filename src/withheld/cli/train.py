@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from withheld.cli.narrator import Narrator
 from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
 from withheld.cli.screen import Screen
 
@@ -82,51 +82,6 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 
     with Narrator(screen) as narrator:
         return pretrain(method, data, out, listen=narrator.hear, **options)
-
-
-class Narrator:
-    """Tells the events of a run on the screen; one progress at a time."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.screen = screen
-        self.open = ExitStack()
-        self.stage = ""
-        self.update: Any = None
-
-    def __enter__(self) -> Narrator:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.open.close()
-
-    def hear(self, event: dict[str, Any]) -> None:
-        """Takes one event of `withheld.pretrain(listen=...)`."""
-        kind = event.get("kind")
-        if kind == "prepare":
-            self._progress("preparing")(event["done"], event["total"])
-        elif kind == "step":
-            self._progress("learning")(event["step"], event["steps"], _pace(event))
-        else:
-            self._quiet()
-            text = event.get("text")
-            if text:
-                self.screen.say(text)
-
-    def _progress(self, stage: str) -> Any:
-        if stage != self.stage:
-            self._quiet()
-            self.stage = stage
-            self.update = self.open.enter_context(self.screen.progress(stage))
-        return self.update
-
-    def _quiet(self) -> None:
-        self.open.close()
-        self.stage = ""
-
-
-def _pace(event: dict[str, Any]) -> str:
-    pace = event.get("items_per_second")
-    return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
 
 
 @click.command("finetune")

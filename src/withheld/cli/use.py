@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from withheld.cli.narrator import Narrator
 from withheld.cli.options import device_option, talking
 from withheld.cli.screen import Screen
-from withheld.cli.train import Narrator
 from withheld.errors import CannotWrite, InputError
 
 

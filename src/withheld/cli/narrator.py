@@ -1,0 +1,80 @@
+"""Tells what the library reports (`listen=`) as lines and progress."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from withheld.cli.screen import Screen, duration
+
+STAGES = {"prepare": "preparing", "step": "learning", "features": "reading features", "row": "evaluating"}
+SAID = {"timing": "timing a few steps ...", "pictures": "drawing pictures ..."}
+
+
+class Narrator:
+    """Shows one progress at a time; everything else is a line."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.open = ExitStack()
+        self.stage = ""
+        self.update: Any = None
+
+    def __enter__(self) -> Narrator:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.open.close()
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Takes one event: {"kind": prepare, features, step, timing, plan, note, pictures, done, ...}."""
+        kind = str(event.get("kind"))
+        if kind == "step":
+            self._progress(kind)(event["step"], event["steps"], _pace(event))
+        elif "done" in event and "total" in event:
+            self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
+        else:
+            self._close()
+            text = plan(event) if kind == "plan" else event.get("text") or SAID.get(kind)
+            if text:
+                self.screen.say(text)
+            if kind == "done" and event.get("seconds"):
+                self.screen.detail(_where_time_went(event["seconds"]))
+
+    def _progress(self, kind: str) -> Any:
+        if kind != self.stage:
+            self._close()
+            self.stage = kind
+            self.update = self.open.enter_context(self.screen.progress(STAGES.get(kind, kind)))
+        return self.update
+
+    def _close(self) -> None:
+        self.open.close()
+        self.stage = ""
+
+
+def plan(settings: dict[str, Any]) -> str:
+    """What a run is going to do, in three lines."""
+    data, encoder = settings["data"], settings["encoder"]
+    side, stored = data["size"], data.get("stored", data["size"])
+    kept = f", kept at {stored}x{stored} and cropped" if stored != side else ""
+    epochs = settings["steps"] * settings["batch_size"] / max(1, data["items"])
+    patch = f", patch {encoder['patch']}" if encoder["patch"] else ""
+    start = "from published weights" if encoder.get("pretrained") else "from scratch"
+    return (
+        f"data     {data['items']:,} items, {data['channels']} channels, {side}x{side}{kept}\n"
+        f"encoder  {encoder['name']}, {encoder['parameters'] / 1e6:.1f} M parameters{patch}, {start}\n"
+        f"run      {settings['title']}, {settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs, "
+        f"on {settings['device']}"
+    )
+
+
+def _pace(event: dict[str, Any]) -> str:
+    pace = event.get("items_per_second")
+    return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
+
+
+def _where_time_went(seconds: dict[str, float]) -> str:
+    total = sum(seconds.values()) or 1.0
+    parts = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in seconds.items())
+    return f"{duration(total)} in steps: {parts}"

@@ -1,0 +1,65 @@
+"""What a run would cost on this machine: the plan of a dry run on a sample of the data, which times real steps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SAMPLE = 1024
+MINUTES = 10.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured on this machine, with the default encoder.
+
+    Attributes:
+        plan: what the run would be, as run.json has it, of the sample.
+        items: of the whole data.
+        items_per_second: of training; decoding comes before and happens once.
+        memory_bytes: the most this process (on a GPU: its tensors) has taken; None where the system does not tell.
+    """
+
+    plan: dict[str, Any]
+    items: int
+    items_per_second: float
+    memory_bytes: int | None
+
+    def minutes(self, epochs: float) -> float:
+        """How long it takes to see every item so often."""
+        return epochs * self.items / self.items_per_second / 60
+
+
+def measure(method: str, data: Any, device: str = "auto") -> Cost:
+    """Times the steps of a method on at most 1,024 items of the data; keeps nothing but their prepared images.
+
+    Raises:
+        InputError: for the method, the data or the device.
+    """
+    import numpy as np
+
+    from withheld.data.source import open_source
+    from withheld.run import pretrain
+
+    source = open_source(data)
+    train = source.part("train")
+    source = source if train is None else train
+    few = np.unique(np.linspace(0, len(source) - 1, min(len(source), SAMPLE)).astype(np.int64))
+    plan = pretrain(method, source.subset(few), Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
+    pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
+    return Cost(plan, len(source), pace, _memory(plan["device"]))
+
+
+def _memory(device: str) -> int | None:
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most) * (1 if sys.platform == "darwin" else 1024)
