@@ -1,0 +1,158 @@
+"""Tiles, strips and words on a picture, with Pillow; hidden places are hatched, on light and dark alike."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Tile = Image.Image
+HATCH = {1: (48, 118), 2: (20, 52)}  # opacity of ground and stripes: hidden, and neither seen nor asked
+STRIPE = 7
+INK, SOFT = (29, 29, 31, 255), (110, 110, 116, 255)
+
+
+def enlargement(side: int, wanted: int) -> int:
+    """How many times to repeat every pixel so that a side is at least about as long as wanted."""
+    return max(1, -(-wanted // max(1, side)) if side < 0.75 * wanted else 1)
+
+
+def tile(pixels_HW3: NDArray[np.uint8], covered_HW: NDArray[np.uint8] | None = None, times: int = 1) -> Tile:
+    """Pixels as an RGBA tile, every pixel repeated `times` x `times`; covered places are hatched."""
+    big = pixels_HW3.repeat(times, axis=0).repeat(times, axis=1)
+    out = np.concatenate([big, np.full((*big.shape[:2], 1), 255, np.uint8)], axis=-1)
+    if covered_HW is not None:
+        places = covered_HW.repeat(times, axis=0).repeat(times, axis=1)
+        rows, across = np.indices(places.shape)
+        stripe = (rows + across) % STRIPE < 2
+        out[places > max(HATCH)] = 0
+        for kind, (ground, line) in HATCH.items():
+            here = places == kind
+            out[here] = (128, 128, 132, ground)
+            out[here & stripe] = (128, 128, 132, line)
+    return Image.fromarray(out)
+
+
+def blank(width: int, height: int, words: str = "") -> Tile:
+    """An empty tile, with words where something cannot be drawn."""
+    out = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+    if words:
+        draw = ImageDraw.Draw(out)
+        size = 13
+        while size > 8 and draw.textlength(words, font=font(size)) > width - 4:
+            size -= 1
+        draw.text((width / 2, height / 2), words, fill=SOFT, font=font(size), anchor="mm")
+    return out
+
+
+def written(words: str, across: int = 88) -> Tile:
+    """Words in letters of one width, broken after so many, so that parts of one text stand under each other."""
+    words = printable(words)[: across * 12]
+    lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
+    letters = font(13, mono=True)
+    out = blank(round(across * letters.getlength("m")) + 2, 19 * len(lines))
+    draw = ImageDraw.Draw(out)
+    for at, line in enumerate(lines):
+        draw.text((0, 19 * at), line, fill=INK, font=letters)
+    return out
+
+
+def strip(tiles: Sequence[Tile], gap: int = 4) -> Tile:
+    """Tiles beside each other in equally wide columns, middle on middle."""
+    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
+    out = Image.new("RGBA", (width * len(tiles) + gap * (len(tiles) - 1), height), (0, 0, 0, 0))
+    for at, each in enumerate(tiles):
+        out.paste(each, (at * (width + gap) + (width - each.width) // 2, (height - each.height) // 2))
+    return out
+
+
+def sheet(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Tile]]]) -> Tile:
+    """A labelled grid on white: a title, a heading over every column, a row for every item with its name."""
+    width, height = max(t.width for _, row in rows for t in row), max(t.height for _, row in rows for t in row)
+    gap, edge, named = 10, 28, any(name for name, _ in rows)
+    step, top = height + gap + (26 if named else 0), edge + 60
+    out = _page(
+        max(edge * 2 + len(headings) * (width + gap) - gap, 360), top + len(rows) * step + edge - gap, title, edge
+    )
+    draw = ImageDraw.Draw(out)
+    for at, heading in enumerate(headings):
+        draw.text((edge + at * (width + gap) + width / 2, top - 16), heading, fill=INK, font=font(17), anchor="mm")
+    for down, (name, row) in enumerate(rows):
+        y = top + down * step
+        for at, each in enumerate(row):
+            x = edge + at * (width + gap)
+            out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
+        if name:
+            said = fitted(name, out.width - 2 * edge, 12)
+            draw.text((edge, y + height + 9), said, fill=SOFT, font=font(12), anchor="lm")
+    return out
+
+
+def ladder(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, Tile]]]]) -> Tile:
+    """Wide tiles under each other on white, each with its heading at the left: clips and texts. A group is one item."""
+    gap, edge, left = 8, 28, 96
+    width = max(each.width for _, rows in groups for _, each in rows)
+    heights = [sum(each.height + gap for _, each in rows) + (24 if name else 0) + 18 for name, rows in groups]
+    out = _page(edge * 2 + left + width, edge + 36 + sum(heights) + edge - 18, title, edge)
+    draw, y = ImageDraw.Draw(out), edge + 36
+    for name, rows in groups:
+        if name:
+            draw.text((edge, y + 8), fitted(name, left + width, 12), fill=SOFT, font=font(12), anchor="lm")
+            y += 24
+        for heading, each in rows:
+            draw.text((edge, y + 9), heading, fill=INK, font=font(15), anchor="lm")
+            out.alpha_composite(each, (edge + left, y))
+            y += each.height + gap
+        y += 18
+    return out
+
+
+def _page(width: int, height: int, title: str, edge: int) -> Tile:
+    out = Image.new("RGBA", (width, height), (255, 255, 255, 255))
+    words = fitted(title, width - 2 * edge, 15)
+    ImageDraw.Draw(out).text((edge, edge + 6), words, fill=SOFT, font=font(15), anchor="lm")
+    return out
+
+
+def fitted(words: str, width: float, size: int) -> str:
+    """Words that fit a width; the middle is left out where they do not."""
+    words = printable(words)
+    if font(size).getlength(words) <= width:
+        return words
+    keep = len(words)
+    while keep > 8 and font(size).getlength(words[: keep // 2] + "…" + words[-(keep // 2) :]) > width:
+        keep -= 1
+    return words[: keep // 2] + "…" + words[-(keep // 2) :]
+
+
+def printable(words: str) -> str:
+    """Words on one line, without characters that cannot be drawn."""
+    plain = words.encode("utf-8", "backslashreplace").decode("utf-8")[:2000]
+    return "".join(c if c.isprintable() else "?" for c in plain)
+
+
+@functools.cache
+def font(size: int, mono: bool = False) -> Any:
+    """DejaVu Sans, or its letters of one width, which come with matplotlib; Pillow's own where it is missing."""
+    try:
+        import matplotlib
+
+        name = "DejaVuSansMono.ttf" if mono else "DejaVuSans.ttf"
+        return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+    except (ImportError, OSError):
+        return ImageFont.load_default(size)
+
+
+def png(picture: Tile) -> bytes:
+    """The bytes of a PNG, the same for the same pixels."""
+    buffer = io.BytesIO()
+    opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255)
+    plain = picture.convert("RGB") if opaque else picture
+    plain.save(buffer, "PNG", optimize=False, compress_level=6)
+    return buffer.getvalue()
