@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from withheld.errors import InputError
 from withheld.learn.checkpoint import writing
 from withheld.networks.image import ImageTrunk, fresh_trunk
+from withheld.networks.open import CARD, encoder_folder, open_trunk, read_card
 from withheld.types import Features, Split
 
-CARD = "withheld.json"
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -177,22 +177,13 @@ class Encoder(nn.Module):
         Raises:
             InputError: where there is none.
         """
-        from withheld.networks.open import open_trunk
-
-        folder = Path(where)
-        card = folder / CARD
-        if not card.is_file():
-            trunk, _ = open_trunk(str(where), size=None, channels=3)
-            mean, std = published_normalization(where, trunk.channels)
-            return cls(trunk, mean, std, name=folder.name if folder.is_dir() else str(where))
-        try:
-            settings = json.loads(card.read_text(encoding="utf-8"))
-            split = _open_split(settings["full"]) if settings["full"] else None
-            trunk, _ = open_trunk(folder, size=None, channels=len(settings["mean"]))
-            trunk.pooling = settings["pooling"]
-            return cls(trunk, settings["mean"], settings["std"], split, settings["name"], settings["flips"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise error if isinstance(error, InputError) else InputError(f"{card} is damaged: {error!r}") from None
+        folder = encoder_folder(where)
+        card = read_card(folder) if folder else None
+        trunk, _ = open_trunk(folder or where, size=None, channels=3)
+        mean, std = normalization_of(where, trunk.channels)
+        if card is None:
+            return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
+        return cls(trunk, mean, std, _open_split(card["full"]), card["name"], card["flips"])
 
     def _card(self) -> dict[str, Any]:
         full = None
@@ -262,19 +253,21 @@ def _strip_config(path: Path) -> None:
     )
 
 
-def published_normalization(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation that a published encoder's processor names; ImageNet's where it names none."""
+def normalization_of(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
     settings: dict[str, Any] = {}
-    local = Path(where) / "preprocessor_config.json"
+    folder = encoder_folder(where)
+    card = read_card(folder) if folder else None
+    if card is not None:
+        return card["mean"], card["std"]
     try:
-        if local.is_file():
-            settings = json.loads(local.read_text(encoding="utf-8"))
-        elif not Path(where).exists():
+        if folder is None:
             from huggingface_hub import hf_hub_download
 
-            settings = json.loads(
-                Path(hf_hub_download(str(where), "preprocessor_config.json")).read_text(encoding="utf-8")
-            )
+            path = Path(hf_hub_download(str(where), "preprocessor_config.json"))
+        else:
+            path = folder / "preprocessor_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         settings = {}
     mean, std = settings.get("image_mean") or [0.485, 0.456, 0.406], settings.get("image_std") or [0.229, 0.224, 0.225]
@@ -283,8 +276,10 @@ def published_normalization(where: str | Path, channels: int) -> tuple[list[floa
     return list(mean), list(std)
 
 
-def _open_split(full: dict[str, Any]) -> Split:
+def _open_split(full: dict[str, Any] | None) -> Split | None:
     """A split named by a card: only classes of withheld.splits are looked up."""
+    if full is None:
+        return None
     module, _, name = full["class"].partition(":")
     if not module.startswith("withheld.splits."):
         raise InputError(f"{full['class']!r} is no split of this library; the encoder's card is not to be trusted")

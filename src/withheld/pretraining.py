@@ -21,7 +21,7 @@ from withheld import distributed
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import Source, open_source
-from withheld.encoder import Encoder, published_normalization
+from withheld.encoder import Encoder, normalization_of
 from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
@@ -55,7 +55,7 @@ class Pretraining:
         self.listen = listen
         self.settings: dict[str, Any] = {}
 
-    def start(self, resume: bool, dry_run: bool, pictures: bool) -> Run:
+    def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
         self._check_settings()
         distributed.start(self.device)
@@ -70,7 +70,7 @@ class Pretraining:
             self._compare(kept)
             if first and kept is None:
                 self._begin()
-            self._train(resume)
+            self._train(resume, save_every)
             if first:
                 self._keep(pictures)
             distributed.barrier()
@@ -169,7 +169,7 @@ class Pretraining:
         trunk, self.pretrained = open_trunk(name, size=asked, channels=3, seed=self.given["seed"])
         self._prepare(trunk.size, trunk.channels)
         if self.pretrained:
-            self.mean, self.std = published_normalization(name, trunk.channels)
+            self.mean, self.std = normalization_of(name, trunk.channels)
         return trunk
 
     def _size(self, own: int | None) -> int:
@@ -261,8 +261,10 @@ class Pretraining:
         with writing(self.out), open(self.out / "skipped.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.prepared.skipped)
 
-    def _train(self, resume: bool) -> None:
-        keeper = Keeper(self.out / "state", resume=resume, warn=lambda text: self._tell("note", text=text))
+    def _train(self, resume: bool, save_every: float) -> None:
+        keeper = Keeper(
+            self.out / "state", every=save_every, resume=resume, warn=lambda text: self._tell("note", text=text)
+        )
         start = self.loop.resume(keeper) if resume else 0
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")

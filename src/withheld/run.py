@@ -176,6 +176,7 @@ def pretrain(
     resume: bool = False,
     dry_run: bool = False,
     device: str = "auto",
+    save_every: float = 120.0,
     pictures: bool = True,
     listen: Listen | None = None,
 ) -> Run:
@@ -194,6 +195,7 @@ def pretrain(
         resume: continues the run in `out`; the settings must be those it began with.
         dry_run: plans and times the run, trains nothing, writes nothing.
         device: "auto", "cpu", "cuda", "mps".
+        save_every: seconds between two checkpoints; they do not change the result.
         pictures: whether to draw the pictures of the report at the end.
         listen: is told what happens, as dicts with a "kind": prepare, plan, step, note, done.
 
@@ -210,9 +212,8 @@ def pretrain(
         "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
         "settings": dict(settings or {}), "seed": seed,
     }  # fmt: skip
-    return Pretraining(method, data, Path(out), given, device, listen or (lambda event: None)).start(
-        resume, dry_run, pictures
-    )
+    job = Pretraining(method, data, Path(out), given, device, listen or (lambda event: None))
+    return job.start(resume, dry_run, pictures, save_every)
 
 
 @contextlib.contextmanager
@@ -230,16 +231,16 @@ def locked(folder: Path) -> Iterator[None]:
         raise CannotWrite(f"--out {folder} is a file: name a folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock")
+    lock, holder = FileLock(folder / "run.lock"), folder / "run.lock.json"
     try:
-        with writing(folder):
-            lock.acquire(timeout=0)
-            holder = folder / "run.lock.json"
-            holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
+        lock.acquire(timeout=0)
     except Timeout:
-        holder = folder / "run.lock.json"
         who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
         raise RunInUse(f"{folder} is in use by {who}: wait for it, or choose another --out") from None
+    except OSError as error:
+        raise CannotWrite(f"--out {folder}: cannot write here: {error.strerror or error}") from None
+    with writing(holder):
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
     try:
         yield
     finally:

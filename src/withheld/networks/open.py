@@ -35,6 +35,7 @@ PRESETS = {
     "vit-large": Preset(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
 }
 
+CARD = "withheld.json"
 CLS_POOLED = {"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
 
 
@@ -79,11 +80,35 @@ def open_trunk(
     if path.suffix == ".json" and path.is_file():
         return fresh_trunk(_sized(read_config(path), size), seed), False
     if path.is_dir():
-        for folder in (path, path / "encoder"):
-            if (folder / "config.json").is_file():
-                return _open_folder(folder, size, seed)
+        folder = encoder_folder(path)
+        if folder is not None:
+            return _open_folder(folder, size, seed)
         raise InputError(f"{path}: no encoder in this folder (looked for config.json and encoder/config.json)")
     return _open_hub(name, size)
+
+
+def encoder_folder(where: str | Path) -> Path | None:
+    """The folder that holds the encoder of a run, or of an encoder folder; None where there is none."""
+    for folder in (Path(where), Path(where) / "encoder"):
+        if (folder / "config.json").is_file():
+            return folder
+    return None
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of an encoder that this library kept; None for any other.
+
+    Raises:
+        InputError: where it is damaged.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error!r}") from None
 
 
 def patch_for(size: int) -> int:
@@ -116,7 +141,10 @@ def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk,
                 f"{folder}: holds {pickled[0]}, a pickle, which is never opened; save it as model.safetensors first"
             )
         return fresh_trunk(_sized(config, size), seed), False
-    return _with_weights(str(folder), config, size), True
+    trunk = _with_weights(str(folder), config, size)
+    card = read_card(folder)
+    trunk.pooling = card["pooling"] if card else trunk.pooling
+    return trunk, True
 
 
 def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:

@@ -1,0 +1,263 @@
+"""Runs as a user makes them: from arrays and folders to a run folder, killed, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import withheld
+from withheld.errors import CannotWrite, InputError, RunInUse
+from withheld.run import locked
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return np.kron(rng.random((48, 4, 4, 3)), np.ones((1, 4, 4, 1))).__mul__(255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "first"
+    return withheld.pretrain("mae", images, out, steps=6, batch_size=16, pictures=False, device="cpu")
+
+
+def test_the_run_folder_is_whole(run):
+    assert {p.name for p in run.folder.iterdir()} >= {
+        "run.json", "log.jsonl", "skipped.jsonl", "status.json", "encoder", "model", "state",
+    }  # fmt: skip
+    settings = json.loads((run.folder / "run.json").read_text())
+    assert settings["method"] == "mae"
+    assert settings["steps"] == 6 == len(run.log())
+    assert settings["data"]["items"] == 48
+    assert json.loads((run.folder / "status.json").read_text())["state"] == "done"
+    assert all("loss" in line for line in run.log())
+    assert {"effective_rank", "feature_spread"} <= run.log()[-1]["vitals"].keys()
+    assert not [p for p in run.folder.rglob("*") if p.suffix in {".pt", ".pkl", ".bin"}]
+
+
+def test_the_encoder_opens_everywhere_with_equal_features(run, images):
+    from transformers import AutoModel
+
+    encoder = withheld.load_encoder(run.folder)
+    assert encoder.size == 16
+    np.testing.assert_allclose(encoder.mean, images.reshape(-1, 3).mean(0) / 255, atol=1e-3)
+    assert encoder.transform(images).shape == (48, encoder.width)
+    model = AutoModel.from_pretrained(run.folder / "encoder").eval()
+    t = encoder.normalize(torch.from_numpy(images).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        ours, theirs = encoder.trunk(t).tokens, model(pixel_values=t).last_hidden_state[:, 1:]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    again = withheld.load_encoder(run.folder / "encoder")
+    assert np.array_equal(encoder.transform(images), again.transform(images))
+
+
+def test_the_whole_network_comes_back(run, images):
+    objective = run.objective()
+    kept = load_file(run.folder / "model" / "model.safetensors")
+    for name, tensor in objective.state_dict().items():
+        if name in kept:
+            assert torch.equal(tensor, kept[name])
+    pair, prediction = objective.predict(torch.randn(2, 3, 16, 16))
+    assert objective.split.merge(pair._replace(y=prediction)).shape == (2, 3, 16, 16)
+
+
+def test_inside_a_scikit_learn_pipeline(run, images):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    labels = np.arange(48) % 2
+    pipeline = make_pipeline(run.encoder(), LogisticRegression())
+    assert pipeline.fit(images, labels).predict(images).shape == (48,)
+    assert cross_val_score(pipeline, images, labels, cv=2).shape == (2,)
+
+
+def test_fresh_is_the_same_architecture_untrained(run):
+    encoder = run.encoder()
+    a, b, c = encoder.fresh(0), encoder.fresh(0), encoder.fresh(1)
+    weights = [e.trunk.state_dict() for e in (a, b, c, encoder)]
+    assert weights[0].keys() == weights[3].keys()
+    name = next(n for n in weights[0] if n.endswith("fc1.weight") or n.endswith("intermediate.dense.weight"))
+    assert torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[0][name], weights[2][name])
+    assert not torch.equal(weights[0][name], weights[3][name])
+
+
+def test_an_own_objective_trains_and_is_kept(images, tmp_path):
+    def left_half(t):
+        middle = t.shape[-1] // 2
+        return withheld.Pair(x=t[..., :middle], y=t[..., middle:])
+
+    objective = withheld.Objective(left_half, withheld.Predictor("vit-nano"), withheld.squared_error)
+    run = withheld.pretrain(objective, images, tmp_path / "own", steps=3, batch_size=16, pictures=False, device="cpu")
+    assert run.encoder().transform(images[:3]).shape[0] == 3
+    with pytest.raises(InputError, match="objective of your own"):
+        run.objective()
+
+
+JOB = """
+import sys, time, numpy as np, withheld
+def tell(event):
+    print(event["kind"], flush=True)
+    time.sleep(0.02)  # long enough to be killed in the middle
+images = (np.random.default_rng(0).random((48, 16, 16, 3)) * 255).astype(np.uint8)
+print("ready", flush=True)
+withheld.pretrain("mae", images, sys.argv[1], steps=40, batch_size=16, pictures=False, device="cpu",
+                  resume="resume" in sys.argv, save_every=0.05, listen=tell)
+"""
+
+
+def start(out: Path, *words: str) -> subprocess.Popen:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", JOB, str(out), *words], stdout=subprocess.PIPE, text=True, env=env)
+
+
+def final(out: Path) -> dict[str, torch.Tensor]:
+    folder = out / "state" / "step-40"
+    return {**load_file(folder / "model.safetensors"), **load_file(folder / "optimizer.safetensors")}
+
+
+def test_killed_and_resumed_is_bit_identical(tmp_path):
+    killed = start(tmp_path / "killed")
+    for line in killed.stdout:
+        if line.strip() == "step":
+            break
+    time.sleep(0.4)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    status = json.loads((tmp_path / "killed" / "status.json").read_text())
+    assert status["state"] == "running"
+    resumed, whole = start(tmp_path / "killed", "resume"), start(tmp_path / "whole")
+    assert "note" in resumed.communicate(timeout=240)[0]
+    assert resumed.returncode == 0
+    assert whole.wait(timeout=240) == 0
+    a, b = final(tmp_path / "whole"), final(tmp_path / "killed")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    logs = [[{k: line[k] for k in ("step", "loss", "gradient_norm", "learning_rate")} for line in
+             map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())] for name in ("whole", "killed")]  # fmt: skip
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"settings": {"ratio": 1.5}}, "outside"),
+        ({"settings": {"ratoi": 0.5}}, "did you mean 'ratio'"),
+        ({"encoder": "vit-nanno"}, "did you mean 'vit-nano'"),
+        ({"steps": 3, "minutes": 2}, "give one of"),
+        ({"steps": 0}, "above 0"),
+        ({"batch_size": -1, "steps": 1}, "above 0"),
+        ({"size": "big", "steps": 1}, "--size big"),
+        ({"size": 18, "steps": 1}, "--size"),
+        ({"device": "cuda:77", "steps": 1}, "--device"),
+    ],
+)
+def test_bad_settings_are_named_with_the_remedy(images, tmp_path, settings, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=message) as error:
+        withheld.pretrain("mae", images, tmp_path / "out", pictures=False, **{"device": "cpu", **settings})
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_an_unknown_method_is_named(images, tmp_path):
+    with pytest.raises(InputError, match="did you mean 'mae'"):
+        withheld.pretrain("maee", images, tmp_path / "out", steps=1)
+
+
+def test_an_existing_run_is_never_overwritten(run, images):
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        withheld.pretrain("mae", images, run.folder, steps=6, batch_size=16)
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+def test_resuming_with_other_settings_shows_the_difference(run, images):
+    with pytest.raises(InputError, match=r"steps: 6 -> 7"):
+        withheld.pretrain("mae", images, run.folder, steps=7, resume=True, pictures=False, device="cpu")
+    with pytest.raises(InputError, match="fingerprint"):
+        withheld.pretrain("mae", images[:40], run.folder, resume=True, pictures=False, device="cpu")
+
+
+def test_resuming_a_finished_run_does_nothing_and_succeeds(run, images):
+    before = run.log()
+    again = withheld.pretrain("mae", images, run.folder, resume=True, pictures=False, device="cpu")
+    assert again.log() == before
+
+
+def test_a_folder_with_other_things_is_left_alone(images, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not empty"):
+        withheld.pretrain("mae", images, tmp_path, steps=1)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_run_in_use_says_by_whom(tmp_path, images):
+    with locked(tmp_path / "out"), pytest.raises(RunInUse, match=str(os.getpid())) as error:
+        withheld.pretrain("mae", images, tmp_path / "out", steps=1)
+    assert error.value.exit_code == 73
+
+
+def test_out_that_is_a_file_cannot_be_written(tmp_path, images):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite) as error:
+        withheld.pretrain("mae", images, tmp_path / "file", steps=1)
+    assert error.value.exit_code == 74
+    with pytest.raises(CannotWrite):
+        withheld.pretrain("mae", images, tmp_path / "file" / "below", steps=1)
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path, images):
+    events = []
+    run = withheld.pretrain(
+        "mae", images, tmp_path / "dry", minutes=1, dry_run=True, device="cpu", listen=events.append
+    )
+    assert run.settings["steps"] > 1
+    assert not (tmp_path / "dry").exists()
+    assert any(event["kind"] == "plan" for event in events)
+
+
+def test_pickled_weights_are_never_opened(tmp_path, images):
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_size": 32}))
+    torch.save({"a": torch.ones(1)}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickle"):
+        withheld.pretrain("mae", images, tmp_path / "out", encoder=str(folder), steps=1)
+
+
+def test_a_checkpoint_continues_training(run, images, tmp_path):
+    again = withheld.pretrain(
+        "mae", images, tmp_path / "more", encoder=str(run.folder), steps=1, batch_size=16, pictures=False, device="cpu",
+        settings={"base_learning_rate": 1e-9},
+    )  # fmt: skip
+    a, b = run.encoder(), again.encoder()
+    assert again.settings["encoder"]["pretrained"]
+    np.testing.assert_allclose(a.transform(images), b.transform(images), atol=1e-2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
+    job = start(tmp_path / "out")
+    for line in job.stdout:
+        if line.strip() == "step":
+            break
+    job.send_signal(number)
+    job.stdout.read()
+    assert job.wait(timeout=60) != 0
+    status = json.loads((tmp_path / "out" / "status.json").read_text())
+    assert status["state"] == "stopped"
+    assert status["resumable"]
+    assert (tmp_path / "out" / "state" / f"step-{status['step']}" / "MANIFEST.json").is_file()
