@@ -5,18 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import withheld
 from withheld import distributed
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
@@ -26,10 +20,12 @@ from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.health import vitals
+from withheld.learn.log import Log
 from withheld.learn.schedule import seed_everything, shards_for
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.objective import Objective
-from withheld.run import Listen, Run, load_method, locked, now, open_run, pick_device, split_settings
+from withheld.provenance import command_line, commit_of_code, now, versions
+from withheld.run import Listen, Run, load_method, locked, open_run, pick_device, split_settings
 from withheld.types import Recipe
 
 DEFAULT_MINUTES = 10.0
@@ -325,67 +321,6 @@ class Pretraining:
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
             self.listen({"kind": kind, **event})
-
-
-class Log:
-    """log.jsonl, a line a step; on resume, lines of steps that will be done again are dropped first."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self.path = path
-        with writing(path):
-            kept = []
-            if start and path.is_file():
-                for line in path.read_text(encoding="utf-8").splitlines():
-                    with contextlib.suppress(ValueError, KeyError, TypeError):
-                        if json.loads(line)["step"] <= start:
-                            kept.append(line + "\n")
-            aside = path.with_name(path.name + ".tmp")
-            aside.write_text("".join(kept), encoding="utf-8")
-            os.replace(aside, path)
-            self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-
-    def write(self, line: dict[str, Any]) -> None:
-        """Appends a line, flushed."""
-        with writing(self.path):
-            self.file.write(json.dumps(line) + "\n")
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
-def versions() -> dict[str, str]:
-    """What a run was made with."""
-    import transformers
-
-    return {
-        "withheld": withheld.__version__, "torch": str(torch.__version__), "transformers": transformers.__version__,
-        "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
-    }  # fmt: skip
-
-
-def commit_of_code() -> str:
-    """The git commit of the library's own checkout, or "" where it is installed."""
-    folder = Path(withheld.__file__).parent
-    if not (folder.parents[1] / ".git").exists():
-        return ""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=True
-        )
-        return found.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def command_line() -> str:
-    """The command that is running, as one would type it; "" inside an interactive session or notebook."""
-    name = Path(sys.argv[0]).name
-    if not name or name.startswith(("-", "ipykernel")):
-        return ""
-    return shlex.join(["withheld" if name in ("withheld", "__main__.py") else name, *sys.argv[1:]])
 
 
 def _location(data: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import datetime
 import importlib
 import inspect
 import json
@@ -245,11 +244,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def now() -> str:
-    """The time, to the second, with its zone."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""How a number came to be: versions, commit and command, written beside it."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import withheld
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    import torch
+    import transformers
+
+    return {
+        "withheld": withheld.__version__, "torch": str(torch.__version__), "transformers": transformers.__version__,
+        "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
+    }  # fmt: skip
+
+
+def commit_of_code() -> str:
+    """The git commit of the library's own checkout, or "" where it is installed."""
+    folder = Path(withheld.__file__).parent
+    if not (folder.parents[1] / ".git").exists():
+        return ""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=True
+        )
+        return found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def command_line() -> str:
+    """The command that is running, as one would type it; "" inside an interactive session or notebook."""
+    name = Path(sys.argv[0]).name
+    if not name or name.startswith(("-", "ipykernel")):
+        return ""
+    return shlex.join(["withheld" if name in ("withheld", "__main__.py") else name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time, to the second, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
