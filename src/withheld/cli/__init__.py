@@ -14,7 +14,7 @@ COMMANDS = {
     "demo": ("demo", "See it all on data that ships with the install, in about 3 minutes."),
     "list": ("look", "The methods, a line each."),
     "check": ("look", "What is in my data, what to run on it, and what it will cost. Trains nothing."),
-    "show": ("look", "Draw what a method hides, and with a run what it predicts."),
+    "show": ("show", "Draw what a method hides, and with a run what it predicts."),
     "methods": ("look", "The documentation of every method."),
     "pretrain": ("train", "Learn from unlabelled data."),
     "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),

@@ -76,7 +76,7 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
     """The verdict with progress, table and closing sentence; results.jsonl and report.html in the folder."""
     from withheld.evaluate.verdict import verdict
     from withheld.report import write
-    from withheld.run import command_line
+    from withheld.provenance import command_line
 
     folder.mkdir(parents=True, exist_ok=True)
     with Narrator(screen) as narrator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 import click
@@ -108,28 +107,3 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     if cost.memory_bytes is not None:
         lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))
     return lines
-
-
-@click.command("show")
-@click.argument("method")
-@click.argument("data")
-@click.option("--run", "run", type=click.Path(path_type=Path), help="Draw what this run predicts, too.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG.  [default: METHOD.png]")
-@click.option(
-    "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
-)
-@click.option(
-    "--items", type=click.IntRange(min=1, max=32), default=6, show_default=True, help="How many items to draw."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@device_option
-@talking
-def show_command(method: str, data: str, run: Path | None, output: Path | None, screen: Screen, **options: Any) -> None:
-    """Draw t, x and y of METHOD on DATA, and with --run what was predicted, merged back.
-
-    \b
-      withheld show mae photos/
-      withheld show mae photos/ --run runs/first -o filled.png
-      withheld show predict_part photos/ --set part=top --set given=bottom
-    """
-    raise NotImplementedError

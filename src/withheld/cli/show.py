@@ -1,0 +1,110 @@
+"""show: what a method hides of the user's own items, drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import SIZE, device_option, talking
+from withheld.cli.screen import Screen
+from withheld.errors import InputError
+
+SPARE = 3
+"""Items are drawn from so many times more, because some may be broken."""
+
+
+@click.command("show")
+@click.argument("method")
+@click.argument("data")
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="Draw what this run predicts, too.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG.  [default: METHOD.png]")
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting: --set ratio=0.6. Repeatable.")
+@click.option("--items", type=click.IntRange(1, 32), default=6, show_default=True, help="How many items to draw.")
+@click.option("--size", type=SIZE, default="auto", show_default=True, help="Side of the images, in pixels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@talking
+def show_command(
+    method: str,
+    data: str,
+    folder: Path | None,
+    output: Path | None,
+    pairs: tuple[str, ...],
+    items: int,
+    size: str | int,
+    seed: int,
+    device: str,
+    screen: Screen,
+) -> None:
+    """Draw t, x and y of METHOD on DATA, and with --run what was predicted, merged back.
+
+    \b
+      withheld show mae photos/
+      withheld show mae photos/ --run runs/first -o filled.png
+      withheld show predict_part photos/ --set part=top
+    """
+    from withheld.cli.settings import split_pairs, typed
+    from withheld.evaluate.pictures import show
+    from withheld.run import load_method, pick_device
+
+    settings = typed(method, load_method(method), split_pairs(pairs))
+    output = output or Path(f"{method}.png")
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output}: pictures are written to a file that ends in .png")
+    place = pick_device(device)
+    if folder is not None:
+        if pairs or size != "auto":
+            raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
+        subject, images, names, mean, std = of_run(folder, method, data, items, seed, place)
+    else:
+        subject, images, names, mean, std = of_method(method, settings, data, items, size, seed)
+    drawn = show(subject, images, output, mean, std, names=names, seed=seed, device=place)
+    screen.result(str(drawn))
+
+
+def of_run(folder: Path, method: str, data: str, items: int, seed: int, device: str) -> tuple[Any, ...]:
+    """What a run predicts of some items: objective, images, names, mean, std."""
+    from withheld.run import open_run
+
+    run = open_run(folder)
+    if run.settings["method"] != method:
+        raise InputError(f"{folder} was trained with {run.settings['method']}, not {method}: name that method")
+    encoder = run.encoder()
+    images, names, _ = some_items(data, items, seed, encoder.size, encoder.channels)
+    return run.objective().to(device), images, names, encoder.mean, encoder.std
+
+
+def of_method(
+    method: str, settings: dict[str, Any], data: str, items: int, size: str | int, seed: int
+) -> tuple[Any, ...]:
+    """What a method hides of some items: split, images, names, mean, std."""
+    import torch
+
+    from withheld.data.image import native_size
+    from withheld.data.source import open_source
+    from withheld.networks.open import open_trunk
+    from withheld.run import load_method
+
+    if size == "auto":
+        native = max(native_size(open_source(data)))
+        size = -(-native // 4) * 4 if native <= 64 else 96
+    images, names, prepared = some_items(data, items, seed, int(size), None)
+    trunk, _ = open_trunk("vit-nano", size=int(size), channels=images.shape[1])
+    objective, _ = load_method(method)(trunk, **settings)
+    objective.fit_parts(torch.zeros(2, *images.shape[1:]))
+    return objective.split, images, names, prepared.mean, prepared.std
+
+
+def some_items(data: str, items: int, seed: int, size: int, channels: int | None) -> tuple[Any, list[str], Any]:
+    """Images (N, C, H, W) uint8 and names of a few items, drawn by the seed; broken ones are passed over."""
+    import numpy as np
+
+    from withheld.data.prepared import prepare
+    from withheld.data.source import open_source
+
+    source = open_source(data)
+    chosen = np.random.default_rng(seed).permutation(len(source))[: SPARE * items]
+    prepared = prepare(source.subset(np.sort(chosen)), size, channels, allow_bad=1.0)
+    return np.array(prepared.images[:items]), prepared.names[:items], prepared
