@@ -58,6 +58,11 @@ class Objective(nn.Module):
         self.change = change
         self.weights = dict(weights or {})
 
+    @property
+    def trunk(self) -> Any:
+        """The part of the network that is kept as the encoder; None where the network names none."""
+        return getattr(self.network, "trunk", None)
+
     def fit_parts(self, sample: Any) -> None:
         """Lets split, network and loss look at a sample of the data, once, before the first step."""
         self.split = self.split.fitted(sample)

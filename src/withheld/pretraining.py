@@ -141,16 +141,16 @@ class Pretraining:
             self.objective, self.recipe = function(trunk, **method_settings)
         self.prepare_seconds = time.monotonic() - started
         self.items = ImageItems(self.prepared, self.mean, self.std)
-        sample = self.items.batch(_spaced(len(self.items), 256), self.device)
+        sample: Any = self.items.batch(_spaced(len(self.items), 256), self.device)
         self.objective.to(self.device)
         self.objective.fit_parts(sample)
         self.objective.to(self.device)
-        if not hasattr(self.objective.network, "trunk"):
+        if self.objective.trunk is None:
             raise InputError(
                 "the network has no attribute `trunk`: it names the part that is kept as the encoder, e.g. withheld.Predictor"
             )
         self.recipe = dataclasses.replace(self.recipe, **settings, batch_size=self._batch_size())
-        self.sample = sample
+        self.sample: torch.Tensor = sample
 
     def _trunk(self) -> Any:
         name = self.given["encoder"]
@@ -210,7 +210,7 @@ class Pretraining:
 
     def _plan(self, kept: dict[str, Any] | None) -> None:
         steps = kept["steps"] if kept else self._steps()
-        trunk = self.objective.network.trunk
+        trunk = self.objective.trunk
         self.loop = Loop(
             self.objective, self.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device
         )
@@ -272,7 +272,7 @@ class Pretraining:
                 if log is None:
                     return
                 if line["step"] % every == 0 or line["step"] == self.loop.steps:
-                    line["vitals"] = vitals(self.objective.network.trunk, self.sample)
+                    line["vitals"] = vitals(self.objective.trunk, self.sample)
                 log.write(line)
                 self._tell("step", **line)
 
@@ -309,7 +309,7 @@ class Pretraining:
         """The encoder as it stands."""
         flips = bool(getattr(self.objective.change, "flip", False))
         name = f"{self.settings['title']} {self.settings['encoder']['name']}"
-        return Encoder(self.objective.network.trunk, self.mean, self.std, self.objective.split, name, flips)
+        return Encoder(self.objective.trunk, self.mean, self.std, self.objective.split, name, flips)
 
     def _status(self, state: str, step: int, resumable: bool, reason: str = "") -> None:
         if distributed.rank() == 0:

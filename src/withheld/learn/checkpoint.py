@@ -102,7 +102,7 @@ def damage(folder: Path) -> str | None:
 
 def newest(state: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and what was wrong with those passed over."""
-    passed = []
+    passed: list[str] = []
     for folder in sorted(_steps(state), key=_step_of, reverse=True):
         problem = damage(folder)
         if problem is None:

@@ -63,7 +63,7 @@ class Keeper:
 
 def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by decay and layer: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay`."""
-    trunk = getattr(objective.network, "trunk", None)
+    trunk = objective.trunk
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:

@@ -103,6 +103,10 @@ class Predictor(nn.Module):
     The shape of y is learned from the first pair: images (B, C, H, W) or (B, T, C, H, W) of any size, or vectors (B, K).
     """
 
+    trunk: ImageTrunk
+    positions: Tensor
+    head: nn.Module
+
     def __init__(self, encoder: ImageTrunk | str = "vit-nano", layers: int = 2) -> None:
         super().__init__()
         self.encoder = encoder if isinstance(encoder, str) else None
@@ -112,20 +116,20 @@ class Predictor(nn.Module):
 
     def fitted(self, sample: Pair) -> Predictor:
         """Builds the decoder for pairs of this shape."""
-        from withheld.networks.open import open_trunk
+        from withheld.networks.open import open_trunk, patch_for
 
         x, y = _image_of(sample.x), sample.y
         if self.encoder is not None:
-            size = max(x.shape[-2:])
-            self.trunk, _ = open_trunk(
-                self.encoder, size=-(-size // 4) * 4 if size <= 64 else -(-size // 16) * 16, channels=x.shape[-3]
-            )
+            longest = max(x.shape[-2:])
+            size = -(-longest // patch_for(longest)) * patch_for(longest)
+            seed = torch.initial_seed() % 2**31
+            self.trunk, _ = open_trunk(self.encoder, size=size, channels=x.shape[-3], seed=seed)
         trunk, patch, width = self.trunk, self.trunk.patch, max(64, self.trunk.width // 2)
         self.y_shape = tuple(y.shape[1:])
         rows = trunk.size // patch
         self.register_buffer("positions", sin_cos_positions((rows, rows), width), persistent=False)
         if len(self.y_shape) == 1:
-            self.head: nn.Module = nn.Linear(trunk.width, self.y_shape[0])
+            self.head = nn.Linear(trunk.width, self.y_shape[0])
             return self
         self.grid = (-(-y.shape[-2] // patch), -(-y.shape[-1] // patch))
         self.planes = int(torch.tensor(self.y_shape[:-2]).prod())
