@@ -219,3 +219,31 @@ def full_run(folder: Path, sweep: bool = True, pictures: bool = True, every: int
     if sweep:
         (folder / "sweep.json").write_text(json.dumps(sweep_json()), encoding="utf-8")
     return folder
+
+
+def poisoned(folder: Path, payload: str) -> Path:
+    """The full run with the payload in every string a stranger may choose, keys of mappings too."""
+    full_run(folder)
+    for name in ("run.json", "sweep.json", "status.json"):
+        path = folder / name
+        path.write_text(json.dumps(_replace(json.loads(path.read_text()), payload)))
+    for name in ("log.jsonl", "results.jsonl", "skipped.jsonl"):
+        path = folder / name
+        lines = [_replace(json.loads(line), payload) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    index = folder / "pictures" / "index.json"
+    index.write_text(json.dumps(_replace(json.loads(index.read_text()), payload)))
+    return folder
+
+
+def _replace(value: Any, payload: str, key: str = "") -> Any:
+    if isinstance(value, dict):
+        changed = {name: _replace(part, payload, name) for name, part in value.items()}
+        if key in ("settings", "versions", "config", "recipe", "vitals"):
+            changed[payload] = 1.5
+        return changed
+    if isinstance(value, list):
+        return [_replace(part, payload, key) for part in value]
+    if isinstance(value, str) and key not in ("kind", "evaluation", "section", "file", "state", "outcome", "metric"):
+        return f"{value} {payload}" if key == "method" and value in ROWS else payload
+    return value
