@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from withheld.data.few import interval
 
@@ -21,27 +22,34 @@ class Row:
     Attributes:
         method: its name in the table.
         kind: PRETRAINED, SCRATCH, RANDOM, FLOOR or PUBLIC.
-        values: labels per class -> seed -> accuracy on all test items.
-        common: the same on the test items that every row has seen, which differences are taken on.
+        right: labels per class -> seed -> (positions of the tested items, 1 where the guess was right).
         budget: labels per class -> what it cost.
+        note: what sets it apart.
     """
 
     method: str
     kind: str
-    values: dict[int, dict[int, float]] = field(default_factory=dict)
-    common: dict[int, dict[int, float]] = field(default_factory=dict)
+    right: dict[int, dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]] = field(default_factory=dict)
     budget: dict[int, dict[str, float]] = field(default_factory=dict)
     note: str = ""
 
-    def add(self, labels: int, seed: int, value: float, common: float | None = None) -> None:
-        """Records one accuracy."""
-        self.values.setdefault(labels, {})[seed] = value
-        self.common.setdefault(labels, {})[seed] = value if common is None else common
+    def add(self, labels: int, seed: int, right: ArrayLike, positions: ArrayLike | None = None) -> None:
+        """Records which tested items one cell got right; without positions they count from 0."""
+        values = np.asarray(right, np.float64)
+        at = np.arange(len(values)) if positions is None else np.asarray(positions, np.int64)
+        self.right.setdefault(labels, {})[seed] = (at, values)
 
-    def mean(self, labels: int, seeds: Sequence[int] | None = None) -> float:
-        """Mean accuracy on the common test items, over the given seeds or all."""
-        of = self.common[labels]
-        return float(np.mean([of[seed] for seed in (of if seeds is None else seeds)]))
+    def values(self, labels: int) -> dict[int, float]:
+        """Accuracy by seed."""
+        return {seed: float(right.mean()) for seed, (_, right) in self.right[labels].items()}
+
+    def mean(self, labels: int) -> float:
+        """Mean accuracy over the seeds."""
+        return float(np.mean(list(self.values(labels).values())))
+
+    def keep(self, seeds: Sequence[int]) -> None:
+        """Forgets the other seeds."""
+        self.right = {count: {s: cell for s, cell in of.items() if s in seeds} for count, of in self.right.items()}
 
 
 @dataclass(frozen=True)
@@ -76,13 +84,22 @@ def difference(first: Row, second: Row, labels: int, test_share: float | None = 
     Args:
         test_share: see `withheld.data.few.interval`.
     """
-    a, b = first.common.get(labels, {}), second.common.get(labels, {})
+    a, b = first.right.get(labels, {}), second.right.get(labels, {})
     seeds = sorted(set(a) & set(b))
     if not seeds:
         return None
-    gaps = [a[seed] - b[seed] for seed in seeds]
-    mean, half = float(np.mean(gaps)), interval(gaps, test_share)
-    return Difference(mean, mean - half, mean + half, first.mean(labels, seeds), second.mean(labels, seeds), len(seeds))
+    both = np.array([_on_common_items(a[seed], b[seed]) for seed in seeds])
+    gaps = both[:, 0] - both[:, 1]
+    mean, half = float(gaps.mean()), interval(gaps.tolist(), test_share)
+    return Difference(mean, mean - half, mean + half, float(both[:, 0].mean()), float(both[:, 1].mean()), len(seeds))
+
+
+def _on_common_items(a: tuple[NDArray, NDArray], b: tuple[NDArray, NDArray]) -> tuple[float, float]:
+    """The two accuracies on the items that both cells were tested on."""
+    _, in_a, in_b = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
+    if not len(in_a):
+        raise ValueError("two rows were tested on no common item, so they cannot be compared")
+    return float(a[1][in_a].mean()), float(b[1][in_b].mean())
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ def worth_in_labels(accuracy: float, labels: int, baseline: Row) -> Worth | None
     Returns:
         None where the baseline needs no more than the same labels, or its curve ends there.
     """
-    counts = sorted(count for count in baseline.common if count >= labels)
+    counts = sorted(count for count in baseline.right if count >= labels)
     if not counts or counts[0] != labels:
         return None
     curve = np.maximum.accumulate([baseline.mean(count) for count in counts])

@@ -76,13 +76,13 @@ def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None
     pretrained, control = _pair(named)
     if pretrained is None:
         return None
-    both = set(pretrained.common) & set(control.common) if control is not None else set(pretrained.common)
+    both = set(pretrained.right) & set(control.right) if control is not None else set(pretrained.right)
     labels = headline(sorted(both))
     worth = difference(pretrained, control, labels, test_share) if control is not None else None
     times = None
     if worth is not None and worth.better and control is not None and control.kind == SCRATCH:
         times = worth_in_labels(worth.first, labels, control)
-    best = _best([row for row in rows if row.method in (FINE_TUNED, PROBE)], labels) or pretrained
+    best = _best(named, labels) or pretrained
     rival, gap = _rival(best, rows, labels, test_share)
     return Finding(
         labels, worth, pretrained.method, control.method if control else "", times,
@@ -102,17 +102,31 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     return text + "."
 
 
+def outcome(rows: Sequence[Row], test_share: float | None = None) -> str:
+    """What the sentence says in a word: "better", "worse" (something else is as good) or "unclear"."""
+    found = find(rows, test_share)
+    if found is None or (found.worth is None and found.rival is None):
+        return "unclear"
+    if found.rival is None and found.worth is not None and not math.isfinite(found.worth.low):
+        return "unclear"
+    return "worse" if _beaten(found) else "better"
+
+
 def _pair(named: dict[str, Row]) -> tuple[Row | None, Row | None]:
     """Fine-tuned and from scratch, else linear probe and random frozen, else a pretrained row alone."""
     for first, second in ((FINE_TUNED, SCRATCH_ROW), (PROBE, RANDOM_ROW), (NEIGHBORS, RANDOM_ROW)):
-        if first in named and second in named and set(named[first].common) & set(named[second].common):
+        if first in named and second in named and set(named[first].right) & set(named[second].right):
             return named[first], named[second]
-    return next((row for row in named.values() if row.kind == PRETRAINED and row.common), None), None
+    return next((row for row in named.values() if row.kind == PRETRAINED and row.right), None), None
 
 
-def _best(rows: Sequence[Row], labels: int) -> Row | None:
-    measured = [row for row in rows if labels in row.common]
-    return max(measured, key=lambda row: row.mean(labels)) if measured else None
+def _best(named: dict[str, Row], labels: int) -> Row | None:
+    """The better of fine-tuned and linear probe, on the items both were tested on."""
+    tuned, probe = named.get(FINE_TUNED), named.get(PROBE)
+    if tuned is None or labels not in tuned.right:
+        return probe if probe is not None and labels in probe.right else None
+    gap = difference(probe, tuned, labels) if probe is not None else None
+    return probe if gap is not None and gap.mean > 0 else tuned
 
 
 def _rival(

@@ -1,0 +1,160 @@
+"""The labelled items of a verdict: which are needed, drawn once for all rows, decoded once for each size.
+
+Every row learns from the same items and is tested on the same items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld.data.duplicates import near_duplicates
+from withheld.data.few import FewLabels, affordable, few_label_splits
+from withheld.data.prepared import Prepared, prepare
+from withheld.data.source import Source, open_source
+from withheld.errors import InputError
+from withheld.evaluate.features import Listen, silent
+from withheld.types import UNKNOWN_LABEL
+
+MOST_TESTED = 10_000
+COMMON = 2000
+FEW_TESTED = 300
+
+
+@dataclass
+class Labelled:
+    """Labelled data with its draws.
+
+    Attributes:
+        source: the items the draws need, in order; positions below count in it.
+        labels: (N,) of every item of the source.
+        classes: their names.
+        counts: labels per class that the data can give.
+        seeds: of the draws.
+        draws: by (labels per class, seed).
+        common: by seed, the tested items that every row is tested on, a subset of `draws[..., seed].test`.
+        test_share: see `withheld.data.few.interval`.
+        notes: what there is to know.
+    """
+
+    source: Source
+    labels: NDArray[np.int64]
+    classes: list[str]
+    counts: list[int]
+    seeds: list[int]
+    draws: dict[tuple[int, int], FewLabels]
+    common: dict[int, NDArray[np.int64]]
+    test_share: float | None
+    notes: list[str]
+    asked: list[int]
+
+    @property
+    def largest(self) -> int:
+        """The largest number of labels per class."""
+        return max(self.counts)
+
+    def learned(self, seed: int) -> NDArray[np.int64]:
+        """All items a seed learns from: fewer labels are among more."""
+        return self.draws[self.largest, seed].train
+
+    def tested(self, seed: int) -> NDArray[np.int64]:
+        """All items a seed is tested on."""
+        return self.draws[self.largest, seed].test
+
+    def limited(self) -> Labelled:
+        """The same, tested on the common items only."""
+        draws = {key: replace(draw, test=self.common[key[1]]) for key, draw in self.draws.items()}
+        return replace(self, draws=draws)
+
+    def without(self, bad: NDArray[np.int64]) -> Labelled:
+        """The same without some items, which could not be read."""
+        keep = lambda at: at[~np.isin(at, bad)]  # noqa: E731
+        draws = {key: replace(d, train=keep(d.train), test=keep(d.test)) for key, d in self.draws.items()}
+        return replace(self, draws=draws, common={seed: keep(at) for seed, at in self.common.items()})
+
+
+def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds: int) -> Labelled:
+    """Opens labelled data and draws what every seed learns from and is tested on.
+
+    Raises:
+        InputError: where there are no labels, or too few for any count.
+    """
+    source = open_source(data, labels=labels)
+    if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
+        raise InputError(
+            f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
+            "with --labels"
+        )
+    known, parts = source.labels, source.parts
+    kept, notes = affordable(known, parts, sorted(set(labels_per_class)), source.classes)
+    counts = [int(count) for count in kept if count is not None]
+    if not counts:
+        raise InputError(f"{source.location}: no label count is left. {'. '.join(notes)}. Choose smaller ones")
+    numbers = list(range(seeds))
+    draws = {
+        (count, draw.seed): draw
+        for count in counts
+        for draw in few_label_splits(known, parts, count, numbers, MOST_TESTED)
+    }
+    needed = np.unique(np.concatenate([at for draw in draws.values() for at in (draw.train, draw.test)]))
+    draws = {key: _moved(draw, needed) for key, draw in draws.items()}
+    first = draws[counts[0], 0]
+    common = {seed: _common(draws[counts[0], seed].test, 0 if first.test_share is None else seed) for seed in numbers}
+    notes += _few_tested(first)
+    few = source.subset(needed) if len(needed) < len(source) else source
+    return Labelled(
+        few, known[needed], source.classes, counts, numbers, draws, common, first.test_share, notes,
+        sorted(set(labels_per_class)),
+    )  # fmt: skip
+
+
+def decode_labelled(
+    labelled: Labelled, size: int, channels: int, listen: Listen = silent
+) -> tuple[Prepared, dict[int, int]]:
+    """The items at a size, and the row of every position that could be read."""
+    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
+    prepared = prepare(labelled.source, size, channels, progress=tell)
+    return prepared, {int(position): row for row, position in enumerate(prepared.kept)}
+
+
+def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> list[str]:
+    """Says how many tested items nearly equal an item that was learned from."""
+    seed = labelled.seeds[0]
+    learn, test = labelled.learned(seed), labelled.tested(seed)
+    rows = [np.array([row_of[int(at)] for at in some if int(at) in row_of], dtype=np.int64) for some in (learn, test)]
+    if not len(rows[0]) or not len(rows[1]):
+        return []
+    pairs = near_duplicates(np.asarray(images[rows[0]]), np.asarray(images[rows[1]]))
+    twice = len(np.unique(pairs[:, 1])) if len(pairs) else 0
+    if not twice:
+        return []
+    first = pairs[0]
+    names = [labelled.source.names[int(some[at])] for some, at in ((learn, first[0]), (test, first[1]))]
+    return [
+        f"{twice} of {len(test)} tested items nearly equal a labelled one (such as {names[0]!a} and {names[1]!a}): "
+        "accuracies are too high by up to that share, for every row alike"
+    ]
+
+
+def _common(test: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    if len(test) <= COMMON:
+        return test
+    return np.sort(np.random.default_rng([seed, 0xC0]).choice(test, COMMON, replace=False))
+
+
+def _moved(draw: FewLabels, needed: NDArray[np.int64]) -> FewLabels:
+    return replace(draw, train=np.searchsorted(needed, draw.train), test=np.searchsorted(needed, draw.test))
+
+
+def _few_tested(draw: FewLabels) -> list[str]:
+    if draw.test_share is not None or len(draw.test) >= FEW_TESTED:
+        return []
+    half = 100 / np.sqrt(len(draw.test))
+    return [
+        f"the test part has {len(draw.test)} items only: which items these are moves any accuracy by up to "
+        f"{half:.0f} points, and the intervals, which are over seeds, do not hold that"
+    ]

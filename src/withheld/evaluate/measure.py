@@ -1,0 +1,281 @@
+"""Measuring the rows of a verdict, the cheap ones first, each cell on the same items as every other row's.
+
+Shapes: N items, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld.data.image import ImageItems
+from withheld.encoder import Encoder
+from withheld.errors import Diverged
+from withheld.evaluate.classify import FINE_TUNE, SCRATCH, batch_for, class_probabilities, classifier_loop
+from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
+from withheld.evaluate.compare import SCRATCH as SCRATCH_KIND
+from withheld.evaluate.features import Listen, features
+from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
+from withheld.evaluate.labelled import Labelled
+from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
+from withheld.evaluate.sentence import FINE_TUNED, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
+from withheld.types import Recipe
+
+RANDOM_SHARE = 0.12
+LATE = 1.15
+Array = NDArray[np.floating]
+Classify = Callable[[Array, NDArray[np.int64], Array, int], Array]
+
+
+@dataclass
+class Table:
+    """Features (N, D) of some items, found by the items' positions."""
+
+    values: Array
+    row_of: dict[int, int]
+
+    def at(self, positions: NDArray[np.int64]) -> Array:
+        """The features of these positions."""
+        return self.values[rows(self.row_of, positions)]
+
+
+def rows(row_of: dict[int, int], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the items of these positions lie in an array."""
+    return np.fromiter((row_of[int(at)] for at in positions), np.int64, len(positions))
+
+
+@dataclass
+class Measurement:
+    """One evaluation in progress.
+
+    Attributes:
+        labelled: the data with its draws.
+        images: (N, C, H, W) uint8, as the encoder takes them. row_of: where each position lies in it.
+        minutes: that everything may take. started: when it began.
+        listen: is told what happens. done: is told every row whose cells at a label count are all measured.
+        guesses: (probabilities (N, K), positions (N,)) of the first seed's test items at the most labels, by row.
+    """
+
+    labelled: Labelled
+    images: Any
+    row_of: dict[int, int]
+    minutes: float
+    started: float
+    listen: Listen
+    done: Callable[[Row, int], None]
+    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    guesses: dict[str, tuple[Array, NDArray[np.int64]]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    trained: Table | None = None
+    tuning_began: float = 0.0
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.labelled.classes)
+
+    @property
+    def budget(self) -> float:
+        """Seconds for everything."""
+        return 60 * self.minutes
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.started
+
+    def say(self, text: str) -> None:
+        """Tells the user what is being done."""
+        self.listen({"kind": "note", "text": text})
+
+    def table(self, subject: Any, needed: NDArray[np.int64]) -> Table:
+        """Features of the items at these positions."""
+        where = rows(self.row_of, needed)
+        values = features(subject, _Lazy(self.images, where), listen=self.listen)
+        return Table(values, {int(at): row for row, at in enumerate(needed)})
+
+    def frozen(self, row: Row, of: Callable[[int], Table], classify: Classify, labelled: Labelled | None = None) -> Row:
+        """Measures a row that learns from features: `of(seed)` has those of the items of a seed."""
+        labelled = labelled or self.labelled
+        for count in labelled.counts:
+            begun = time.monotonic()
+            for seed in labelled.seeds:
+                draw, table = labelled.draws[count, seed], of(seed)
+                found = classify(table.at(draw.train), labelled.labels[draw.train], table.at(draw.test), seed)
+                self.score(row, count, seed, found, draw.test)
+            row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(labelled.seeds), 3)}
+            self.done(row, count)
+        self.rows.append(row)
+        return row
+
+    def probe(self, x: Array, y: NDArray[np.int64], test: Array, seed: int) -> Array:
+        """The linear probe, as `frozen` takes it."""
+        return LinearProbe(self.classes, seed).fit(x, y).probabilities(test)
+
+    def neighbors(self, x: Array, y: NDArray[np.int64], test: Array, seed: int) -> Array:
+        """Nearest neighbors, as `frozen` takes it."""
+        return nearest_neighbors(x, y, test, self.classes)
+
+    def score(self, row: Row, count: int, seed: int, probabilities: Array, test: NDArray[np.int64]) -> None:
+        """Records a cell; the guesses at the most labels are kept for the report."""
+        row.add(count, seed, probabilities.argmax(axis=1) == self.labelled.labels[test], test)
+        if seed == self.labelled.seeds[0]:  # counts rise, so the last to be kept is at the most labels
+            self.guesses[row.method] = (probabilities, test)
+
+    def floor(self, row: Row, features_of: Any) -> None:
+        """A classical floor: something with `transform`, then the linear probe."""
+        table = self.table(features_of, everything(self.labelled))
+        self.frozen(row, lambda seed: table, self.probe)
+
+    def pretrained(self, subject: Any) -> float:
+        """The frozen rows of the subject; returns the seconds that the features of an item take."""
+        self.say("features of the pretrained encoder")
+        needed = everything(self.labelled)
+        begun = time.monotonic()
+        table = self.table(subject, needed)
+        item = (time.monotonic() - begun) / max(1, len(needed))
+        self.frozen(Row(PROBE, PRETRAINED), lambda seed: table, self.probe)
+        self.frozen(Row(NEIGHBORS, PRETRAINED), lambda seed: table, self.neighbors)
+        self.trained = table
+        return item
+
+    def random(self, encoder: Encoder, item: float) -> None:
+        """The same architecture, frozen untrained: another one for every seed, as far as time allows."""
+        self.say("features of untrained encoders")
+        labelled = self.labelled.limited()
+        each = max(1e-6, item * max(len(_of_seed(labelled, seed)) for seed in labelled.seeds))
+        many = int(min(len(labelled.seeds), max(1, RANDOM_SHARE * self.budget / each)))
+        tables: dict[int, Table] = {}
+
+        def of(seed: int) -> Table:
+            if seed not in tables:
+                network = encoder.fresh(labelled.seeds[seed % many]).eval()
+                tables[seed] = self.table(network, _of_seed(labelled, seed))
+            return tables[seed]
+
+        note = "" if many == len(labelled.seeds) else f"{many} untrained networks for {len(labelled.seeds)} seeds"
+        self.frozen(Row(RANDOM_ROW, RANDOM, note=note), of, self.probe, labelled)
+
+    def tuned(self, encoder: Encoder, item: float) -> None:
+        """Fine-tuned and from scratch, at equal steps."""
+        pace = self._pace(encoder, item)
+        wanted = {count: steps_for(self._learned(count)) for count in self.labelled.counts}
+        tested = max(len(at) for at in self.labelled.common.values())
+        left = self.budget - self.elapsed
+        plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, left / 1.05)
+        self.left_out += plan.left_out
+        if not plan.steps:
+            return
+        self.say(
+            f"fine-tuning and training from scratch, {plan.seeds} seeds, "
+            + ", ".join(f"{steps} steps at {count} labels" for count, steps in plan.steps.items())
+            + f": about {plan.seconds / 60:.1f} minutes"
+        )
+        pair = (Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND))
+        finished = self._seeds(encoder, pair, plan)
+        for row in pair:
+            row.keep(finished)
+            self.rows.append(row)
+            for count in plan.steps:
+                self.done(row, count)
+
+    def _seeds(self, encoder: Encoder, pair: tuple[Row, Row], plan: Plan) -> list[int]:
+        """Runs seed by seed, so that being late costs whole seeds and never one row only."""
+        finished: list[int] = []
+        total, progress = 2 * plan.seeds * sum(plan.steps.values()), [0]
+        for seed in self.labelled.seeds[: plan.seeds]:
+            begun = self.elapsed
+            each = (begun - self.tuning_began) / max(1, len(finished)) if finished else 0.0
+            if len(finished) >= FEWEST_SEEDS and begun + each > LATE * self.budget:
+                self.left_out.append(
+                    f'"fine-tuned" and "from scratch" beyond {len(finished)} of {plan.seeds} seeds: training was '
+                    "slower than it had been timed"
+                )
+                break
+            if not finished:
+                self.tuning_began = begun
+            for count, steps in plan.steps.items():
+                for row in pair:
+                    self._cell(encoder, row, count, seed, steps, plan.test, (progress, total))
+            finished.append(seed)
+        return finished
+
+    def _cell(
+        self, encoder: Encoder, row: Row, count: int, seed: int, steps: int, tested: int, told: tuple[list[int], int]
+    ) -> None:
+        begun = time.monotonic()
+        scratch = row.kind == SCRATCH_KIND
+        draw = self.labelled.draws[count, seed]
+        images, labels = self.images[rows(self.row_of, draw.train)], self.labelled.labels[draw.train]
+        start = encoder.fresh(seed).eval() if scratch else encoder
+        known = features(start, images) if scratch or self.trained is None else self.trained.at(draw.train)
+        loop = classifier_loop(
+            start, images, labels, self.classes, SCRATCH if scratch else FINE_TUNE, steps=steps, seed=seed,
+            device=encoder.device, probe=LinearProbe(self.classes, seed).fit(known, labels),
+        )  # fmt: skip
+        progress, total = told
+        before = progress[0]
+        tell = lambda line: self.listen({**line, "kind": "step", "step": before + line["step"], "steps": total})  # noqa: E731
+        try:
+            loop.run(None, tell)
+        except Diverged:
+            self.notes.append(
+                f"{row.method} at {count} labels per class, seed {seed}: diverged, measured as it was then"
+            )
+        progress[0] = before + steps
+        common = self.labelled.common[seed]
+        test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]
+        items = ImageItems(self.images[rows(self.row_of, test)], encoder.mean, encoder.std)
+        self.score(row, count, seed, class_probabilities(loop.objective, items), test)
+        row.budget[count] = {"steps": steps, "seconds": round(time.monotonic() - begun, 2)}
+
+    def _pace(self, encoder: Encoder, item: float) -> Pace:
+        """Times a few training steps at every batch size that will be used."""
+        by_batch: dict[int, float] = {}
+        step: dict[int, float] = {}
+        for count in self.labelled.counts:
+            draw = self.labelled.draws[count, self.labelled.seeds[0]]
+            batch = batch_for(len(draw.train))
+            if batch not in by_batch:
+                images, labels = self.images[rows(self.row_of, draw.train)], self.labelled.labels[draw.train]
+                loop = classifier_loop(encoder, images, labels, self.classes, SCRATCH, steps=100, device=encoder.device)
+                by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * self.budget))
+            step[count] = by_batch[batch]
+        largest = max(len(self.labelled.draws[self.labelled.largest, seed].train) for seed in self.labelled.seeds)
+        return Pace(step, item, 0.1 + 0.6 * largest * item)
+
+    def _learned(self, count: int) -> int:
+        return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)
+
+
+def steps_for(items: int, recipe: Recipe = FINE_TUNE) -> int:
+    """Steps that fine-tuning on so many items should have: 100 for a handful, then about 25 epochs, 400 at most."""
+    return int(np.clip(25 * items / batch_for(items, recipe.batch_size), 100, 400))
+
+
+def everything(labelled: Labelled) -> NDArray[np.int64]:
+    """All positions that any cell needs."""
+    return np.unique(np.concatenate([_of_seed(labelled, seed) for seed in labelled.seeds]))
+
+
+def _of_seed(labelled: Labelled, seed: int) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([labelled.learned(seed), labelled.tested(seed)]))
+
+
+class _Lazy:
+    """Some rows of an array, copied slice by slice."""
+
+    def __init__(self, images: Any, where: NDArray[np.int64]) -> None:
+        self.images, self.where = images, where
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        return np.asarray(self.images[self.where[part]])

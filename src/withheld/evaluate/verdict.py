@@ -1,0 +1,262 @@
+"""Did it help? The rows of a verdict, measured within the time there is, and one closing sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.few import interval
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.evaluate import sentence as closing
+from withheld.evaluate.compare import FLOOR, Row
+from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.floors import floors
+from withheld.evaluate.labelled import Labelled, decode_labelled, duplicates_note, open_labelled
+from withheld.evaluate.measure import Measurement
+from withheld.evaluate.public import check_rivals, measure_public, rivals
+from withheld.learn.checkpoint import writing
+from withheld.learn.gradient import Interrupted
+from withheld.run import pick_device
+from withheld.types import Score
+
+WORST = 24
+PLAIN_SIZE = 64
+
+
+@dataclass
+class Verdict:
+    """What an evaluation found.
+
+    Attributes:
+        scores: one a row and label count.
+        sentence: the closing one.
+        outcome: "better", "worse" or "unclear": what the sentence says.
+        left_out: what was not measured, and why.
+        notes: what there is to know about the data and the rows.
+        seconds: it took.
+        details: data, classes, labels_per_class, errors (worst first), confusion (true by predicted).
+    """
+
+    scores: list[Score]
+    sentence: str
+    outcome: str
+    left_out: list[str]
+    notes: list[str]
+    seconds: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One dict a row: "method", and by labels per class a text such as "71.2 ± 1.3"."""
+        found: dict[str, dict[str, Any]] = {}
+        for score in self.scores:
+            row = found.setdefault(score.method, {"method": score.method})
+            row[str(score.labels_per_class)] = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
+        return list(found.values())
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def verdict(
+    subject: Any, data: Any, *, labels_per_class: Sequence[int] = (1, 10, 100), seeds: int = 5, minutes: float = 10.0,
+    against: Sequence[str] = (), labels: Any = True, device: str = "auto", results: str | Path | None = None,
+    command: str = "", listen: Listen = silent,
+) -> Verdict:  # fmt: skip
+    """Compares a pretrained encoder with training from scratch, with classical features and with public encoders.
+
+    Every row learns from the same few labels and is tested on the same items; train and test parts of the data are
+    honored, else every seed holds out another stratified 30 %. Nothing is ever chosen on tested items.
+
+    Args:
+        subject: a run folder, an encoder folder, a transformers id, an `Encoder`, or anything with a scikit-learn
+            `transform` of (n, C, H, W) uint8 images (which gets the frozen rows only).
+        data: labelled: class folders, labels.csv, IDX, hub data, arrays.
+        labels_per_class: the label counts; those the data cannot afford are dropped, and it is said.
+        seeds: how many draws of the labelled items.
+        minutes: that it may take; what does not fit is left out, and it is said.
+        against: encoders to compare with.
+        labels: True, or a csv with the columns file and label.
+        device: "auto", "cpu", "cuda", "mps".
+        results: a results.jsonl to append every score to as it is measured, and the verdict at the end.
+        command: how to do it again, kept in the results.
+        listen: is told what happens.
+
+    Returns:
+        The verdict; its `sentence` is what to read first.
+
+    Raises:
+        InputError: for the subject, the data, or the settings. CannotWrite: for the results.
+    """
+    _check(labels_per_class, seeds, minutes, subject)
+    started = time.monotonic()
+    place = pick_device(device)
+    check_rivals(against)
+    subject = subject if _is_plain(subject) else as_encoder(subject, place)
+    labelled = open_labelled(data, labels, list(labels_per_class), seeds)
+    book = _Book(
+        str(data) if isinstance(data, (str, Path)) else type(data).__name__, labelled, results, command, listen
+    )
+    measurement = _begin(subject, labelled, minutes, started, listen, book)
+    try:
+        _measure(measurement, subject, against, place)
+    except Interrupted as error:
+        kept = f": the scores measured so far are in {results}" if results is not None else ""
+        error.args = (f"the evaluation was stopped{kept}",)
+        raise
+    return book.close(measurement)
+
+
+def _check(labels_per_class: Sequence[int], seeds: int, minutes: float, subject: Any) -> None:
+    if not labels_per_class or any(int(count) != count or count < 1 for count in labels_per_class):
+        raise InputError(f"--labels-per-class {list(labels_per_class)}: give whole numbers from 1, such as 1,10,100")
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: give at least 1; an interval needs 2, and 5 is usual")
+    if not minutes > 0:
+        raise InputError(f"--minutes {minutes} must be above 0")
+    if not isinstance(subject, (str, Path)) and not hasattr(subject, "transform"):
+        raise InputError(f"a verdict is on a run, an encoder or something with transform, not {type(subject).__name__}")
+
+
+def _is_plain(subject: Any) -> bool:
+    return not isinstance(subject, (str, Path, Encoder))
+
+
+def _begin(
+    subject: Any, labelled: Labelled, minutes: float, started: float, listen: Listen, book: _Book
+) -> Measurement:
+    """Decodes the items, drops the broken ones, and looks for near-duplicates."""
+    size, channels = getattr(subject, "size", PLAIN_SIZE), getattr(subject, "channels", 3)
+    prepared, row_of = decode_labelled(labelled, size, channels, listen)
+    bad = np.setdiff1d(np.arange(len(labelled.source)), prepared.kept)
+    notes = list(labelled.notes)
+    if len(bad):
+        labelled = labelled.without(bad)
+        notes.append(f"{len(bad)} items could not be read and were left out")
+    notes += duplicates_note(labelled, prepared.images, row_of)
+    found = Measurement(labelled, prepared.images, row_of, minutes, started, listen, book.write)
+    found.notes = notes
+    return found
+
+
+def _measure(measurement: Measurement, subject: Any, against: Sequence[str], device: str) -> None:
+    measurement.say("classical floors")
+    for name, function in floors(int(measurement.images.shape[1])).items():
+        measurement.floor(Row(name, FLOOR), _Floor(function))
+    item = measurement.pretrained(subject)
+    named, missing = rivals(against)
+    measurement.left_out += missing
+    for name, where in named:
+        measure_public(measurement, name, where, device)
+    if isinstance(subject, Encoder):
+        measurement.random(subject, item)
+        measurement.tuned(subject, item)
+    else:
+        measurement.left_out.append("fine-tuned, from scratch and random frozen: these need an encoder of this library")
+
+
+@dataclass
+class _Floor:
+    """A floor's function as something with a `transform`."""
+
+    transform: Any
+
+
+class _Book:
+    """Writes the scores as they come, and the verdict at the end."""
+
+    def __init__(self, data: str, labelled: Labelled, results: str | Path | None, command: str, listen: Listen) -> None:
+        from withheld.pretraining import commit_of_code
+
+        self.data, self.labelled, self.command, self.listen = data, labelled, command, listen
+        self.path = None if results is None else Path(results)
+        self.id = uuid.uuid4().hex[:12]
+        self.commit = commit_of_code()
+        self.scores: list[Score] = []
+        if self.path is not None:
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.open("a", encoding="utf-8").close()
+
+    def write(self, row: Row, count: int) -> None:
+        """One number, measured."""
+        values = row.values(count)
+        score = Score(
+            row.method, self.data, "accuracy", count, float(np.mean(list(values.values()))),
+            interval(list(values.values()), self.labelled.test_share), list(values), list(values.values()),
+            dict(row.budget.get(count, {})), self.commit, self.command, row.note,
+        )  # fmt: skip
+        self.scores.append(score)
+        self._append(score.to_json())
+        self.listen({**score.to_json(), "kind": "score"})
+
+    def close(self, measurement: Measurement) -> Verdict:
+        """The verdict, written."""
+        share = self.labelled.test_share
+        sentence, outcome = closing.sentence(measurement.rows, share), closing.outcome(measurement.rows, share)
+        details = {
+            "data": self.data, "labels_per_class": self.labelled.counts, "classes": self.labelled.classes,
+            **_mistakes(measurement),
+        }  # fmt: skip
+        seconds = round(measurement.elapsed, 1)
+        found = Verdict(self.scores, sentence, outcome, measurement.left_out, measurement.notes, seconds, details)
+        self._append(
+            {
+                "kind": "verdict", "sentence": sentence, "outcome": outcome, "notes": found.notes,
+                "left_out": found.left_out, "seconds": seconds, "command": self.command, **details,
+            }
+        )  # fmt: skip
+        if self.path is not None:
+            _draw_errors(measurement, details["errors"], self.path.parent)
+        return found
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if self.path is None:
+            return
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
+        }
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**plain, "evaluation": self.id}, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _mistakes(measurement: Measurement) -> dict[str, Any]:
+    """The surest wrong guesses of the best pretrained row at the most labels, and who was taken for whom."""
+    method = next((name for name in (closing.FINE_TUNED, closing.PROBE) if name in measurement.guesses), None)
+    if method is None:
+        return {"errors": [], "confusion": [], "errors_of": ""}
+    probabilities, at = measurement.guesses[method]
+    labelled = measurement.labelled
+    true, guess = labelled.labels[at], probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
+    wrong = np.flatnonzero(true != guess)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:WORST]
+    confusion = np.zeros((len(labelled.classes), len(labelled.classes)), np.int64)
+    np.add.at(confusion, (true, guess), 1)
+    errors = [
+        {
+            "name": labelled.source.names[int(at[i])], "true": labelled.classes[int(true[i])],
+            "predicted": labelled.classes[int(guess[i])], "probability": round(float(sure[i]), 4),
+            "position": int(at[i]),
+        }
+        for i in wrong
+    ]  # fmt: skip
+    return {"errors": errors, "confusion": confusion.tolist(), "errors_of": method}
+
+
+def _draw_errors(measurement: Measurement, errors: list[dict[str, Any]], folder: Path) -> None:
+    from withheld.evaluate.pictures import draw_errors
+
+    images = [np.asarray(measurement.images[measurement.row_of[error["position"]]]) for error in errors]
+    draw_errors(errors, images, folder)
