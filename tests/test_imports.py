@@ -79,7 +79,9 @@ def name_of(path: Path) -> str:
 def test_layers(path: Path) -> None:
     forbidden = {f"withheld.{name}" for name in FORBIDDEN.get(part_of(path), [])}
     crossed = {module for module in imports(parse(path)) if ".".join(module.split(".")[:2]) in forbidden}
-    assert not crossed, f"{name_of(path)} imports {sorted(crossed)}: see DESIGN in CONTRIBUTING.md, 'Who may import whom'"
+    assert not crossed, (
+        f"{name_of(path)} imports {sorted(crossed)}: see DESIGN in CONTRIBUTING.md, 'Who may import whom'"
+    )
 
 
 @pytest.mark.parametrize("path", [f for f in FILES if part_of(f) in LIGHT], ids=name_of)
@@ -98,7 +100,9 @@ def test_the_report_never_meets_torch(path: Path) -> None:
 def test_one_place_speaks_to_other_processes(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     named = "torch.distributed" in text or "from torch import distributed" in text
-    assert not named or part_of(path) in MEETS_TORCH_DISTRIBUTED, "only distributed.py and learn/ name torch.distributed"
+    assert not named or part_of(path) in MEETS_TORCH_DISTRIBUTED, (
+        "only distributed.py and learn/ name torch.distributed"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

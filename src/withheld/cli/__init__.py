@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
         return ending(lambda: super(LazyGroup, self).main(*args, standalone_mode=False, **kwargs))
 
 
-@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("withheld", cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="withheld", prog_name="withheld")
 def main() -> None:
     """Withhold a part of your data, learn to predict it, keep what was learned.

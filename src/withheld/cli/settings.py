@@ -97,7 +97,8 @@ def _read_plain(value: Any, hint: Any) -> Any:
         word = str(value).strip().lower()
         return WORDS[word] if word in WORDS else _refuse()
     if hint is int:
-        return _refuse() if isinstance(value, bool | float) and value != int(value) else int(value)
+        broken = isinstance(value, bool) or (isinstance(value, float) and value != int(value))
+        return _refuse() if broken else int(value)
     if hint is float:
         return _refuse() if isinstance(value, bool) else float(value)
     return str(value)

@@ -1,0 +1,89 @@
+"""Recipes: what is read, and what is refused with a line that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from withheld.cli.recipe_file import read_recipe
+from withheld.cli.settings import typed
+from withheld.errors import InputError
+from withheld.run import load_method
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_a_whole_recipe(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "method: mae\nminutes: 10\nset: {ratio: 0.6}\nevaluate: {labels_per_class: [1, 10], seeds: 5}\n"
+    )
+    found = read_recipe(path)
+    assert found["minutes"] == 10
+    assert found["evaluate"]["labels_per_class"] == [1, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methd: mae", "did you mean 'method'"),
+        ("minutes: 3", "there is no `method`"),
+        ("method: mae\nminutes: ten", "minutes is 'ten'"),
+        ("method: mae\nsteps: true", "steps is True"),
+        ("method: mae\nsteps: 2\nepochs: 3", "steps"),
+        ("method: mae\nevaluate: {seds: 5}", "evaluate.seds"),
+        ("method: mae\nevaluate: 5", "evaluate is 5"),
+        ("method: mae\nmethod: mae", "line 2: the key 'method' stands twice"),
+        ("method: mae\nset: &a {ratio: 0.5}\nsweep: *a", "line 3"),
+        ("method: mae\nsweep: {ratio: [0.5]}", "evaluate"),
+        ("method: mae\nsweep: {ratio: 0.5}\nevaluate: {}", "sweep"),
+        ("method: mae\nsweep: {ratio: [1], flip: [1]}\nevaluate: {}", "sweep"),
+        ("method: !!python/object/apply:os.system ['touch canary']", "recipe.yaml"),
+        ("method: [mae", "line"),
+        ("- mae", "keys and values"),
+        ("", "keys and values"),
+        ("[" * 20000, "recipe.yaml"),
+        (b"\xff\xfe\x00", "recipe.yaml"),
+        ("# " + "x" * 1_000_001, "bytes"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(write(tmp_path, text))
+    assert said in str(error.value)
+    assert "recipe.yaml" in str(error.value)
+
+
+def test_aliases_cannot_grow(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    with pytest.raises(InputError, match="alias"):
+        read_recipe(write(tmp_path, "\n".join(lines)))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name a recipe"):
+        read_recipe(tmp_path / "none.yaml")
+    with pytest.raises(InputError):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_of_ours(path: Path) -> None:
+    found = read_recipe(path)
+    method = load_method(found["method"])
+    typed(found["method"], method, found.get("set") or {})
+    for name, values in (found.get("sweep") or {}).items():
+        for value in values:
+            typed(found["method"], method, {name: value})
+    text = path.read_text(encoding="utf-8")
+    header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert f"withheld run recipes/{path.name}" in header, "the header says how it is run"
+    assert "minutes" in header, "the header says how long it takes, and on which machine"
+    assert "Expect" in header, "the header says which score to expect"

@@ -1,0 +1,99 @@
+"""What is printed: escapes are shown, not obeyed; only the first process speaks; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from withheld.cli import narrator, screen
+from withheld.cli.narrator import Narrator, plan
+from withheld.cli.screen import Screen, duration, printable, size
+
+
+def test_control_characters_are_written_out() -> None:
+    assert printable("a\x1b[31mb\u202ec\ud800") == "a\\x1b[31mb\\u202ec\\ud800"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (61, "1:01"), (7325, "2:02:05")])
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(512, "512 B"), (1500, "2 kB"), (2.5e9, "2.5 GB"), (3e12, "3000.0 GB")])
+def test_size(number: float, text: str) -> None:
+    assert size(number) == text
+
+
+def test_tables_take_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().table("T", ["name", "number"], [["[red]x[/red]", 1], ["[/]", 22]])
+    out = capsys.readouterr().out
+    assert "[red]x[/red]" in out
+    assert "[/]" in out
+
+
+def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    quiet = Screen(verbose=True)
+    quiet.result("a")
+    quiet.say("b")
+    quiet.table("c", ["d"], [["e"]])
+    with quiet.progress("f") as update:
+        update(1, 2)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_quiet_keeps_results(capsys: pytest.CaptureFixture[str]) -> None:
+    some = Screen(quiet=True)
+    some.say("gone")
+    some.detail("gone")
+    some.result("kept")
+    captured = capsys.readouterr()
+    assert captured.out == "kept\n"
+    assert captured.err == ""
+
+
+def test_progress_without_a_terminal_is_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter(range(0, 1000, 4))
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(now))
+    with Screen().progress("learning") as update:
+        for step in range(1, 11):
+            update(step, 10, f"loss {1 / step:.2f}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "learning 1/10  loss 1.00"
+    assert lines[-1].startswith("learning 10/10  loss 0.10")
+    assert 2 < len(lines) < 10
+    assert "left" in lines[1]
+
+
+def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {
+        "title": "mae",
+        "data": {"items": 1000, "channels": 3, "size": 96, "stored": 128},
+        "encoder": {"name": "vit-nano", "parameters": 800_000, "patch": 8},
+        "steps": 50,
+        "batch_size": 256,
+        "device": "cpu",
+    }
+    with Narrator(Screen(verbose=True)) as told:
+        told.hear({"kind": "prepare", "done": 10, "total": 10})
+        told.hear({"kind": "timing"})
+        told.hear({"kind": "plan", **settings})
+        told.hear({"kind": "step", "step": 1, "steps": 50, "loss": 0.5, "items_per_second": 1234.5})
+        told.hear({"kind": "note", "text": "by the way"})
+        told.hear({"kind": "something new", "done": 1, "total": 2})
+        told.hear({"kind": "unknown and silent"})
+        told.hear({"kind": "done", "seconds": {"forward": 3.0, "data": 1.0}})
+    said = capsys.readouterr().err
+    for words in (
+        "preparing 10/10",
+        "timing",
+        "12.8 epochs",
+        "loss 0.5000  1,234 items/s",
+        "by the way",
+        "forward 75 %",
+    ):
+        assert words in said
+    assert "kept at 128x128" in plan(settings)
+    assert narrator.STAGES["step"] in said
