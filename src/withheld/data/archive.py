@@ -48,7 +48,7 @@ class Listing:
     def note(self, name: str, size: int, offset: int, check: int, plain: bool) -> None:
         """Takes a member in, or leaves it out with a reason."""
         base = name.rsplit("/", 1)[-1]
-        if any(is_hidden(part) for part in name.split("/") if part not in ("..", ".")):
+        if any(is_hidden(part) for part in name.replace("\\", "/").split("/") if part not in ("..", ".")):
             return
         if base == "labels.csv" and plain and size <= _MAX_CSV:
             self.tables[name] = size, offset, check

@@ -134,6 +134,8 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
 
 def _by_class(labels: np.ndarray, chosen: np.ndarray) -> dict[int, np.ndarray]:
     known = np.flatnonzero(chosen & (labels != UNKNOWN_LABEL))
+    if not len(known):
+        return {}
     order = known[np.argsort(labels[known], kind="stable")]
     classes, starts = np.unique(labels[order], return_index=True)
     return {int(c): p for c, p in zip(classes, np.split(order, starts[1:]), strict=True)}

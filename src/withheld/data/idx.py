@@ -22,6 +22,7 @@ from withheld.types import UNKNOWN_LABEL
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MAX_TOTAL = 64 << 30
+MAX_ITEMS = 50_000_000
 
 
 class IdxStore(Store):
@@ -83,10 +84,8 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: where it is damaged or cut short.
     """
-    dtype, shape = read_header(path)
+    dtype, shape = _checked_header(path)
     size = math.prod(shape) * dtype.itemsize
-    if size > MAX_TOTAL or (path.suffix == ".gz" and size > 2000 * path.stat().st_size + 4096):
-        raise InputError(f"{path.name} says it holds {shape}, which cannot fit into the file; get the file again")
     try:
         with _stream(path) as stream:
             stream.seek(4 + 4 * len(shape))
@@ -98,13 +97,22 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
+def _checked_header(path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    """As `read_header`, refusing shapes that cannot fit into the file, however well it is packed."""
+    dtype, shape = read_header(path)
+    size = math.prod(shape) * dtype.itemsize
+    if size > min(MAX_TOTAL, 1100 * path.stat().st_size + 4096) or shape[0] > MAX_ITEMS:
+        raise InputError(f"{path.name} says it holds {shape}, which cannot fit into the file; get the file again")
+    return dtype, shape
+
+
 def open_idx(files: list[Path], root: Path, text: str, labels: Labels = None) -> Source:
     """Opens the IDX image files among some; label files beside them are opened only when asked for.
 
     Raises:
         InputError: where there are none, or labels that do not fit.
     """
-    shapes = {file: read_header(file)[1] for file in files}
+    shapes = {file: _checked_header(file)[1] for file in files}
     images = [file for file in files if len(shapes[file]) >= 3]
     if not images:
         raise InputError(f"found 0 images under {text}: its IDX files hold labels only; add the images file")

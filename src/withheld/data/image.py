@@ -54,6 +54,8 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
+    if image.mode in ("LAB", "HSV", "CMYK"):
+        image = image.convert("RGB")  # Pillow has no direct way from these to grey
     return image.convert(mode)
 
 

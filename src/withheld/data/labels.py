@@ -93,7 +93,7 @@ def read_labels(
         name, value = row[file_at].strip(), row[label_at].strip()
         position = known.find(name)
         if position is None:
-            errors.append(f"{shown}:{line}: {known.complain(name)}")
+            errors.append(f"{shown}:{line}: {known.complain(name, hint=len(errors) < MOST_ERRORS)}")
         elif position in values and values[position][0] != value:
             before = values[position]
             errors.append(
@@ -136,22 +136,22 @@ class _Names:
                     return found[key]
         return None
 
-    def complain(self, name: str) -> str:
+    def complain(self, name: str, hint: bool) -> str:
         if not name:
             return "the file name is empty"
         if any(name in found for found in self.maps):
             return f"{_show(name)} names more than one image; write the path from the top folder"
-        close = difflib.get_close_matches(name, self._near(name), n=1, cutoff=0.5)
-        hint = f"; did you mean {_show(close[0])}?" if close else ""
-        return f"no image {_show(name)} among the {len(self.names):,} of the data{hint}"
+        close = difflib.get_close_matches(name, self._near(name), n=1, cutoff=0.5) if hint else []
+        nearest_name = f"; did you mean {_show(close[0])}?" if close else ""
+        return f"no image {_show(name)} among the {len(self.names):,} of the data{nearest_name}"
 
     def _near(self, name: str) -> list[str]:
         # matching is slow, so of many names only those that begin or end alike are compared
-        if len(self.names) <= 2000:
+        if len(self.names) <= 500:
             return self.names
         tail, head = name.rsplit("/", 1)[-1], name[:3]
         alike = [n for n in self.names if n.startswith(head) or n.endswith(tail[-5:])]
-        return (alike or self.names)[:2000]
+        return (alike or self.names)[:500]
 
 
 def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:

@@ -1,0 +1,87 @@
+"""What `withheld check` tells about a set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_files import encoded, photo, write_images, write_mnist
+
+from withheld.data import describe as module
+from withheld.data.describe import describe
+from withheld.errors import InputError
+
+
+def test_a_folder_with_everything(class_folders: Path) -> None:
+    (class_folders / "train" / "cat" / "copy.jpeg").write_bytes(
+        (class_folders / "train" / "cat" / "000.jpeg").read_bytes()
+    )
+    (class_folders / "test" / "cat" / "near.png").write_bytes(encoded(photo(0), "PNG"))
+    (class_folders / "test" / "cat" / "broken.jpg").write_bytes(b"x")
+    (class_folders / "train" / "cat" / "grey.png").write_bytes(encoded(photo(50, 90, 90), "PNG", "L"))
+    found = describe(class_folders)
+    assert found.items == 16
+    assert found.looked == 16
+    assert not found.sampled
+    assert found.parts == {"test": 6, "train": 10}
+    assert found.heights == (40, 40, 90)
+    assert found.widths == (60, 60, 90)
+    assert found.channels == {3: 14, 1: 1}
+    assert found.formats == {"JPEG RGB": 13, "PNG RGB": 1, "PNG L": 1}
+    assert [line["file"] for line in found.broken] == ["test/cat/broken.jpg"]
+    assert found.exact == [("train/cat/000.jpeg", "train/cat/copy.jpeg")]
+    assert found.near == [("test/cat/near.png", "train/cat/000.jpeg")]
+    assert found.crossing == 1
+    assert found.classes == {}
+    text = str(found)
+    assert "2 folder names look like labels (cat, dog)" in text
+    assert "one image in train and one in test" in text
+    assert found.suggested_size == 60
+    json.dumps(asdict(found))
+
+
+def test_labels_are_counted_only_when_asked_for(class_folders: Path) -> None:
+    found = describe(class_folders, labels=True)
+    assert found.classes == {"cat": 6, "dog": 6}
+    assert "2 classes of 6 to 6" in str(found)
+    assert "look like labels" not in str(found)
+
+
+def test_large_sets_are_sampled_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist(tmp_path)
+    monkeypatch.setattr(module, "MOST_READ", 10)
+    found = describe(tmp_path)
+    assert (found.items, found.looked) == (40, 10)
+    assert found.sampled
+    assert "10, a seeded sample" in str(found)
+    assert str(describe(tmp_path)) == str(found)
+    assert found.suggested_size == 12
+    assert found.prepared_bytes == 40 * 144
+
+
+def test_photographs_and_arrays(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded(photo(0, 300, 200)))
+    (tmp_path / "b.jpg").write_bytes(encoded(photo(1, 200, 500)))
+    found = describe(tmp_path)
+    assert found.suggested_size == 96
+    assert any("squashed" in warning for warning in found.warnings)
+    assert any("224" in warning for warning in found.warnings)
+    values = np.random.default_rng(0).normal(size=(4, 9, 9, 5))
+    assert describe(values).channels == {5: 4}
+
+
+def test_nothing_good(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="that can be read, of 1"):
+        describe(tmp_path)
+
+
+def test_odd_names_are_shown_safely(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    (tmp_path / "a\x1b[31m.jpg").write_bytes(b"x")
+    text = str(describe(tmp_path))
+    assert "\x1b" not in text
+    assert text.isascii()

@@ -1,0 +1,126 @@
+"""labels.csv: every way in which people write it, and every way in which it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_files import write_images
+
+from withheld.data.labels import given_labels, read_labels
+from withheld.data.layout import find_layout
+from withheld.data.source import open_source
+from withheld.errors import InputError
+
+NAMES = ["a/000.jpg", "a/001.jpg", "b/002.jpg", "b/é.jpg"]
+LABELS = [0, 1, 0, -100]
+
+GOOD = {
+    "plain": "file,label\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n",
+    "other order": "label,file\ncat,a/000.jpg\ndog,a/001.jpg\ncat,b/002.jpg\n",
+    "other names": "Image,width,Class\na/000.jpg,3,cat\na/001.jpg,3,dog\nb/002.jpg,3,cat\n",
+    "no header": "a/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n",
+    "semicolons": "file;label\na/000.jpg;cat\na/001.jpg;dog\nb/002.jpg;cat\n",
+    "mark and CRLF": "\ufefffile,label\r\na/000.jpg,cat\r\na/001.jpg,dog\r\nb/002.jpg,cat\r\n",
+    "base names": "file,label\n000.jpg,cat\n001.jpg,dog\n002.jpg,cat\n",
+    "stems": "file,label\n000,cat\n001,dog\n002,cat\n",
+    "backslashes and dots": "file,label\na\\000.jpg,cat\n./a/001.jpg,dog\nb/002.jpg,cat\n",
+    "quotes and blanks": 'file,label\n"a/000.jpg", cat \na/001.jpg,"dog"\n\nb/002.jpg,cat\n',
+    "said twice alike": "file,label\na/000.jpg,cat\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n",
+    "empty is unknown": "file,label\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\nb/é.jpg,\n",
+}
+
+
+@pytest.mark.parametrize("text", GOOD.values(), ids=GOOD.keys())
+def test_ways_to_write_it(text: str) -> None:
+    labels, classes = read_labels(text.encode(), "labels.csv", NAMES)
+    assert classes == ["cat", "dog"]
+    assert labels.tolist() == LABELS
+    assert labels.dtype == np.int64
+
+
+BAD = {
+    "unknown file": (
+        "file,label\na/000.jpg,cat\na/0001.jpg,dog\n",
+        r"labels\.csv:3: no image 'a/0001\.jpg'.*did you mean",
+    ),
+    "unknown column": ("file,lable\na/000.jpg,cat\n", r"labels\.csv:1: no column 'label'.*did you mean 'lable'"),
+    "no file column": ("pic,label\na/000.jpg,cat\n", r"labels\.csv:1: no column 'file'"),
+    "two labels": ("file,label\na/000.jpg,cat\na/000.jpg,dog\n", r"labels\.csv:3: .*'dog' here, 'cat' on line 2"),
+    "ragged": ("file,label\na/000.jpg,cat\na/001.jpg\n", r"labels\.csv:3: 1 columns where at least 2"),
+    "one class": ("file,label\na/000.jpg,cat\na/001.jpg,cat\n", r"labels\.csv holds one class, 'cat'"),
+    "one row": ("file,label\na/000.jpg,cat\n", r"labels\.csv holds one class"),
+    "no rows": ("file,label\n", r"labels\.csv holds no labels"),
+    "empty": ("", r"labels\.csv is empty"),
+    "quotes": ('file,label\n"a/000.jpg"x,cat\n', r"labels\.csv:2: .*quotes"),
+    "open quote": ('file,label\n"a/000.jpg,cat\na/001.jpg,dog\n', r"labels\.csv:3: .*quotes"),
+    "empty name": ("file,label\n,cat\na/001.jpg,dog\n", r"labels\.csv:2: the file name is empty"),
+    "wrong table": ("a,b,c\n1,2,3\n", r"labels\.csv:1: no column 'file'"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
+def test_ways_to_be_wrong(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_labels(text.encode(), "labels.csv", NAMES)
+
+
+def test_latin_1_is_named_with_its_line() -> None:
+    with pytest.raises(InputError, match=r"labels\.csv:3: the byte 0xe9 is not UTF-8"):
+        read_labels("file,label\na/000.jpg,cat\nb/é.jpg,dog\n".encode("latin-1"), "labels.csv", NAMES)
+
+
+def test_an_ambiguous_name_asks_for_the_path() -> None:
+    with pytest.raises(InputError, match="more than one image"):
+        read_labels(b"file,label\n1.jpg,cat\n", "labels.csv", ["a/1.jpg", "b/1.jpg"])
+
+
+def test_all_errors_are_told_at_once_at_most_20() -> None:
+    rows = "".join(f"zz{i}.jpg,cat\n" for i in range(30))
+    with pytest.raises(InputError) as caught:
+        read_labels(f"file,label\n{rows}".encode(), "labels.csv", NAMES)
+    text = str(caught.value)
+    assert "30 lines are wrong" in text
+    assert text.count("labels.csv:") == 21
+    assert "labels.csv:21:" in text
+    assert "labels.csv:22:" not in text
+    assert "and 10 more" in text
+
+
+def test_many_wrong_names_among_many_files_take_no_minutes() -> None:
+    names = [f"folder/{i:06d}.jpg" for i in range(50_000)]
+    rows = "".join(f"folder/x{i:06d}.jpg,cat\n" for i in range(40))
+    with pytest.raises(InputError, match="40 lines are wrong"):
+        read_labels(f"file,label\n{rows}".encode(), "labels.csv", names)
+
+
+def test_numbers_are_ordered_as_numbers() -> None:
+    labels, classes = given_labels([10, 2, 2, 10, None], 5)
+    assert classes == ["2", "10"]
+    assert labels.tolist() == [1, 0, 0, 1, -100]
+    with pytest.raises(InputError, match="2 labels for 3 images"):
+        given_labels([1, 2], 3)
+
+
+def test_the_csv_beside_the_images_wins_and_another_can_be_named(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "photos", 3)
+    with pytest.raises(InputError, match=r"no labels\.csv; put the images of each class into a folder"):
+        open_source(tmp_path / "photos", labels=True)
+    (tmp_path / "photos" / "labels.csv").write_text(f"file,label\n{names[0]},x\n{names[2]},y\n")
+    source = open_source(tmp_path / "photos", labels=True)
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, -100, 1]
+    other = tmp_path / "other.csv"
+    other.write_text(f"file,label\n{names[1]},p\n{names[2]},q\n")
+    named = open_source(tmp_path / "photos", labels=other)
+    assert named.labels is not None
+    assert named.labels.tolist() == [-100, 0, 1]
+    with pytest.raises(InputError, match="there is no labels file"):
+        open_source(tmp_path / "photos", labels="missing.csv")
+
+
+def test_folders_that_all_share_may_be_left_out() -> None:
+    names = ["set/a/1.jpg", "set/b/1.jpg"]
+    labels, _ = read_labels(b"file,label\na/1.jpg,x\nb/1.jpg,y\n", "labels.csv", names, find_layout(names))
+    assert labels.tolist() == [0, 1]
