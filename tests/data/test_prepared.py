@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 import textwrap
@@ -343,6 +342,7 @@ def test_batches_are_normalized_and_carry_labels(tmp_path: Path) -> None:
 
 
 def test_memory_stays_small_while_preparing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     folder = tmp_path / "x"
     folder.mkdir()
     data = encoded(photo(0, 1500, 1000), quality=90)
@@ -353,6 +353,11 @@ def test_memory_stays_small_while_preparing(tmp_path: Path) -> None:
     prepare(open_source(folder), 64)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200_000 * (1024 if sys.platform == "darwin" else 1)
+
+
+def test_arrays_with_other_channels_than_asked_for() -> None:
+    with pytest.raises(InputError, match="has 5 channels where 3 are wanted"):
+        prepare(open_source(np.zeros((2, 9, 9, 5), np.uint8)), 8, channels=3)
 
 
 @pytest.mark.parametrize("settings", [{"size": 0}, {"size": 8, "channels": 0}, {"size": 8, "allow_bad": 2.0}])

@@ -230,7 +230,8 @@ def test_lists_of_images_of_any_size() -> None:
     assert source.labels.tolist() == [0, -100, 1, 0]
     check_contract(source)
     same = open_source([photo(i) for i in range(3)])
-    assert same.array() is not None
+    assert same.array(0, 2) is not None
+    assert source.array(0, 2) is None
     check_contract(same)
 
 

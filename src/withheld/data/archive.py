@@ -94,15 +94,22 @@ class ZipStore(Store):
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path = path
         self.names = names
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
 
     def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
-        with zipfile.ZipFile(self.path) as archive:
-            for place, position in enumerate(positions):
-                try:
-                    contents: Raw = _read_member(archive, self.names[position])
-                except Exception as error:  # bad checksums, unknown compression, passwords: one item each
-                    contents = error
-                yield place, contents
+        archive = self._archive()
+        for place, position in enumerate(positions):
+            try:
+                contents: Raw = _read_member(archive, self.names[position])
+            except Exception as error:  # bad checksums, unknown compression, passwords: one item each
+                contents = error
+            yield place, contents
+
+    def _archive(self) -> zipfile.ZipFile:
+        # reading the table of contents takes seconds in large archives; a forked process needs a file of its own
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), zipfile.ZipFile(self.path)
+        return self._opened[1]
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -31,20 +31,17 @@ def find_form(source: Source, size: int, channels: int | None, scale: Scale | No
     """Finds out on a sample what the images of a set have in common."""
     samples: list[np.ndarray] = []
     grey, counts = True, []
-    whole = source.array()
-    if whole is not None:
-        samples = list(whole[spread(len(whole), SAMPLE)])
-    else:
-        for _, raw in source.raw(spread(len(source), SAMPLE)):
-            try:
-                image = decode(raw, max(size, 64))
-            except Exception:  # noqa: S112  counted when all are decoded
-                continue
-            if isinstance(image, Image.Image):
-                grey = grey and is_grey(image)
-                counts.append(3)
-            else:
-                samples.append(image)
+    for _, raw in source.raw(spread(len(source), SAMPLE)):
+        try:
+            image = decode(raw, max(size, 64))
+        except Exception:  # noqa: S112  counted when all are decoded
+            continue
+        if isinstance(image, Image.Image):
+            grey = grey and is_grey(image)
+            counts.append(3)
+        else:
+            # a grid of its pixels is enough, and 64 whole images of some kinds fill the memory
+            samples.append(np.array(image[:: -(-image.shape[0] // 256), :: -(-image.shape[1] // 256)]))
     counts += [s.shape[2] for s in samples]
     if channels is None and counts:
         most = max(set(counts), key=lambda c: (counts.count(c), c))
@@ -54,6 +51,7 @@ def find_form(source: Source, size: int, channels: int | None, scale: Scale | No
 
 
 def is_grey(image: Image.Image) -> bool:
+    """Whether an image shows no color, however it is saved."""
     if image.mode in ("1", "L", "LA", "La"):
         return True
     return _same(np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX)))
@@ -76,6 +74,7 @@ class Sums:
         self.second = np.zeros(channels, np.int64)
 
     def add(self, images: np.ndarray) -> None:
+        """Takes in (n, C, H, W) uint8."""
         self.count += images.shape[0] * images.shape[2] * images.shape[3]
         self.first += images.sum(axis=(0, 2, 3), dtype=np.int64)
         self.second += np.square(images, dtype=np.uint16).sum(axis=(0, 2, 3), dtype=np.int64)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from withheld.data.source import Source
-from withheld.data.work import Form, reason_of
+from withheld.data.work import Form, blocks
 from withheld.errors import InputError
 
 COPY_BYTES = 256 << 20
@@ -67,25 +67,27 @@ class Streamed:
         return len(self.source)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        from concurrent.futures import ThreadPoolExecutor
-
         index = np.arange(len(self))[rows]
-        if index.ndim == 0:
-            return self._image(int(index))
-        images = np.empty((len(index), *self.form.shape), np.uint8)
-        with ThreadPoolExecutor() as pool:
-            for place, image in enumerate(pool.map(self._image, index.tolist())):
-                images[place] = image
-        return images
+        different, places = np.unique(index, return_inverse=True)
+        images = np.empty((len(different), *self.form.shape), np.uint8)
+        found: set[int] = set()
+        for block, positions, bad in blocks(self.source, self.form, different):
+            images[np.searchsorted(different, positions)] = block
+            found.update(positions)
+            self.skipped.update(bad)
+        for place, position in enumerate(different.tolist()):
+            if position not in found:
+                images[place] = self._next_good(position)
+        return images[places.reshape(index.shape)]
 
-    def _image(self, position: int) -> np.ndarray:
-        for step in range(min(1000, len(self))):
+    def _next_good(self, position: int) -> np.ndarray:
+        for step in range(1, min(1000, len(self))):
             at = (position + step) % len(self)
             if at in self.skipped:
                 continue
-            try:
-                return self.form.of(next(iter(self.source.raw(np.array([at]))))[1])
-            except Exception as error:  # damaged files raise anything
-                self.skipped[at] = reason_of(error)
+            for block, _, bad in blocks(self.source, self.form, np.array([at])):
+                if len(block):
+                    return block[0]
+                self.skipped.update(bad)
         first = self.source.names[position]
         raise InputError(f"{self.source.location}: 1,000 images in a row cannot be read, from {first!a}; check them")

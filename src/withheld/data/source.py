@@ -116,14 +116,10 @@ class Source:
             return decode(contents)
         raise IndexError(i)
 
-    def array(self) -> np.ndarray | None:
-        """All items as one array (N, H, W, C), where they are one."""
+    def array(self, start: int, stop: int) -> np.ndarray | None:
+        """Some items in a row as one array (N, H, W, C), where all of the source are one array."""
         whole = self.store.array()
-        if whole is None:
-            return None
-        if len(whole) == len(self) and np.array_equal(self.positions, np.arange(len(self))):
-            return whole
-        return whole[self.positions]
+        return None if whole is None else whole[self.positions[start:stop]]
 
 
 def digest(parts: Iterable[str | bytes | int]) -> str:

@@ -15,9 +15,11 @@ from withheld.data.decode import Raw, decode
 from withheld.data.image import to_array
 from withheld.data.scale import Scale, to_block
 from withheld.data.source import Source
+from withheld.errors import InputError
 
 CHUNK_ITEMS = 32
 CHUNK_BYTES = 8 << 20
+ARRAY_BYTES = 8 << 20
 
 T = TypeVar("T")
 
@@ -43,15 +45,20 @@ class Form:
 Block = tuple[np.ndarray, list[int], list[tuple[int, str]]]
 
 
-def blocks(source: Source, form: Form) -> Iterator[Block]:
-    """Yields (images (n, C, H, W) uint8, their positions, [(position, reason) of the others])."""
-    whole = source.array()
-    if whole is not None:
-        for start in range(0, len(whole), 1024):
-            images = to_block(np.asarray(whole[start : start + 1024]), form.size, form.channels, form.scale)
-            yield images, [*range(start, start + len(images))], []
+def blocks(source: Source, form: Form, index: np.ndarray | None = None) -> Iterator[Block]:
+    """Yields (images (n, C, H, W) uint8, their positions, [(position, reason) of the others]), of all or of `index`."""
+    first = source.array(0, 1)
+    if first is None or index is not None:
+        yield from threaded(source.raw(index), lambda chunk: _decode_chunk(chunk, form))
         return
-    yield from threaded(source.raw(), lambda chunk: _decode_chunk(chunk, form))
+    step = max(1, ARRAY_BYTES // max(1, first.nbytes))
+    for start in range(0, len(source), step):
+        part = source.array(start, start + step)
+        try:
+            images = to_block(np.asarray(part), form.size, form.channels, form.scale)
+        except ValueError as error:
+            raise InputError(f"{source.location} {error}; give other data, or an encoder for such images") from error
+        yield images, [*range(start, start + len(images))], []
 
 
 def threaded(items: Iterable[tuple[int, Raw]], work: Callable[[list[tuple[int, Raw]]], T]) -> Iterator[T]:
