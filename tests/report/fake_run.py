@@ -193,6 +193,8 @@ def write_pictures(folder: Path) -> list[dict[str, Any]]:
         rows = np.linspace(0, 255, 32, dtype=np.uint8)[:, None]
         across = np.linspace(0, 255, 32 * tiles, dtype=np.uint8)[None, :]
         pixels = np.stack([rows + 0 * across, 0 * rows + across, np.full_like(rows + across, 40 * at % 256)], axis=-1)
+        if tiles > 1:  # as large as real ones: noise cannot be compressed
+            pixels ^= np.random.default_rng(at).integers(0, 64, pixels.shape, dtype=np.uint8)
         name = f"{section}-{at:02d}.png"
         Image.fromarray(pixels).save(folder / name)
         data: dict[str, Any] = {"columns": columns} if columns else {}

@@ -1,4 +1,4 @@
-"""The page in a real browser, where one is installed: nothing is wider than the screen and its policy refuses nothing."""
+"""The page in a real browser, where one is installed: nothing is wider than the screen, nothing is refused."""
 
 from __future__ import annotations
 

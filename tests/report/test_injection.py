@@ -129,3 +129,31 @@ def test_pictures_lose_what_is_not_pixels(tmp_path: Path) -> None:
     page = report.write(folder).read_text()
     for uri in re.findall(r"data:image/\w+;base64,([A-Za-z0-9+/=]+)", page):
         assert b"secret place" not in base64.b64decode(uri)
+
+
+def test_pictures_arrive_whole(tmp_path: Path) -> None:
+    import base64
+    import io
+    import re
+
+    from PIL import Image
+
+    folder = full_run(tmp_path)
+    sizes = []
+    for kind, data in re.findall(r'"data:image/(\w+);base64,([^"]*)"', report.write(folder).read_text()):
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=(kind.upper(),)) as picture:
+            picture.load()
+            sizes.append(len(data))
+    assert len(sizes) == len(list((folder / "pictures").glob("*.png")))
+    assert max(sizes) > 10_000
+
+
+def test_addresses_in_results_are_not_pictures(tmp_path: Path) -> None:
+    folder = full_run(tmp_path, pictures=False)
+    lines = (
+        (folder / "results.jsonl")
+        .read_text()
+        .replace('"name": "test', '"uri": "https://evil.example/x.png", "name": "t')
+    )
+    (folder / "results.jsonl").write_text(lines)
+    assert "evil.example" not in report.write(folder).read_text()

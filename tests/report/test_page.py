@@ -46,7 +46,7 @@ def test_every_anchor_leads_somewhere(full: Path) -> None:
 
 
 def test_nothing_from_outside(full: Path) -> None:
-    page = full.read_text(encoding="utf-8")
+    page = re.sub(r"base64,[A-Za-z0-9+/=]*", "base64,", full.read_text(encoding="utf-8"))
     assert not re.search(r"https?:|//[a-z]|@import|url\(|javascript:|<script|<link|<iframe|<object|<embed|<form", page)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy

@@ -18,9 +18,9 @@ from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-WORK = 3e11  # multiplications that may be spent on features: some 5 s on two cores
+WORK = 1.2e11  # floating-point operations to spend on features: some 3 s on two cores
 MOST, LEAST, TOKENS = 1200, 48, 96
-MAPPED = 500
+MAPPED = 400
 POSITIONS_KNOWN = 16
 
 
@@ -156,7 +156,7 @@ def _plane(pooled_ND: Floats, seed: int) -> NDArray[np.float64]:
     scale = main[:, 0].std() or 1.0
     start = main[:, :2] / scale * 1e-4
     near = min(30.0, (len(main) - 1) / 3)
-    return TSNE(2, perplexity=near, init=start, random_state=seed, max_iter=750, n_jobs=1).fit_transform(main)
+    return TSNE(2, perplexity=near, init=start, random_state=seed, max_iter=500, n_jobs=1).fit_transform(main)
 
 
 def _resampling(pixels: Bytes, side: int) -> Image.Resampling:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, mapping, texts
 
@@ -25,7 +27,7 @@ class Picture:
     title: str
     caption: str
     columns: list[str]
-    uri: str
+    uri: Markup
     width: int
     height: int
     data: dict[str, Any]
@@ -59,7 +61,7 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _data_uri(path: Path) -> tuple[str, int, int]:
+def _data_uri(path: Path) -> tuple[Markup, int, int]:
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -75,7 +77,8 @@ def _data_uri(path: Path) -> tuple[str, int, int]:
     if len(data) > LOSSLESS_BYTES:
         small = _encoded(image, "WEBP", quality=88, method=4)
         kind, data = ("webp", small) if len(small) < len(data) else (kind, data)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", image.width, image.height
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return Markup(uri), image.width, image.height  # noqa: S704, nothing in it comes from outside
 
 
 def _encoded(image: Any, kind: str, **options: Any) -> bytes:

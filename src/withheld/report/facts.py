@@ -182,8 +182,8 @@ def notes(found: Contents) -> list[str]:
     return [*texts(found.verdict.get("notes")), *(f"Left out: {name}" for name in texts(found.verdict.get("left_out")))]
 
 
-def error_words(entry: dict[str, Any]) -> dict[str, Any]:
-    """One confident mistake: which item, what it is, what was said, how surely, and its thumbnail or ""."""
+def error_words(entry: dict[str, Any], uri: str = "") -> dict[str, Any]:
+    """One confident mistake: which item, what it is, what was said, how surely, and its thumbnail if there is one."""
 
     def first(*keys: str) -> str:
         return next((_said(entry[key]) for key in keys if entry.get(key) not in (None, "")), "")
@@ -194,7 +194,7 @@ def error_words(entry: dict[str, Any]) -> dict[str, Any]:
         "true": first("true", "label"),
         "predicted": first("predicted", "prediction"),
         "probability": "" if sure is None else f"{100 * sure:.0f} %",
-        "uri": entry.get("uri") or "",
+        "uri": uri,
     }
 
 

@@ -13,7 +13,7 @@ from withheld.report.wording import count, duration, labels, plain, short_count
 
 _WORDS = {
     "better": "Pretraining helped",
-    "mixed": "Pretraining helped, but something else did better",
+    "mixed": "Pretraining helped, but something else is as good or better",
     "worse": "Pretraining did not help",
     "unclear": "Not decided",
     "unknown": "Not evaluated yet",
@@ -47,11 +47,12 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
 
 def outcome_of(verdict: dict[str, Any]) -> str:
     """One of better, mixed, worse and unclear: what the verdict says of itself, or else what its sentence says."""
-    said = verdict.get("outcome")
+    said, sentence = verdict.get("outcome"), str(verdict.get("sentence") or "")
+    good, bad = bool(_POSITIVE.search(sentence)), bool(_NEGATIVE.search(sentence))
+    if said == "worse" and good:  # worth something over training from scratch, yet something else is as good
+        return "mixed"
     if isinstance(said, str) and said in ("better", "mixed", "worse", "unclear"):
         return said
-    sentence = str(verdict.get("sentence") or "")
-    good, bad = bool(_POSITIVE.search(sentence)), bool(_NEGATIVE.search(sentence))
     if _UNDECIDED.search(sentence) or not (good or bad):
         return "unclear"
     return "mixed" if good and bad else "better" if good else "worse"

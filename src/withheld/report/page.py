@@ -18,6 +18,8 @@ from withheld.report.scores import Table, read_scores
 
 TEMPLATES = Path(__file__).parent / "template"
 
+WORST = 24
+
 # The order of the page; a section appears where it has something to show.
 SECTIONS = {
     "verdict": "Did it help?",
@@ -166,8 +168,6 @@ def _training(found: Contents) -> dict[str, Any]:
 
 def _errors(found: Contents, pictures: list[Picture]) -> list[dict[str, Any]]:
     """The worst errors, with their thumbnails where they were drawn."""
-    drawn = [
-        {**picture.data, "uri": picture.uri, "name": picture.data.get("name") or picture.title} for picture in pictures
-    ]
-    entries = drawn or objects(found.verdict.get("errors"))
-    return [facts.error_words(entry) for entry in entries[:48]]
+    if pictures:
+        return [facts.error_words({"name": each.title, **each.data}, each.uri) for each in pictures[:WORST]]
+    return [facts.error_words(entry) for entry in objects(found.verdict.get("errors"))[:WORST]]

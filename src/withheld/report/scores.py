@@ -22,10 +22,8 @@ _ROLES = (
     ("scratch", ("scratch",)),
     ("random", ("random", "untrained")),
     ("floor", ("pixel", "hog", "histogram", "tf-idf", "majority", "chance", "floor")),
-    ("public", ("/", "public", "against", "dino", "imagenet")),
+    ("public", ("/", "public", "against", "(linear probe)")),
     ("tuned", ("fine-tun", "fine tun", "finetun")),
-    ("probe", ("probe", "linear")),
-    ("knn", ("knn", "k-nn", "neighbor", "neighbour")),
 )
 _ORDER = {"tuned": 0, "probe": 1, "knn": 2, "scratch": 3, "random": 4, "floor": 5, "public": 6, "other": 7}
 OURS = ("tuned", "probe", "knn")
