@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.prepared import prepare
+from withheld.data.source import open_source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import atlas
@@ -25,6 +27,7 @@ from withheld.evaluate.canvas import Tile, blank, enlargement, ladder, png, shee
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.learn.checkpoint import writing
 from withheld.objective import Objective
+from withheld.run import Run
 from withheld.types import Pair, Split, as_split
 
 Subject = Split | Objective | Callable[[Any], Pair]
@@ -64,6 +67,18 @@ def draw_run(
         entries += _splits(objective, encoder, some[:SPLITS], called, seed)
     entries += _likeness(atlas.look(encoder, some, pixels, called), seed)
     return _keep(Path(folder), entries)
+
+
+def redraw(run: Run) -> Path:
+    """Draws the pictures of a run folder again, from its data and what it has learned so far.
+
+    Raises:
+        InputError: the data is no longer there, or the run has no encoder yet.
+    """
+    data = run.settings["data"]
+    prepared = prepare(open_source(data["location"]), data.get("stored", data["size"]), data["channels"])
+    objective = None if run.settings["method"] is None else run.objective()
+    return draw_run(objective, run.encoder(), prepared.images, prepared.names, run.folder)
 
 
 def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Path) -> Path:

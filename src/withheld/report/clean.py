@@ -44,6 +44,12 @@ def shorten(value: Any, longest: int) -> str:
     return f"{text[:head]}…{text[-(longest - 1 - head) :]}"
 
 
+def tail(value: Any, parts: int = 2) -> str:
+    """The last folders of a path and its file, which tell pictures apart."""
+    kept = one_line(value).replace("\\", "/").split("/")
+    return shorten("/".join(kept[-parts:]), 60)
+
+
 def _visible(match: re.Match[str]) -> str:
     code = ord(match.group())
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, kept by the surrogateescape handler

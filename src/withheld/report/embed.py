@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from withheld.report.clean import one_line
+from withheld.report.clean import one_line, tail
 from withheld.report.folder import Contents, mapping, texts
 
 MOST_PIXELS = 40_000_000
@@ -46,7 +46,7 @@ def embedded(found: Contents) -> dict[str, list[Picture]]:
         said = {key: one_line(entry.get(key) or "") for key in ("section", "title", "caption")}
         data = mapping(entry.get("data"))
         columns = [one_line(column) for column in texts(data.get("columns"))]
-        picture = Picture(said["section"], said["title"], said["caption"], columns, uri, width, height, data)
+        picture = Picture(said["section"], tail(said["title"]), said["caption"], columns, uri, width, height, data)
         sections.setdefault(said["section"], []).append(picture)
     if len(found.pictures) > MOST_PICTURES:
         found.notes.append(f"pictures: {MOST_PICTURES} of {len(found.pictures)} are shown")

@@ -198,6 +198,25 @@ def error_words(entry: dict[str, Any], uri: str = "") -> dict[str, Any]:
     }
 
 
+def error_source(found: Contents) -> str:
+    """Which row made the errors."""
+    return one_line(found.verdict.get("errors_of") or "the best classifier on the pretrained encoder")
+
+
+def confused_pairs(found: Contents, most: int = 8) -> list[dict[str, Any]]:
+    """Which classes are taken for which most often, of the confusion matrix (true by predicted)."""
+    names, rows = texts(found.verdict.get("classes")), found.verdict.get("confusion")
+    if not isinstance(rows, list) or len(rows) != len(names):
+        return []
+    pairs = []
+    for true, row in zip(names, rows, strict=True):
+        times = [number(value) or 0 for value in row] if isinstance(row, list) and len(row) == len(names) else []
+        for predicted, many in zip(names, times, strict=False):
+            if many > 1 and predicted != true:
+                pairs.append({"true": true, "predicted": predicted, "times": count(many), "total": count(sum(times))})
+    return sorted(pairs, key=lambda pair: -float(pair["times"].replace(",", "")))[:most]
+
+
 def _present(facts: Iterable[tuple[str, str]]) -> Facts:
     return [(name, value) for name, value in facts if value != ""]
 

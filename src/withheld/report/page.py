@@ -87,6 +87,8 @@ def _view(found: Contents) -> dict[str, Any]:
         },
         "training": _training(found),
         "errors": _errors(found, pictures.pop("errors", [])),
+        "errors_of": facts.error_source(found),
+        "confused": facts.confused_pairs(found),
         "cost": facts.cost_facts(found),
         "settings": facts.settings_facts(found),
         "versions": facts.version_facts(found),
