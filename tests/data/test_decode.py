@@ -139,6 +139,22 @@ def test_jpeg_is_decoded_at_a_smaller_scale_with_nearly_the_same_result() -> Non
     assert np.abs(to_array(small, 32, 3).astype(int) - to_array(decode(data), 32, 3)).max() <= 4
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK", "P"])
+def test_very_large_images_come_out_as_others_do(mode: str) -> None:
+    large = Image.fromarray(photo(5, 600, 900)).convert(mode)
+    plain = large.convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.abs(to_array(large, 16, 3).transpose(1, 2, 0).astype(int) - np.asarray(plain)).max() <= 3
+
+
+def test_of_moving_pictures_the_first_is_taken() -> None:
+    first, second = Image.fromarray(photo(0)), Image.fromarray(photo(1))
+    for form in ("GIF", "PNG", "WEBP", "MPO"):
+        stream = io.BytesIO()
+        first.copy().save(stream, form, save_all=True, append_images=[second] * 3)
+        array = to_array(decode(stream.getvalue(), 16), 16, 3)
+        assert np.abs(array.astype(int) - to_array(first, 16, 3)).mean() < 8
+
+
 def test_cut_files_are_errors_and_never_half_grey_pictures() -> None:
     data = encoded(photo(0, 200, 300), quality=95)
     for share in (0.0, 0.01, 0.3, 0.9):

@@ -1,4 +1,7 @@
-"""From bytes nobody vouches for to an image: a list of allowed formats, caps on size, and never a pickle."""
+"""From bytes nobody vouches for to an image: a list of allowed formats, caps on size, and never a pickle.
+
+Pictures that move give their first frame. Pillow reads 16 bit color PNG at 8 bits; grey PNG and TIFF keep theirs.
+"""
 
 from __future__ import annotations
 

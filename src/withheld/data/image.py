@@ -40,11 +40,19 @@ def to_array(image: Decoded, size: int, channels: int, scale: Scale | None = Non
         return to_block(np.asarray(image)[None, :, :, None], size, channels, scale)[0]
     if channels not in (1, 3):
         raise ValueError(f"has {len(image.getbands())} channels where {channels} are wanted")
-    plain = _plain(image, "L" if channels == 1 else "RGB")
+    plain = _plain(_nearer(image, size), "L" if channels == 1 else "RGB")
     if plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.BILINEAR)
     array = np.asarray(plain)
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _nearer(image: Image.Image, size: int) -> Image.Image:
+    """A very large image at a fraction of its size, still three times what is wanted: converting it needs memory."""
+    factor = min(image.size) // (3 * size)
+    if factor < 2 or image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK") or "transparency" in image.info:
+        return image
+    return image.reduce(factor)
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
@@ -100,13 +108,18 @@ class ImageItems:
         std: Sequence[float],
         labels: np.ndarray | None = None,
     ) -> None:
-        self.images = getattr(prepared, "images", prepared)
+        images = getattr(prepared, "images", prepared)
+        # indexing a memmap makes memmaps, slowly; the plain view of it shares the file
+        self.images = np.asarray(images) if isinstance(images, np.ndarray) else images
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
         self.mean = list(mean)
         self.std = list(std)
-        self._ready: dict[str, tuple[Tensor, Tensor]] = {}
+        mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
+        self._factor = (1 / (255 * std_)).astype(np.float32)
+        self._shift = (mean_ / std_).astype(np.float32)
+        self._ready: dict[str, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,20 +134,19 @@ class ImageItems:
         import torch
 
         index = np.asarray(index)
-        pixels = np.ascontiguousarray(self.images[index])
-        factor, shift = self._constants(torch.device(device))
-        item = torch.from_numpy(pixels).to(device).to(torch.float32).mul_(factor).sub_(shift)
+        item = self._normalized(np.ascontiguousarray(self.images[index]), torch.device(device))
         if self.labels is None:
             return item
         return {"item": item, "label": torch.from_numpy(self.labels[index]).to(device)}
 
-    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _normalized(self, pixels: np.ndarray, device: torch.device) -> Tensor:
         import torch
 
+        if device.type == "cpu":
+            # the same arithmetic as below; torch's threads would wait for each other longer than this takes
+            values = np.multiply(pixels, self._factor, dtype=np.float32)
+            return torch.from_numpy(np.subtract(values, self._shift, out=values))
         if str(device) not in self._ready:
-            mean = torch.tensor(self.mean, dtype=torch.float64)
-            std = torch.tensor(self.std, dtype=torch.float64)
-            shape = (1, -1, 1, 1)
-            factor = (1 / (255 * std)).float().view(shape).to(device)
-            self._ready[str(device)] = factor, (mean / std).float().view(shape).to(device)
-        return self._ready[str(device)]
+            self._ready[str(device)] = tuple(torch.from_numpy(c).to(device) for c in (self._factor, self._shift))
+        factor, shift = self._ready[str(device)]
+        return torch.from_numpy(pixels).to(device).to(torch.float32).mul_(factor).sub_(shift)

@@ -175,5 +175,7 @@ def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) ->
             images.skipped[position] = reason_of(error)
             skipped.append({"file": source.names[position], "reason": images.skipped[position]})
     _check_share(source, len(sample) - len(skipped), skipped, allow_bad, len(sample))
+    # broken items are replaced here and absent in the cache: a resumed run must notice that it sees other items
+    fingerprint = digest([fingerprint, "streamed"])
     facts = {**sums.facts(), "scale": form.scale.to_json() if form.scale else None}
     return _prepared(source, images, np.arange(len(source)), source.left_out + skipped, facts, fingerprint)

@@ -34,7 +34,7 @@ class ParquetStore(Store):
         order = np.argsort(positions, kind="stable")
         which = np.searchsorted(self.starts, positions[order], side="right") - 1
         for number in np.unique(which):
-            with pq.ParquetFile(self.files[number]) as file:
+            with pq.ParquetFile(self.files[number], buffer_size=1 << 20) as file:
                 yield from self._of_file(file, order[which == number], positions, int(self.starts[number]))
 
     def _of_file(self, file: Any, places: np.ndarray, positions: np.ndarray, begin: int) -> Iterator[tuple[int, Raw]]:
@@ -45,7 +45,7 @@ class ParquetStore(Store):
             at = int(ends[group - 1]) if group else 0
             wanted = list(zip(rows[groups == group], places[groups == group], strict=True))
             next_one = 0
-            for batch in file.iter_batches(batch_size=64, row_groups=[int(group)], columns=[self.column]):
+            for batch in file.iter_batches(batch_size=16, row_groups=[int(group)], columns=[self.column]):
                 values = batch.column(0)
                 while next_one < len(wanted) and wanted[next_one][0] < at + len(values):
                     row, place = wanted[next_one]
