@@ -75,8 +75,8 @@ def folder_for(run: str, out: Path | None) -> Path:
 def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **options: Any) -> Any:
     """The verdict with progress, table and closing sentence; results.jsonl and report.html in the folder."""
     from withheld.evaluate.verdict import verdict
-    from withheld.report import write
     from withheld.provenance import command_line
+    from withheld.report import write
 
     folder.mkdir(parents=True, exist_ok=True)
     with Narrator(screen) as narrator:

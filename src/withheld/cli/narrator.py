@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -35,7 +36,7 @@ class Narrator:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
             self._close()
-            text = plan(event) if kind == "plan" else event.get("text") or SAID.get(kind)
+            text = TEXTS[kind](event) if kind in TEXTS else event.get("text") or SAID.get(kind)
             if text:
                 self.screen.say(text)
             if kind == "done" and event.get("seconds"):
@@ -67,6 +68,16 @@ def plan(settings: dict[str, Any]) -> str:
         f"run      {settings['title']}, {settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs, "
         f"on {settings['device']}"
     )
+
+
+def measured(score: dict[str, Any]) -> str:
+    """One number of a verdict, as soon as it is there."""
+    spread = score["spread"]
+    interval = f" ± {100 * spread:.1f}" if isinstance(spread, float) and math.isfinite(spread) else ""
+    return f"{score['method']}, {score['labels_per_class']} per class: {100 * score['value']:.1f}{interval} %"
+
+
+TEXTS = {"plan": plan, "score": measured}
 
 
 def _pace(event: dict[str, Any]) -> str:
