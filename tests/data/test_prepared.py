@@ -305,6 +305,17 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
         prepare(open_source(tmp_path / "x"), 8)
 
 
+def test_data_that_went_away_is_not_called_a_full_disk(tmp_path: Path, own_cache: Path) -> None:
+    from test_archive import pack, pets
+
+    path = pack(tmp_path / "a.tar", pets(), "tar")
+    source = open_source(path)
+    path.unlink()
+    with pytest.raises(InputError, match="can no longer be read"):
+        prepare(source, 8, channels=3)
+    assert entries(own_cache) == []
+
+
 def test_subsets_copy_little_and_view_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(tmp_path)
     prepared = prepare(open_source(tmp_path, labels=True), 12)

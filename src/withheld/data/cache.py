@@ -55,11 +55,15 @@ def allowance() -> int:
 def locked(key: str) -> Iterator[Path]:
     """Holds the entry of a key against other processes; yields the folder it has or will have."""
     folder = entries_folder()
+    lock = FileLock(folder / f"{key}.lock")
     try:
-        with FileLock(folder / f"{key}.lock"):
-            yield folder / key
-    except PermissionError as error:
+        lock.acquire()
+    except OSError as error:
         raise cannot_write(folder, error) from error
+    try:
+        yield folder / key
+    finally:
+        lock.release()
 
 
 def begin(entry: Path) -> Path:

@@ -93,10 +93,17 @@ class Source:
         return dataclasses.replace(self.subset(np.flatnonzero(self.parts == name)), left_out=self.left_out)
 
     def raw(self, index: np.ndarray | None = None) -> Iterator[tuple[int, Raw]]:
-        """Yields (position, undecoded contents or the error met), of all items or those of `index`."""
+        """Yields (position, undecoded contents or the error met), of all items or those of `index`.
+
+        Raises:
+            InputError: where the whole source went away.
+        """
         index = np.arange(len(self)) if index is None else np.asarray(index)
-        for place, contents in self.store.raw(self.positions[index]):
-            yield int(index[place]), contents
+        try:
+            for place, contents in self.store.raw(self.positions[index]):
+                yield int(index[place]), contents
+        except OSError as error:
+            raise InputError(f"{self.location} can no longer be read: {error}; is it still there?") from error
 
     def stream(self) -> Iterator[tuple[int, Image.Image | np.ndarray | Exception]]:
         """Yields (position, image); an item that cannot be read gives its error and the stream goes on."""
