@@ -88,7 +88,7 @@ def test_fresh_is_the_same_architecture_untrained(run):
     a, b, c = encoder.fresh(0), encoder.fresh(0), encoder.fresh(1)
     weights = [e.trunk.state_dict() for e in (a, b, c, encoder)]
     assert weights[0].keys() == weights[3].keys()
-    name = next(n for n in weights[0] if n.endswith("fc1.weight") or n.endswith("intermediate.dense.weight"))
+    name = next(n for n in weights[0] if n.endswith(("fc1.weight", "intermediate.dense.weight")))
     assert torch.equal(weights[0][name], weights[1][name])
     assert not torch.equal(weights[0][name], weights[2][name])
     assert not torch.equal(weights[0][name], weights[3][name])

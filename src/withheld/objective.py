@@ -76,7 +76,10 @@ class Objective(nn.Module):
         return self.split(t if self.change is None else self.change(t))
 
     def predict(self, t: Any) -> tuple[Pair, Any]:
-        """Splits unchanged items and predicts; what pictures are drawn from. The prediction is in units of y where the target can be undone."""
+        """Splits unchanged items and predicts; what pictures are drawn from.
+
+        The prediction is in units of y where the target can be undone.
+        """
         pair = self.split(t)
         prediction = self.network(pair.x)
         undo = getattr(self.target, "undo", None)

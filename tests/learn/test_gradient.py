@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -168,7 +169,10 @@ def test_every_item_once_an_epoch_and_no_short_batch():
 
 
 def test_a_batch_larger_than_the_data_repeats_it():
-    assert sorted(Order(3, 8, seed=0).step(0).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2] or len(Order(3, 8, seed=0).step(0)) == 8
+    assert (
+        sorted(Order(3, 8, seed=0).step(0).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2]
+        or len(Order(3, 8, seed=0).step(0)) == 8
+    )
 
 
 @pytest.mark.parametrize(("batch", "shards"), [(256, 8), (12, 4), (7, 1), (8, 8), (6, 2)])
@@ -205,7 +209,7 @@ def test_schedule_warms_up_and_ends_at_zero():
     assert max(factors) == 1.0
     assert factors[20] == 1.0
     assert factors[-1] < 1e-3
-    assert all(a >= b for a, b in zip(factors[20:], factors[21:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[20:]))
 
 
 def test_a_plain_function_is_a_split():

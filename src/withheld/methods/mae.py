@@ -27,8 +27,8 @@ def mae(
     (x, y): the visible patches; the hidden ones, each brought to mean 0 and variance 1.
     p(y|x): a Gaussian of unit variance around the prediction for every hidden patch.
     Source: He et al. 2021, Masked Autoencoders Are Scalable Vision Learners, https://arxiv.org/abs/2111.06377
-    Differs: 2 decoder layers of half the encoder's width (paper: 8 of 512), batch 256 (4096) and base learning rate 1e-3 (1.5e-4), for
-        runs of minutes; features are the mean of the patch tokens.
+    Differs: 2 decoder layers of half the encoder's width (paper: 8 of 512), batch 256 (4096) and base learning rate 1e-3
+        (1.5e-4), for runs of minutes; features are the mean of the patch tokens.
 
     Args:
         trunk: a ViT-like backbone; only the visible patches pass through it.

@@ -1,6 +1,7 @@
 """Decoders of images: from what the encoder saw to what was hidden.
 
-Shapes: B batch, C H W image, V tokens of the encoder, M queries (what is asked for), D width, d decoder's width, P values of a patch.
+Shapes: B batch, C H W image, V tokens of the encoder, M queries (what is asked for), D width, d decoder's width,
+P values of a patch.
 """
 
 from __future__ import annotations
