@@ -1,0 +1,102 @@
+"""What the README shows can be typed: its shell lines parse, its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from withheld.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shown_commands(text: str) -> list[str]:
+    """Lines of shell blocks, and what stands in backticks, that start with `withheld `."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
+    inline = re.findall(r"`(withheld [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line.split("#")[0].split(">")[0].strip() for line in lines + inline if line.startswith("withheld ")]
+
+
+def parse(line: str) -> None:
+    """Parses a command as click does, without running it."""
+    words = shlex.split(line)[1:]
+    context = main.make_context("withheld", words[:1] if words[0].startswith("-") else [], resilient_parsing=True)
+    command = main.get_command(context, words[0])
+    assert command is not None, f"no such command: {line}"
+    command.make_context(words[0], words[1:], parent=context)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_command_of_the_documents_can_be_typed(path: Path) -> None:
+    for line in shown_commands(path.read_text(encoding="utf-8")):
+        words = shlex.split(line)[1:]
+        assert words[0] in {*COMMANDS, "--help"}, line
+        if len(words) > 1 or words[0] in ("demo", "list", "methods"):
+            parse(line)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_set_up_takes_two_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_every_command_is_in_the_table() -> None:
+    for name in COMMANDS:
+        assert f"`withheld {name}" in README, name
+
+
+def test_the_methods_page_is_as_generated() -> None:
+    from click.testing import CliRunner
+
+    made = CliRunner().invoke(main, ["methods", "--markdown"]).output
+    kept = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert kept.strip() == made.strip(), "make docs"
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End to end on tiny data: only the minutes are taken down, and the verdict's rows."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name in ("photos", "labelled/dark", "labelled/light"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        low = {"dark": 0, "light": 128}.get(folder.name, 64)
+        for at in range(20):
+            pixels = random.integers(low, low + 128, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{at}.png")
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    defining, using = blocks("python")
+    assert len([line for line in defining.splitlines() if line.strip()]) < 10
+    defining = defining.replace("minutes=10", "steps=3")
+    defining = defining.replace('"labelled/")', '"labelled/", labels_per_class=(2,), seeds=2, minutes=0.2)')
+    scope: dict[str, object] = {}
+    run_block(defining, scope)
+    assert (tmp_path / "runs" / "halves" / "encoder" / "config.json").is_file()
+    run_block(using.replace("runs/first", "runs/halves"), scope)
+    assert scope["features"].shape == (2, scope["encoder"].width)  # type: ignore[attr-defined]
+
+
+def run_block(text: str, scope: dict[str, object]) -> None:
+    exec(compile(text, "README.md", "exec"), scope)  # noqa: S102
