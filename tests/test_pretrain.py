@@ -261,3 +261,14 @@ def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
     assert status["state"] == "stopped"
     assert status["resumable"]
     assert (tmp_path / "out" / "state" / f"step-{status['step']}" / "MANIFEST.json").is_file()
+
+
+def test_the_scale_of_16_bit_images_is_kept_with_the_encoder(tmp_path):
+    rng = np.random.default_rng(0)
+    images = (rng.random((40, 16, 16)) * 4000).astype(np.uint16)  # 12 bits in 16
+    run = withheld.pretrain("mae", images, tmp_path / "run", steps=1, batch_size=8, pictures=False, device="cpu")
+    encoder = run.encoder()
+    assert 3900 < encoder.scale.high[0] <= 4000
+    assert 0.4 < encoder.mean[0] < 0.6
+    darker = encoder.transform(list(images // 2))
+    assert np.abs(darker - encoder.transform(list(images))).max() > 1e-3

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from withheld.data.scale import Scale
 from withheld.errors import InputError
 from withheld.learn.checkpoint import writing
 from withheld.networks.image import ImageTrunk, fresh_trunk
@@ -40,11 +41,12 @@ class Encoder(nn.Module):
         split: whose `full` says what the trunk sees of an item; None for all of it.
         name: what it is called in tables.
         flips: whether its training mirrored images, so that fine-tuning may too.
+        scale: what becomes 0 and 1 where the images are not 8 bit; None takes the full range of their type.
     """
 
     def __init__(
         self, trunk: ImageTrunk, mean: Sequence[float], std: Sequence[float], split: Split | None = None,
-        name: str = "encoder", flips: bool = True,
+        name: str = "encoder", flips: bool = True, scale: Scale | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.trunk = trunk
@@ -54,7 +56,7 @@ class Encoder(nn.Module):
                 f"the encoder has {trunk.channels} channels, mean and std have {len(self.mean)} and {len(self.std)}"
             )
         self.split = split if split is not None and type(split).full is not Split.full else None
-        self.name, self.flips = name, flips
+        self.name, self.flips, self.scale = name, flips, scale
 
     @property
     def size(self) -> int:
@@ -108,7 +110,7 @@ class Encoder(nn.Module):
         try:
             parts = [
                 self(torch.from_numpy(batch).to(self.device)).pooled.float().cpu().numpy()
-                for batch in _batches(images, batch_size, self.size, self.channels)
+                for batch in _batches(images, batch_size, self.size, self.channels, self.scale)
             ]
         finally:
             self.train(was)
@@ -149,7 +151,7 @@ class Encoder(nn.Module):
     def fresh(self, seed: int) -> Encoder:
         """The same architecture, untrained: for the from-scratch rows."""
         trunk = fresh_trunk(copy.deepcopy(self.trunk.config), seed, self.trunk.pooling).to(self.device)
-        return Encoder(trunk, self.mean, self.std, self.split, f"{self.name} untrained", self.flips)
+        return Encoder(trunk, self.mean, self.std, self.split, f"{self.name} untrained", self.flips, self.scale)
 
     def copy(self) -> Encoder:
         """An independent copy, to be fine-tuned."""
@@ -183,7 +185,9 @@ class Encoder(nn.Module):
         mean, std = normalization_of(where, trunk.channels)
         if card is None:
             return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
-        return cls(trunk, mean, std, _open_split(card["full"]), card["name"], card["flips"])
+        return cls(
+            trunk, mean, std, _open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"])
+        )
 
     def _card(self) -> dict[str, Any]:
         full = None
@@ -193,6 +197,7 @@ class Encoder(nn.Module):
         return {
             "format": 1, "name": self.name, "size": self.size, "channels": self.channels, "mean": self.mean, "std": self.std,
             "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
+            "scale": self.scale.to_json() if self.scale else None,
             "how": "images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
             "features are the mean of the patch tokens (pooling mean) or the first token (cls)",
         }  # fmt: skip
@@ -216,7 +221,7 @@ def _match_channels(t: Tensor, channels: int) -> Tensor:
     raise InputError(f"images have {have} channels, the encoder was trained on {channels}")
 
 
-def _batches(images: Any, batch_size: int, size: int, channels: int) -> Any:
+def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scale | None) -> Any:
     from withheld.data.image import to_array
 
     is_array = isinstance(images, np.ndarray)
@@ -234,7 +239,7 @@ def _batches(images: Any, batch_size: int, size: int, channels: int) -> Any:
         yield (
             np.ascontiguousarray(part)
             if ready
-            else np.stack([to_array(_opened(image), size, channels) for image in part])
+            else np.stack([to_array(_opened(image), size, channels, scale) for image in part])
         )
 
 

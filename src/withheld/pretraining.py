@@ -229,7 +229,8 @@ class Pretraining:
             "data": {
                 "location": _location(self.data), "kind": self.source.kind, "items": len(self.items),
                 "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
-                "channels": int(self.prepared.images.shape[1]), "fingerprint": self.prepared.fingerprint,
+                "channels": int(self.prepared.images.shape[1]),
+                "scale": self.prepared.scale.to_json() if self.prepared.scale else None, "fingerprint": self.prepared.fingerprint,
                 "prepared_seconds": round(self.prepare_seconds, 2),
             },
             "encoder": {
@@ -309,7 +310,9 @@ class Pretraining:
         """The encoder as it stands."""
         flips = bool(getattr(self.objective.change, "flip", False))
         name = f"{self.settings['title']} {self.settings['encoder']['name']}"
-        return Encoder(self.objective.trunk, self.mean, self.std, self.objective.split, name, flips)
+        return Encoder(
+            self.objective.trunk, self.mean, self.std, self.objective.split, name, flips, self.prepared.scale
+        )
 
     def _status(self, state: str, step: int, resumable: bool, reason: str = "") -> None:
         if distributed.rank() == 0:

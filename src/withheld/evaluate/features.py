@@ -57,7 +57,7 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
 def prepare_unlabelled(data: Any, encoder: Encoder, listen: Listen = silent) -> Prepared:
     """The items of any data as an encoder takes them; broken ones are skipped and said."""
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(open_source(data), encoder.size, encoder.channels, progress=tell)
+    prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
     if prepared.skipped:
         first = prepared.skipped[0]
         text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!a}"

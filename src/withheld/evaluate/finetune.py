@@ -118,7 +118,7 @@ def _labelled(data: Any, labels: bool | str | Path, encoder: Encoder, listen: Li
         )
     source = source.subset(np.flatnonzero(source.labels != UNKNOWN_LABEL))
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(source, encoder.size, encoder.channels, progress=tell)
+    prepared = prepare(source, encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
     assert prepared.labels is not None  # noqa: S101 - the source has labels
     check_labelled(np.zeros((len(prepared), 1)), prepared.labels)
     return prepared
@@ -145,7 +145,7 @@ def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray)
 def _classifier(loop: Any, encoder: Encoder, classes: list[str]) -> Classifier:
     network: ImageClassifier = loop.objective.network
     tuned = Encoder(
-        network.trunk, encoder.mean, encoder.std, encoder.split, f"{encoder.name} fine-tuned", encoder.flips
+        network.trunk, encoder.mean, encoder.std, encoder.split, f"{encoder.name} fine-tuned", encoder.flips, encoder.scale
     )  # type: ignore[arg-type]
     weight, bias = network.head.weight.data, network.head.bias.data
     return Classifier(tuned, network.mean, network.scale, weight, bias, classes).to(torch.device("cpu")).eval()

@@ -113,11 +113,11 @@ def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds
 
 
 def decode_labelled(
-    labelled: Labelled, size: int, channels: int, listen: Listen = silent
+    labelled: Labelled, size: int, channels: int, listen: Listen = silent, scale: Any = None
 ) -> tuple[Prepared, dict[int, int]]:
     """The items at a size, and the row of every position that could be read."""
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(labelled.source, size, channels, progress=tell)
+    prepared = prepare(labelled.source, size, channels, scale=scale, progress=tell)
     return prepared, {int(position): row for row, position in enumerate(prepared.kept)}
 
 

@@ -136,7 +136,7 @@ def _begin(
 ) -> Measurement:
     """Decodes the items, drops the broken ones, and looks for near-duplicates."""
     size, channels = getattr(subject, "size", PLAIN_SIZE), getattr(subject, "channels", 3)
-    prepared, row_of = decode_labelled(labelled, size, channels, listen)
+    prepared, row_of = decode_labelled(labelled, size, channels, listen, getattr(subject, "scale", None))
     bad = np.setdiff1d(np.arange(len(labelled.source)), prepared.kept)
     notes = list(labelled.notes)
     if len(bad):
@@ -175,7 +175,7 @@ class _Book:
     """Writes the scores as they come, and the verdict at the end."""
 
     def __init__(self, data: str, labelled: Labelled, results: str | Path | None, command: str, listen: Listen) -> None:
-        from withheld.pretraining import commit_of_code
+        from withheld.provenance import commit_of_code
 
         self.data, self.labelled, self.command, self.listen = data, labelled, command, listen
         self.path = None if results is None else Path(results)

@@ -106,7 +106,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        return {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full")}
+        return {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full", "scale")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from None
 
