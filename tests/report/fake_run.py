@@ -177,7 +177,12 @@ def sweep_json() -> dict[str, Any]:
             scores.append(
                 {"value": value, "mean": base - 0.35 * (value - 0.66) ** 2, "spread": 0.011, "labels_per_class": labels}
             )
-    return {"parameter": "ratio", "values": [0.15, 0.4, 0.6, 0.75, 0.9], "metric": "accuracy", "scores": scores}
+    return {
+        "parameter": "ratio",
+        "values": [0.15, 0.4, 0.6, 0.75, 0.9],
+        "metric": "accuracy, linear probe",
+        "scores": scores,
+    }
 
 
 def write_pictures(folder: Path) -> list[dict[str, Any]]:
@@ -187,7 +192,7 @@ def write_pictures(folder: Path) -> list[dict[str, Any]]:
         *[("samples", "", 6, []) for _ in range(4)],
         *[("split", f"cat/{i}.jpg", 4, ["t", "x", "y", "prediction"]) for i in range(4)],
         *[("neighbors", f"dog/{i}.jpg", 6, ["query", "nearest", "2nd", "3rd", "4th", "5th"]) for i in range(4)],
-        *[("patches", f"frog/{i}.jpg", 2, ["photo", "features"]) for i in range(6)],
+        *[("patches", f"frog/{i}.jpg", 2, ["item", "features"]) for i in range(6)],
         ("map", "", 8, []),
         *[("errors", f"test/cat/{i:04d}.jpg", 1, []) for i in range(6)],
     ]

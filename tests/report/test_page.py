@@ -238,3 +238,30 @@ def test_writing_needs_no_torch(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
     )
+
+
+def test_nothing_of_ours_is_cut(tmp_path: Path) -> None:
+    full_run(tmp_path, pictures=False, every=2)
+    config = {f"key_{i:03d}": i for i in range(200)}
+    run = run_json(command="withheld pretrain mae " + " ".join(f"--set a{i}={i}" for i in range(600)))
+    run["encoder"]["config"] = config
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    page = report.write(tmp_path).read_text()
+    assert "key_199" in page
+    assert "--set a599=599" in page
+    lines = re.findall(r'<path d="([^"]*)" class="(?:raw|smooth)">', page)
+    assert len(lines) > 8
+    assert all(re.fullmatch(r"M[-\d.]+ [-\d.]+( L[-\d.]+ [-\d.]+)+", line) for line in lines)
+    ends = {float(line.rsplit("L", 1)[1].split()[0]) for line in lines}
+    assert ends <= {906.0, 336.0, 290.0}, "every line ends at the right edge of its plot"
+
+
+def test_asides_follow_the_sentence(tmp_path: Path) -> None:
+    sentence = (
+        "pretraining is not better than HOG: use HOG; over training from scratch it is worth +8.1 points; no more."
+    )
+    write_lines(tmp_path / "results.jsonl", result_lines(sentence=sentence, outcome="worse"))
+    page = report.write(tmp_path).read_text()
+    assert "<h1>pretraining is not better than HOG: use HOG.</h1>" in page
+    assert "Over training from scratch it is worth +8.1 points. No more.</p>" in page
+    assert '<div class="verdict mixed">' in page

@@ -232,13 +232,13 @@ def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:
     count, fitted = len(seen.pixels), len(seen.tokens)
     near = f"By cosine of the features, their mean taken off, among {count:,} items picked at random."
     colors = (
-        "The first three principal components of the patch features as red, green and blue, over the photo: patches "
-        f"of one color are alike to the encoder, in all photos. Fitted over {fitted} items"
+        "The first three principal components of the patch features as red, green and blue, over the item: patches "
+        f"of one color are alike to the encoder, in all items. Fitted over {fitted} items"
         f"{', what is common to a place taken off' if fitted >= atlas.POSITIONS_KNOWN else ''}."
     )
     ranks = RANKS[: min(len(RANKS), count)]
     entries = [_entry("neighbors", drawn, name, near, {"columns": ranks}) for name, drawn in atlas.neighbors(seen)]
-    shown = {"columns": ["photo", "features"]}
+    shown = {"columns": ["item", "features"]}
     entries += [_entry("patches", drawn, name, colors, shown) for name, drawn in atlas.patch_colors(seen)]
     drawn = atlas.item_map(seen, seed)
     if drawn is not None:

@@ -27,12 +27,13 @@ def clean(value: Any) -> str:
     text = _UNSAFE.sub(_visible, str(value))
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return text
 
 
 def one_line(value: Any) -> str:
-    """Like `clean`, for names: tabs and newlines are shown as `\\t` and `\\n`."""
-    return clean(value).replace("\n", "\\n").replace("\t", "\\t")
+    """Like `clean`, for names: tabs and newlines are shown as `\\t` and `\\n`, and there is an end to them."""
+    text = clean(value).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def shorten(value: Any, longest: int) -> str:

@@ -113,7 +113,7 @@ def _end_names(table: Table, x_of: dict[float | None, float], y_of: Scale, frame
         drawn.append(marker(row.marker, (start + 5, height), f"mark {row.kind}", 4))
         strong = "strong" if row.role in (*OURS, "scratch") else None
         drawn.append(text(start + 58, height + 4, value, "number", "end"))
-        drawn.append(text(start + 68, height + 4, shorten(row.method, 28), strong))
+        drawn.append(text(start + 68, height + 4, shorten(table.end_name(row), 28), strong))
     return drawn
 
 
@@ -159,7 +159,7 @@ def read_sweep(found: Contents) -> Sweep | None:
     ]
     means = [mean for _, points in series for _, mean, _ in points]
     metric = one_line(found.sweep.get("metric") or "score")
-    percent = metric.casefold() == "accuracy" and min(means) >= 0 and max(means) <= 1
+    percent = metric.casefold().startswith("accuracy") and min(means) >= 0 and max(means) <= 1
     return Sweep(one_line(found.sweep.get("parameter") or "value"), metric, percent, series)
 
 

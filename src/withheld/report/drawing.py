@@ -13,6 +13,7 @@ from typing import Any
 from withheld.errors import CannotWrite, InputError
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import read_folder
+from withheld.report.headline import parted
 from withheld.report.scores import OURS, Row, Table, read_scores
 from withheld.report.svg import nice_ticks, spaced
 from withheld.report.wording import count as counted
@@ -57,8 +58,8 @@ def _drawn(table: Table, sentence: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    head = textwrap.wrap(sentence, 88)[:3]
-    height = 4.65 + 0.27 * len(head)
+    head = _heading(sentence)
+    height = 4.65 + 0.25 * len(head)
     sheet = Figure(figsize=(8.8, height), dpi=200, facecolor="white")
     FigureCanvasAgg(sheet)
     axes = sheet.add_axes((0.07, 0.62 / height, 0.56, 3.5 / height))
@@ -66,14 +67,20 @@ def _drawn(table: Table, sentence: str) -> bytes:
     ends = [_draw_row(axes, row, table, places, at) for at, row in enumerate(table.rows)]
     _dress(axes, table, places)
     _name_ends(axes, table, ends)
-    for at, words in enumerate(head):
-        y = 1 - (0.3 + 0.27 * at) / height
-        sheet.text(0.025, y, words, fontsize=11.5, weight="bold", color=INK, va="center", parse_math=False)
+    for at, (words, style) in enumerate(head):
+        sheet.text(0.025, 1 - (0.3 + 0.25 * at) / height, words, va="center", parse_math=False, **style)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks is drawn as boxes
         sheet.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _heading(sentence: str) -> list[tuple[str, dict[str, Any]]]:
+    """The sentence in lines with their style: what is said first in bold, asides smaller."""
+    first, rest = parted(sentence)
+    bold = [(words, {"fontsize": 11, "weight": "bold", "color": INK}) for words in textwrap.wrap(first, 92)]
+    return (bold + [(words, {"fontsize": 9.5, "color": SOFT}) for words in textwrap.wrap(rest, 118)])[:8]
 
 
 def _places(table: Table) -> dict[float | None, float]:
@@ -141,7 +148,7 @@ def _name_ends(axes: Any, table: Table, ends: list[tuple[float, float]]) -> None
         axes.text(right + 4.4 * step, height, value, fontsize=9, color=SOFT, va="center", ha="right")
         weight = "bold" if row.role in (*OURS, "scratch") else "normal"
         said = {"fontsize": 9, "color": INK, "va": "center", "weight": weight, "parse_math": False}
-        axes.text(right + 4.8 * step, height, shorten(row.method, 28), **said)
+        axes.text(right + 4.8 * step, height, shorten(table.end_name(row), 28), **said)
 
 
 def _color(row: Row) -> str:

@@ -24,7 +24,7 @@ def run_title(found: Contents) -> str:
     data = shorten(str(where).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], 40)
     if found.sweep and not method:
         swept = one_line(found.sweep.get("parameter") or "setting")
-        return f"{one_line(found.sweep.get('method') or 'a sweep')} by {swept}"
+        return f"{one_line(found.sweep.get('method') or shorten(found.folder.resolve().name, 40))} by {swept}"
     return " on ".join(part for part in (method, data) if part) or shorten(found.folder.name or "a run", 60)
 
 

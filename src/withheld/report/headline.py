@@ -31,7 +31,9 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
     word = _WORDS[outcome]
     if not sentence and table is not None:
         outcome, word = "unclear", "Evaluation not finished"
-        sentence = "Scores were written, but no verdict yet: the evaluation was stopped before its end."
+        sentence = (
+            "Scores were written, but no verdict: the evaluation is still running, or was stopped before its end."
+        )
     elif not sentence and sweep is not None:
         value, mean, series = sweep.best()
         shown = f"{100 * mean:.1f} %" if sweep.percent else plain(mean)
@@ -41,8 +43,18 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
         )
     elif not sentence:
         sentence = "The encoder is trained. Whether it helps is not known before it is evaluated."
-    sentence = re.sub(r"(?<=\d) %", "\u00a0%", sentence)  # a number keeps its unit on the line
-    return {"outcome": outcome, "word": word, "sentence": sentence, "numbers": _numbers(found, table)}
+    first, rest = parted(sentence)
+    return {"outcome": outcome, "word": word, "sentence": first, "rest": rest, "numbers": _numbers(found, table)}
+
+
+def parted(sentence: str) -> tuple[str, str]:
+    """What is said first, and the asides after it, as sentences of their own; numbers keep their unit on the line."""
+    sentence = re.sub(r"(?<=\d) %", "\u00a0%", sentence)
+    first, *asides = sentence.split("; ")
+    if not asides:
+        return sentence, ""
+    ended = [part.rstrip(".") + "." for part in (first, *asides)]
+    return ended[0], " ".join(part[:1].upper() + part[1:] for part in ended[1:])
 
 
 def outcome_of(verdict: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, number
 from withheld.report.svg import MARKERS
+from withheld.report.wording import count as counted
 from withheld.report.wording import plain
 
 # What a row is, where its score does not say: by how its name starts, else by the first of these words in it.
@@ -78,6 +79,11 @@ class Table:
         """The rows of some roles, the best at the most labels first."""
         rows = [row for row in self.rows if row.role in roles and row.points]
         return sorted(rows, key=lambda row: -row.points[self.last(row)][0])
+
+    def end_name(self, row: Row) -> str:
+        """What stands at the end of a row's line: its name, and where it ended if others went on."""
+        last = self.last(row)
+        return row.method if last == self.counts[-1] or last is None else f"{row.method}, at {counted(last)}"
 
     def last(self, row: Row) -> float | None:
         """The most labels that a row was measured with."""

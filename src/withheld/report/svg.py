@@ -20,7 +20,8 @@ Point = tuple[float, float]
 
 def element(tag: str, attributes: dict[str, Any] | None = None, *children: Any) -> Markup:
     """One SVG element; children that are not Markup already are text."""
-    parts = [f'{name}="{escape(_value(value))}"' for name, value in (attributes or {}).items() if value is not None]
+    given = {name: value for name, value in (attributes or {}).items() if value is not None}
+    parts = [f'{name}="{v if isinstance(v, Markup) else escape(_value(v))}"' for name, v in given.items()]
     inside = "".join(child if isinstance(child, Markup) else str(escape(one_line(child))) for child in children)
     return Markup(f"<{' '.join([tag, *parts])}>{inside}</{tag}>")  # noqa: S704, every part was escaped
 
@@ -49,15 +50,17 @@ def line(a: Point, b: Point, kind: str) -> Markup:
 
 def path(points: Sequence[Point], kind: str) -> Markup:
     """A polyline."""
-    steps = " ".join(f"{'M' if i == 0 else 'L'}{_value(x)} {_value(y)}" for i, (x, y) in enumerate(points))
-    return element("path", {"d": steps, "class": kind})
+    return element("path", {"d": _steps(points), "class": kind})
 
 
 def band(low: Sequence[Point], high: Sequence[Point], kind: str) -> Markup:
     """The area between two lines."""
-    around = [*high, *reversed(low)]
-    steps = " ".join(f"{'M' if i == 0 else 'L'}{_value(x)} {_value(y)}" for i, (x, y) in enumerate(around))
-    return element("path", {"d": steps + " Z", "class": kind})
+    return element("path", {"d": _steps([*high, *reversed(low)]) + " Z", "class": kind})
+
+
+def _steps(points: Sequence[Point]) -> Markup:
+    steps = (f"{'L' if at else 'M'}{x:.1f} {y:.1f}" for at, (x, y) in enumerate(points))
+    return Markup(" ".join(steps))  # noqa: S704, nothing but numbers
 
 
 MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus", "wedge")
@@ -73,8 +76,7 @@ def marker(shape: str, at: Point, kind: str, size: float = 4.5) -> Markup:
         arms = [((x - d, y - d), (x + d, y + d)), ((x - d, y + d), (x + d, y - d))]
         if shape == "plus":
             arms = [((x - d, y), (x + d, y)), ((x, y - d), (x, y + d))]
-        steps = " ".join(f"M{_value(a[0])} {_value(a[1])} L{_value(b[0])} {_value(b[1])}" for a, b in arms)
-        return element("path", {"d": steps, "class": f"{kind} arms"})
+        return element("path", {"d": Markup(" ").join(_steps(arm) for arm in arms), "class": f"{kind} arms"})
     outlines = {
         "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
         "triangle": [(0, -1.15), (1.1, 0.85), (-1.1, 0.85)],

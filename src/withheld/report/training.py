@@ -74,7 +74,7 @@ def panels(series: dict[str, Series]) -> list[Panel]:
         if name == "loss" or len(values) < 2:
             continue
         frame = Frame(46.0, 8.0, 290.0, 104.0)
-        parts = _axes(values, frame, "", 3)
+        parts = _axes(values, frame, "", 5)
         drawn.append(
             Panel(shorten(name, 40), plain(values[-1][1]), drawing(300, 130, f"{name} over steps", "plot panel", parts))
         )
@@ -94,7 +94,7 @@ def smoothed(series: Series, window: int) -> Series:
 
 
 def thinned(series: Series, most: int = 400) -> Series:
-    """At most about `most` points: of every stretch its lowest and highest, so that spikes stay visible."""
+    """At most about `most` points: of every stretch its lowest and highest, so that spikes stay visible, and both ends."""
     if len(series) <= most:
         return series
     size = 2 * len(series) / most
@@ -103,7 +103,7 @@ def thinned(series: Series, most: int = 400) -> Series:
         stretch = series[int(at * size) : int((at + 1) * size)]
         if stretch:
             out += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
-    return out
+    return [series[0], *(point for point in out if series[0][0] < point[0] < series[-1][0]), series[-1]]
 
 
 def loss_words(loss: Series) -> str:
