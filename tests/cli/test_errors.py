@@ -1,0 +1,197 @@
+"""Bad input: what, where and how to mend it; the documented exit code; no traceback; nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+from withheld.cli.ending import ending
+from withheld.errors import CannotWrite, Diverged, InputError, RankFailed, RunInUse
+
+Run = Callable[..., Result]
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+def test_an_empty_folder(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(
+        withheld("pretrain", "mae", "--data", tmp_path / "empty", "--out", tmp_path / "o"), 2, "found 0", "looked for"
+    )
+    refused(withheld("check", tmp_path / "empty"), 2, "empty")
+    assert not (tmp_path / "o" / "run.json").exists()
+
+
+def test_no_such_data(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "photos").mkdir()
+    refused(withheld("check", tmp_path / "photo"), 2, "did you mean 'photos'")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("may", "--steps", 2), "did you mean 'mae'"),
+        (("mae", "--steps", 2, "--set", "rato=0.5"), "did you mean 'ratio'"),
+        (("mae", "--steps", 2, "--set", "ratio=high"), "takes a number"),
+        (("mae", "--steps", 2, "--set", "ratio=1.5"), "outside (0, 1)"),
+        (("mae", "--steps", 2, "--set", "ratio=0"), "outside (0, 1)"),
+        (("mae", "--steps", 2, "--encoder", "vit-tinny"), "vit-tiny"),
+        (("mae", "--steps", 2, "--minutes", 1), "--minutes and --steps"),
+        (("mae", "--steps", 0), "--steps"),
+        (("mae", "--steps", 2, "--size", "large"), "auto"),
+        (("mae", "--steps", 2, "--device", "cuda:77"), "--device"),
+    ],
+)
+def test_settings_that_are_none(
+    words: tuple[object, ...], said: str, labelled: Path, tmp_path: Path, withheld: Run
+) -> None:
+    refused(withheld("pretrain", *words, "--data", labelled, "--out", tmp_path / "o"), 2, said)
+    assert not (tmp_path / "o" / "run.json").exists()
+
+
+def test_a_run_that_exists(run: Path, labelled: Path, withheld: Run) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and "lock" not in path.name}
+    refused(withheld("pretrain", "mae", "--data", labelled, "--out", run, "--steps", 3), 2, "--resume")
+    more = ("--steps", 5, "--batch-size", 16, "--resume")
+    refused(withheld("pretrain", "mae", "--data", labelled, "--out", run, *more), 2, "steps: 3 -> 5")
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_out_is_a_file(labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "file").write_text("kept")
+    result = withheld("pretrain", "mae", "--data", labelled, "--out", tmp_path / "file", "--steps", 2)
+    refused(result, 74, "is a file")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
+    from withheld.run import locked
+
+    with locked(run):
+        result = withheld(
+            "pretrain", "mae", "--data", labelled, "--out", run, "--steps", 3, "--batch-size", 16, "--resume"
+        )
+    refused(result, 73, str(os.getpid()))
+
+
+@pytest.mark.parametrize(
+    ("csv", "said"),
+    [
+        ("file,lable\nacross/0.png,a\n", "label"),
+        ("file,label\nacross/99.png,a\nacross/0.png,b\n", "labels.csv:2"),
+        ("file,label\nacross/0.png,a\nacross/1.png,a\n", "class"),
+    ],
+)
+def test_a_wrong_labels_csv(csv: str, said: str, run: Path, labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "labels.csv").write_text(csv)
+    result = withheld("evaluate", run, "--data", labelled, "--labels", tmp_path / "labels.csv")
+    refused(result, 2, said)
+
+
+def test_subjects_that_are_none(labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    refused(withheld("evaluate", tmp_path / "none", "--data", labelled, "--out", tmp_path / "o"), 2, "none")
+    refused(withheld("report", tmp_path / "none"), 2, "pretrain --out")
+    refused(withheld("embed", tmp_path / "none", labelled, "-o", tmp_path / "f.npz"), 2, "none")
+    refused(withheld("predict", tmp_path / "none", labelled, "-o", tmp_path / "l.csv"), 2, "none")
+    refused(withheld("evaluate", "x", "--data", labelled, "--labels-per-class", "1,x"), 2, "1,10,100")
+
+
+def test_a_demo_does_not_clear_what_is_not_its_own(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "thesis.tex").write_text("kept")
+    refused(withheld("demo", "--out", tmp_path), 2, "choose another --out")
+    assert (tmp_path / "thesis.tex").read_text() == "kept"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("bad"), 2, "error: bad"),
+        (Diverged("nan"), 3, "error: nan"),
+        (RunInUse("busy"), 73, "error: busy"),
+        (CannotWrite("full"), 74, "error: full"),
+        (RankFailed("gone"), 75, "error: gone"),
+        (OSError(28, "No space left on device", "x"), 74, "Free some space"),
+        (OutOfMemoryError("CUDA out of memory.\nmore"), 75, "half the --batch-size"),
+        (MemoryError(), 75, "half the --batch-size"),
+        (KeyboardInterrupt(), 130, "Ctrl-C"),
+        (click.Abort(), 130, "stopped"),
+        (click.UsageError("so not"), 2, "so not"),
+        (InputError("a\x1b[2Jb"), 2, "a\\x1b[2Jb"),
+    ],
+)
+def test_every_ending(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        ending(command)
+    assert ended.value.code == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_shows_its_traceback() -> None:
+    def command() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ending(command)
+
+
+def test_the_traceback_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise InputError("bad")
+
+    monkeypatch.setenv("WITHHELD_DEBUG", "1")
+    with pytest.raises(SystemExit):
+        ending(command)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_other_ranks_do_not_repeat_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    for error, spoken in ((InputError("bad"), False), (RankFailed("gone"), True)):
+
+        def command(error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(SystemExit):
+            ending(command)
+        assert bool(capsys.readouterr().err) is spoken
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_how_to_go_on(number: int, code: int, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["pretrain", "mae", "--data", str(labelled), "--out", str(out), "--steps", "100000", "--batch-size", "16"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "withheld", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not ((out / "log.jsonl").is_file() and (out / "log.jsonl").stat().st_size) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert list((out / "state").glob("step-*"))
