@@ -45,5 +45,5 @@ def predict_part(
             squared_error,
             change=RandomResizedCrop(trunk.size, scale=(crop, 1.0), flip=flip),
         ),
-        Recipe(base_learning_rate=1e-3, batch_size=256, betas=(0.9, 0.95), weight_decay=0.05, warmup=0.1, epochs=100),
+        Recipe(base_learning_rate=4e-3, batch_size=128, betas=(0.9, 0.95), weight_decay=0.05, warmup=0.1, epochs=100),
     )
