@@ -62,6 +62,7 @@ class Finding:
     gap: Difference | None
     best: str
     rival_kind: str = ""
+    control_kind: str = ""
 
 
 def headline(counts: Sequence[int]) -> int:
@@ -78,6 +79,7 @@ def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None
         return None
     both = set(pretrained.right) & set(control.right) if control is not None else set(pretrained.right)
     labels = headline(sorted(both))
+    control = control or _best_other(rows, labels)
     worth = difference(pretrained, control, labels, test_share) if control is not None else None
     times = None
     if worth is not None and worth.better and control is not None and control.kind == SCRATCH:
@@ -86,7 +88,7 @@ def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None
     rival, gap = _rival(best, rows, labels, test_share)
     return Finding(
         labels, worth, pretrained.method, control.method if control else "", times,
-        rival.method if rival else None, gap, best.method, rival.kind if rival else "",
+        rival.method if rival else None, gap, best.method, rival.kind if rival else "", control.kind if control else "",
     )  # fmt: skip
 
 
@@ -120,6 +122,12 @@ def _pair(named: dict[str, Row]) -> tuple[Row | None, Row | None]:
     return next((row for row in named.values() if row.kind == PRETRAINED and row.right), None), None
 
 
+def _best_other(rows: Sequence[Row], labels: int) -> Row | None:
+    """The best floor or public encoder: the control of something that has no network to train from scratch."""
+    others = [row for row in rows if row.kind in (FLOOR, PUBLIC) and labels in row.right]
+    return max(others, key=lambda row: row.mean(labels)) if others else None
+
+
 def _best(named: dict[str, Row], labels: int) -> Row | None:
     """The better of fine-tuned and linear probe, on the items both were tested on."""
     tuned, probe = named.get(FINE_TUNED), named.get(PROBE)
@@ -136,7 +144,7 @@ def _rival(
     unbeaten = []
     for row in rows:
         gap = difference(best, row, labels, test_share) if row.kind in (FLOOR, PUBLIC, RANDOM) else None
-        if gap is not None and not gap.better:
+        if gap is not None and math.isfinite(gap.low) and not gap.better:
             unbeaten.append((row, gap))
     return max(unbeaten, key=lambda pair: pair[1].second) if unbeaten else (None, None)
 
@@ -147,7 +155,9 @@ def _beaten(found: Finding) -> bool:
 
 def _worth(found: Finding) -> str:
     assert found.worth is not None  # noqa: S101 - a finding without one is `_beaten`
-    text = f"pretraining is worth {_points(found.worth)} over {_long(found.control)}{_equal(found)}"
+    text = f"pretraining is worth {_points(found.worth)} over {_control(found)}{_equal(found)}"
+    if found.control_kind in (FLOOR, PUBLIC):
+        text += ", the best of what it was compared with"
     if found.times is not None:
         text += f", {_times(found.times)}"
     if found.best != found.pretrained:
@@ -159,28 +169,32 @@ def _not_better(found: Finding) -> str:
     if found.rival is not None and found.gap is not None:
         rival = _long(found.rival, found.rival_kind)
         text = f"pretraining is not better than {rival} ({_numbers(found.gap, found.best)}): {_instead(found)}"
-        return f"{text}; {_aside(found)}" if found.worth is not None else text
+        return f"{text}; {_aside(found)}" if found.worth is not None and found.control != found.rival else text
     if found.worth is None:
         return f"nothing was measured that {found.pretrained} could be compared with"
     if found.worth.seeds < 2:
-        return f"pretraining scored {_points(found.worth)} over {_long(found.control)}: too few seeds to tell"
+        return f"pretraining scored {_points(found.worth)} over {_control(found)}: too few seeds to tell"
     instead = "train from scratch" if found.control == SCRATCH_ROW else "it has learned nothing useful here yet"
     numbers = _numbers(found.worth, found.pretrained)
-    return f"pretraining is not better than {_long(found.control)} ({numbers}): {instead}"
+    return f"pretraining is not better than {_control(found)} ({numbers}): {instead}"
 
 
 def _aside(found: Finding) -> str:
     """What pretraining is worth over its control, where something else was better still."""
     assert found.worth is not None  # noqa: S101 - asked only where it was measured
-    over = f"over {_long(found.control)}{_equal(found)}"
+    over = f"over {_control(found)}{_equal(found)}"
     if found.worth.better:
         times = f", {_times(found.times)}" if found.times is not None else ""
         return f"{over} it is worth {_points(found.worth)}{times}"
-    return f"{over} it shows no gain either ({_points(found.worth)})"
+    return f"{over} it shows no gain either ({_flat(found.worth)})"
 
 
 def _points(gap: Difference) -> str:
     return f"{100 * gap.mean:+.1f} points ({_interval(gap)})"
+
+
+def _flat(gap: Difference) -> str:
+    return f"{100 * gap.mean:+.1f} points, {_interval(gap)}"
 
 
 def _interval(gap: Difference) -> str:
@@ -191,12 +205,12 @@ def _interval(gap: Difference) -> str:
 
 def _numbers(gap: Difference, ours: str) -> str:
     name = "" if ours == FINE_TUNED else f" with a {ours}" if ours == PROBE else f" with {ours}"
-    return f"{100 * gap.first:.1f} %{name} against {100 * gap.second:.1f} %, difference {_points(gap)}"
+    return f"{100 * gap.first:.1f} %{name} against {100 * gap.second:.1f} %, a difference of {_flat(gap)}"
 
 
 def _times(worth: Worth) -> str:
     shown = f"{worth.times:.1f}" if worth.times < 9.95 else f"{worth.times:.0f}"
-    return f"as much as {'more than ' if worth.beyond else ''}{shown} times the labels"
+    return f"{'more than' if worth.beyond else 'as much as'} {shown} times the labels"
 
 
 def _equal(found: Finding) -> str:
@@ -205,6 +219,10 @@ def _equal(found: Finding) -> str:
 
 def _long(method: str, kind: str = "") -> str:
     return LONG_NAMES.get(method, method) + (LEARNED_BY if kind == FLOOR else "")
+
+
+def _control(found: Finding) -> str:
+    return _long(found.control, found.control_kind)
 
 
 def _instead(found: Finding) -> str:

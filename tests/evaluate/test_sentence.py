@@ -1,0 +1,179 @@
+"""Every branch of the closing sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from withheld.evaluate.compare import FLOOR, PRETRAINED, PUBLIC, RANDOM, SCRATCH, Row
+from withheld.evaluate.sentence import (
+    FINE_TUNED,
+    NEIGHBORS,
+    PROBE,
+    RANDOM_ROW,
+    SCRATCH_ROW,
+    headline,
+    outcome,
+    sentence,
+)
+
+KINDS = {FINE_TUNED: PRETRAINED, PROBE: PRETRAINED, NEIGHBORS: PRETRAINED, SCRATCH_ROW: SCRATCH, RANDOM_ROW: RANDOM}
+CLOSE = (-0.01, 0.0, 0.01)
+
+
+def made(method: str, kind: str = "", jitter: tuple[float, ...] = CLOSE, **by_labels: float) -> Row:
+    row = Row(method, kind or KINDS.get(method, FLOOR))
+    for labels, value in by_labels.items():
+        for seed, off in enumerate(jitter):
+            row.add(int(labels[1:]), seed, [value + off * (1 + (method == SCRATCH_ROW))])
+    return row
+
+
+TUNED = made(FINE_TUNED, n1=0.4, n10=0.7, n100=0.9)
+FROM_SCRATCH = made(SCRATCH_ROW, n1=0.2, n10=0.5, n100=0.9)
+LOW = made("HOG", n1=0.2, n10=0.4, n100=0.6)
+BELOW = made("someone/encoder (linear probe)", PUBLIC, n1=0.2, n10=0.4, n100=0.6)
+
+
+def test_better_than_everything():
+    text = sentence([TUNED, FROM_SCRATCH, LOW, BELOW])
+    assert text == (
+        "With 10 labels per class, pretraining is worth +20.0 points (95 % CI 17.5 to 22.5) over training from scratch "
+        "at equal steps, as much as 3.2 times the labels."
+    )
+    assert outcome([TUNED, FROM_SCRATCH, LOW, BELOW]) == "better"
+
+
+def test_what_was_not_compared_is_said():
+    assert sentence([TUNED, FROM_SCRATCH, LOW]).endswith("3.2 times the labels; no public encoder was compared.")
+
+
+def test_past_the_end_of_the_curve():
+    better = made(FINE_TUNED, n1=0.4, n10=0.95, n100=0.96)
+    assert "at equal steps, more than 10 times the labels" in sentence([better, FROM_SCRATCH])
+
+
+def test_one_label_count_has_no_multiple():
+    text = sentence([made(FINE_TUNED, n10=0.9), made(SCRATCH_ROW, n10=0.5), BELOW])
+    assert "times the labels" not in text
+    assert "+40.0 points" in text
+
+
+def test_one_label_is_singular():
+    assert sentence([made(FINE_TUNED, n1=0.9), made(SCRATCH_ROW, n1=0.5)]).startswith("With 1 label per class,")
+
+
+def test_the_interval_touches_zero():
+    text = sentence([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5), BELOW])
+    assert "pretraining is not better than training from scratch (50.5 % against 50.0 %, a difference of +0.5" in text
+    assert text.endswith("): train from scratch.")
+    assert outcome([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5)]) == "worse"
+
+
+def test_worse_than_from_scratch():
+    text = sentence([made(FINE_TUNED, n10=0.4), made(SCRATCH_ROW, n10=0.5)])
+    assert "not better than training from scratch" in text
+    assert "a difference of -10.0 points" in text
+
+
+def test_a_floor_is_better():
+    floor = made("raw pixels", n1=0.2, n10=0.8, n100=0.9)
+    text = sentence([TUNED, FROM_SCRATCH, LOW, floor, BELOW])
+    assert text.startswith(
+        "With 10 labels per class, pretraining is not better than raw pixels with logistic regression "
+        "(70.0 % against 80.0 %, a difference of -10.0 points, 95 % CI"
+    )
+    assert "): use raw pixels; over training from scratch at equal steps it is worth +20.0 points" in text
+    assert outcome([TUNED, FROM_SCRATCH, floor]) == "worse"
+
+
+def test_a_floor_that_cannot_be_told_apart_is_named_too():
+    near = made("HOG", jitter=(0.1, -0.1, 0.0), n10=0.69)
+    assert "not better than HOG with logistic regression" in sentence([TUNED, FROM_SCRATCH, near])
+
+
+def test_of_several_the_best_is_named():
+    rows = [TUNED, FROM_SCRATCH, made("HOG", n10=0.75), made("raw pixels", n10=0.8), made("a/b", PUBLIC, n10=0.9)]
+    text = sentence(rows)
+    assert "not better than a/b (" in text
+    assert "use a/b;" in text
+
+
+def test_no_gain_at_all_and_a_floor_is_better():
+    text = sentence([made(FINE_TUNED, n10=0.5), made(SCRATCH_ROW, n10=0.5), made("HOG", n10=0.8)])
+    assert "use HOG; over training from scratch at equal steps it shows no gain either (+0.0 points" in text
+
+
+def test_random_features_as_good_is_said_without_advice_to_use_them():
+    text = sentence([TUNED, FROM_SCRATCH, made(RANDOM_ROW, n10=0.72)])
+    assert "not better than the same network frozen at random" in text
+    assert "it needs more data or a longer run" in text
+
+
+def test_the_better_of_fine_tuned_and_linear_probe_meets_the_rivals():
+    probe, floor = made(PROBE, n10=0.85), made("HOG", n10=0.75)
+    text = sentence([TUNED, FROM_SCRATCH, probe, floor, BELOW])
+    assert text.endswith(
+        "over training from scratch at equal steps, as much as 3.2 times the labels; its linear probe "
+        "does better still."
+    )
+    text = sentence([TUNED, FROM_SCRATCH, probe, made("HOG", n10=0.9), BELOW])
+    assert "(85.0 % with a linear probe against 90.0 %" in text
+
+
+def test_fine_tuning_left_out():
+    rows = [made(PROBE, n1=0.5, n10=0.7), made(RANDOM_ROW, n1=0.3, n10=0.4), LOW, BELOW]
+    text = sentence(rows)
+    assert "worth +30.0 points" in text
+    assert "over the same network frozen at random" in text
+    assert "at equal steps" not in text
+    assert "times the labels" not in text
+
+
+def test_fine_tuning_left_out_and_no_better_than_random():
+    text = sentence([made(PROBE, n10=0.4), made(RANDOM_ROW, n10=0.4)])
+    assert "not better than the same network frozen at random" in text
+
+
+def test_only_frozen_rows_of_something_without_a_network():
+    text = sentence([made(PROBE, n10=0.7), made(NEIGHBORS, n10=0.6), LOW])
+    assert "worth +30.0 points" in text
+    assert "over HOG with logistic regression, the best of what it was compared with" in text
+    text = sentence([made(PROBE, n10=0.4), made("HOG", n10=0.5)])
+    assert "use HOG." in text.replace("; no public encoder was compared", "")
+
+
+def test_nothing_to_compare_with():
+    assert "nothing was measured that linear probe could be compared with" in sentence([made(PROBE, n10=0.7)])
+    assert outcome([made(PROBE, n10=0.7)]) == "unclear"
+
+
+def test_nothing_measured():
+    assert sentence([LOW]).startswith("No verdict:")
+    assert outcome([LOW]) == "unclear"
+
+
+def test_one_seed_claims_nothing():
+    rows = [made(FINE_TUNED, jitter=(0.0,), n10=0.9), made(SCRATCH_ROW, jitter=(0.0,), n10=0.5)]
+    text = sentence(rows)
+    assert "+40.0 points (one seed, no interval)" in text
+    assert "too few seeds to tell" in text
+    assert outcome(rows) == "unclear"
+
+
+def test_one_seed_with_a_floor_claims_nothing_either():
+    rows = [
+        made(FINE_TUNED, jitter=(0.0,), n10=0.9), made(SCRATCH_ROW, jitter=(0.0,), n10=0.5),
+        made("HOG", jitter=(0.0,), n10=0.4),
+    ]  # fmt: skip
+    assert "too few seeds to tell" in sentence(rows)
+    assert outcome(rows) == "unclear"
+
+
+@pytest.mark.parametrize(("counts", "expected"), [((1, 10, 100), 10), ((1, 5), 1), ((1, 5, 25), 5), ((3,), 3)])
+def test_the_headline_is_decided_in_advance(counts, expected):
+    assert headline(counts) == expected
+
+
+def test_the_headline_moves_to_what_both_rows_have():
+    tuned, scratch = made(FINE_TUNED, n1=0.5, n10=0.8), made(SCRATCH_ROW, n1=0.2)
+    assert sentence([tuned, scratch]).startswith("With 1 label per class")
