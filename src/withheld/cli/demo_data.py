@@ -1,4 +1,4 @@
-"""The data of the demo, written where every command can be tried on it; it ships inside scikit-learn and scikit-image."""
+"""The data of the demo, written where every command can be tried on it; it ships with scikit-learn and scikit-image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_photographs(path: Path) -> Path:
 
 
 def photograph(name: str) -> np.ndarray:
-    """A photograph of scikit-image, (H, W, 3) uint8, its shorter side 192 pixels; from the package, nothing is fetched."""
+    """A photograph of scikit-image, (H, W, 3) uint8, its shorter side 192 pixels; nothing is fetched."""
     import skimage.data
 
     with Image.open(Path(skimage.data.__file__).parent / name) as image:
