@@ -75,10 +75,11 @@ def redraw(run: Run) -> Path:
     Raises:
         InputError: the data is no longer there, or the run has no encoder yet.
     """
-    data = run.settings["data"]
-    prepared = prepare(open_source(data["location"]), data.get("stored", data["size"]), data["channels"])
+    data, encoder = run.settings["data"], run.encoder()
+    size = data.get("stored", data["size"])
+    prepared = prepare(open_source(data["location"]), size, data["channels"], scale=encoder.scale)
     objective = None if run.settings["method"] is None else run.objective()
-    return draw_run(objective, run.encoder(), prepared.images, prepared.names, run.folder)
+    return draw_run(objective, encoder, prepared.images, prepared.names, run.folder)
 
 
 def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Path) -> Path:
@@ -263,7 +264,8 @@ def _keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] =
     drawn = {entry["section"] for entry in entries} | set(sections)
     with writing(where):
         where.mkdir(parents=True, exist_ok=True)
-        listed = [entry for entry in _listed(index) if entry.get("section") not in drawn]
+        before = _listed(index)
+        listed = [entry for entry in before if entry.get("section") not in drawn]
         numbers: dict[str, int] = {}
         for entry in entries:
             section = entry["section"]
@@ -274,10 +276,10 @@ def _keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] =
         aside = where / "index.json.tmp"
         aside.write_text(json.dumps(listed, indent=1), encoding="utf-8")
         os.replace(aside, index)
-        known = {entry.get("file") for entry in listed}
-        for old in where.glob("*.png"):
-            if old.name not in known:
-                old.unlink()
+        kept = {entry.get("file") for entry in listed}
+        for old in {str(entry.get("file")) for entry in before} - kept:
+            if Path(old).name == old:
+                (where / old).unlink(missing_ok=True)
     return where
 
 
