@@ -272,3 +272,12 @@ def test_the_scale_of_16_bit_images_is_kept_with_the_encoder(tmp_path):
     assert 0.4 < encoder.mean[0] < 0.6
     darker = encoder.transform(list(images // 2))
     assert np.abs(darker - encoder.transform(list(images))).max() > 1e-3
+
+
+def test_photographs_are_kept_larger_than_they_are_seen(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (16, 120, 90, 3), np.uint8)
+    run = withheld.pretrain("mae", images, tmp_path / "run", size=72, steps=2, batch_size=8, pictures=False, device="cpu")
+    assert run.settings["data"]["stored"] == 96
+    assert run.encoder().size == 72
+    assert "(9, 9)" in run.settings["split"]
+    assert run.encoder().transform(images[:2]).shape[0] == 2

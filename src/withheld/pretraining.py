@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from withheld import distributed
 from withheld.data.image import ImageItems, native_size
@@ -141,7 +142,7 @@ class Pretraining:
             self.objective, self.recipe = function(trunk, **method_settings)
         self.prepare_seconds = time.monotonic() - started
         self.items = ImageItems(self.prepared, self.mean, self.std)
-        sample: Any = self.items.batch(_spaced(len(self.items), 256), self.device)
+        sample: Any = self._sized(self.items.batch(_spaced(len(self.items), 256), self.device))
         self.objective.to(self.device)
         self.objective.fit_parts(sample)
         self.objective.to(self.device)
@@ -186,7 +187,7 @@ class Pretraining:
     def _prepare(self, size: int, channels: int | None) -> None:
         """Decodes once; photographs are kept a third larger than they are seen, so that crops stay sharp."""
         self.size = size
-        stored = size if size <= 64 else size * 4 // 3
+        stored = size if size <= 64 or isinstance(self.method, Objective) else size * 4 // 3
         if distributed.rank() != 0:
             distributed.barrier()
         self.prepared: Prepared = prepare(
@@ -199,6 +200,12 @@ class Pretraining:
             self._tell(
                 "note", text=f"{len(self.prepared.skipped)} of {len(self.source)} files were skipped: see skipped.jsonl"
             )
+
+    def _sized(self, t: torch.Tensor) -> torch.Tensor:
+        """Whole items (B, C, H, W) as large as the encoder sees them."""
+        if t.shape[-1] == self.size:
+            return t
+        return F.interpolate(t, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
     def _batch_size(self) -> int:
         if self.given["batch_size"] is not None:
