@@ -31,7 +31,7 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: venv
 	$(BIN)/withheld methods --markdown > docs/methods.md

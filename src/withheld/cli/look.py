@@ -9,6 +9,7 @@ import click
 
 from withheld.cli.options import device_option, talking
 from withheld.cli.screen import Screen, size
+from withheld.errors import InputError, nearest
 
 
 @click.command("list")
@@ -21,7 +22,6 @@ def list_command(modality: str | None, screen: Screen) -> None:
       withheld list
       withheld methods mae      # all there is to know about one
     """
-    from withheld.errors import InputError, nearest
     from withheld.run import describe_methods
 
     methods = describe_methods()
@@ -43,7 +43,6 @@ def methods_command(names: tuple[str, ...], markdown: bool, screen: Screen) -> N
       withheld methods mae
       withheld methods --markdown > docs/methods.md
     """
-    from withheld.errors import InputError, nearest
     from withheld.run import describe_methods
 
     methods = {method["name"]: method for method in describe_methods()}
@@ -89,7 +88,10 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
     found = describe(data, labels or labelled or None)
     lines = found.to_lines()
     screen.say("timing a few steps ...")
-    lines += _cost(measure(found.suggested_method, data, device))
+    try:
+        lines += _cost(measure(found.suggested_method, data, device))
+    except InputError as error:  # what was found out about the data is told all the same
+        lines.append(("note", str(error)))
     wide = max(len(what) for what, _ in lines)
     for what, value in sorted(lines, key=lambda line: line[0] == "note"):
         screen.result(f"{what:<{wide}}  {value}")

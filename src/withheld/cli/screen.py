@@ -115,7 +115,7 @@ def _bar(title: str) -> Iterator[Callable[..., None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console(sys.stderr)) as bar:
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("left"), console=console(sys.stderr)) as bar:
         task = bar.add_task(title, total=None, note="")
 
         def update(done: int, total: int | None, note: str = "") -> None:
