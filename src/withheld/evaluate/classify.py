@@ -25,17 +25,10 @@ from withheld.types import Pair, Recipe, Split
 
 Listen = Callable[[dict[str, Any]], None]
 
-BATCH = 64
-FINE_TUNE = Recipe(
-    base_learning_rate=2e-3,
-    batch_size=BATCH,
-    betas=(0.9, 0.999),
-    weight_decay=0.05,
-    warmup=0.1,
-    clip=1.0,
-    layer_decay=0.7,
-)
-SCRATCH = FINE_TUNE.change(base_learning_rate=4e-3, layer_decay=1.0)
+LARGEST_BATCH = 32
+AREA = 0.85
+FINE_TUNE = Recipe(base_learning_rate=0.03, batch_size=LARGEST_BATCH, warmup=0.1, clip=1.0, layer_decay=0.7)
+SCRATCH = FINE_TUNE.change(layer_decay=1.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class LightCrop:
         flip: whether every second item is mirrored.
     """
 
-    area: float = 0.6
+    area: float = AREA
     flip: bool = True
 
     def __call__(self, t: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,7 +119,7 @@ def cross_entropy(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BK, label_B, ignore_index=-100)
 
 
-def classifier_objective(encoder: Encoder, classes: int, area: float = 0.6) -> Objective:
+def classifier_objective(encoder: Encoder, classes: int, area: float = AREA) -> Objective:
     """The objective whose pair is (item, label), on a copy of an encoder's trunk."""
     seen = None if encoder.split is None else encoder.split.full
     return Objective(
@@ -137,7 +130,7 @@ def classifier_objective(encoder: Encoder, classes: int, area: float = 0.6) -> O
 
 def classifier_loop(
     encoder: Encoder, images: Any, labels: NDArray[np.int64], classes: int, recipe: Recipe, *, steps: int,
-    seed: int = 0, device: torch.device | str = "cpu", probe: LinearProbe | None = None, area: float = 0.6,
+    seed: int = 0, device: torch.device | str = "cpu", probe: LinearProbe | None = None, area: float = AREA,
 ) -> Loop:  # fmt: skip
     """A loop that fine-tunes a copy of an encoder on labelled items; `run()` it.
 
@@ -164,9 +157,14 @@ def classifier_loop(
     return Loop(objective, items, recipe, steps=steps, seed=seed, device=device)
 
 
-def batch_for(items: int, wanted: int = BATCH) -> int:
-    """Small batches for few items: the largest multiple of 8 that leaves about two steps an epoch, 8 to `wanted`."""
-    return int(min(wanted, max(8, items // 2 // 8 * 8)))
+def batch_for(items: int, largest: int = LARGEST_BATCH) -> int:
+    """Small batches for few items: 8 below 32 of them, 16 below 256, else 32."""
+    return min(largest, 8 if items < 32 else 16 if items < 256 else 32)
+
+
+def steps_for(items: int) -> int:
+    """Steps that fine-tuning on so many items should have: 10 times their root, 60 to 600."""
+    return int(min(600, max(60, 10 * items**0.5)))
 
 
 @torch.no_grad()

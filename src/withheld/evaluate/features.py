@@ -48,7 +48,7 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
     """
     parts = []
     for first in range(0, len(images_NCHW), batch_size):
-        part = np.asarray(images_NCHW[first : first + batch_size])
+        part = np.array(images_NCHW[first : first + batch_size])  # a copy: what is mapped cannot be written to
         parts.append(np.asarray(encoder.transform(part), dtype=np.float32).reshape(len(part), -1))
         listen({"kind": "features", "done": first + len(part), "total": len(images_NCHW)})
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)

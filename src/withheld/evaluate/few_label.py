@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from withheld.errors import InputError
 
@@ -24,6 +25,8 @@ FIXED = 10.0
 """C where there are too few labels to choose it."""
 ENOUGH = 5
 """Labels of the rarest class from which C is chosen by cross-validation."""
+MOST_CHECKED, MOST_LEARNED = 2000, 20_000
+"""Items that C is chosen on, and that a probe learns from: a seeded sample where there are more."""
 
 
 class LinearProbe:
@@ -53,10 +56,14 @@ class LinearProbe:
             InputError: where fewer than two classes have labels, or a feature is not a finite number.
         """
         check_labelled(x_ND, y_N)
+        x_ND, y_N = _sample(x_ND, y_N, MOST_LEARNED, self.seed)
         self._mean, self._scale = standard(x_ND)
-        z, self._basis = _rotated(self._scaled(x_ND))
-        self.C = self._choose(z, y_N)
-        self._model = _fit(z, y_N, self.C)
+        with threadpool_limits(
+            1
+        ):  # hundreds of small products: threads that wait for each other cost more than they do
+            z, self._basis = _rotated(self._scaled(x_ND))
+            self.C = self._choose(z, y_N)
+            self._model = _fit(z, y_N, self.C)
         return self
 
     def probabilities(self, x_MD: Array) -> Array:
@@ -87,6 +94,7 @@ class LinearProbe:
         return x_MD if self._basis is None else x_MD @ self._basis
 
     def _choose(self, z: Array, y_N: Labels) -> float:
+        z, y_N = _sample(z, y_N, MOST_CHECKED, self.seed)
         rarest = int(np.bincount(y_N)[np.unique(y_N)].min())
         if rarest < ENOUGH:
             return FIXED
@@ -163,6 +171,13 @@ def standard(x_ND: Array) -> tuple[Array, Array]:
     typical = np.sqrt((deviation**2).mean())
     floor = 0.1 * typical if typical > 0 else 1.0
     return x_ND.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x_ND.shape[1])
+
+
+def _sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
+    if len(y_N) <= most:
+        return x_ND, y_N
+    chosen = np.sort(np.random.default_rng([seed, 0x5A]).choice(len(y_N), most, replace=False))
+    return x_ND[chosen], y_N[chosen]
 
 
 def _fit(z: Array, y_N: Labels, strength: float) -> LogisticRegression:

@@ -24,7 +24,7 @@ from withheld.types import UNKNOWN_LABEL
 
 DEFAULT_MINUTES = 10.0
 EPOCHS = 30.0
-FEWEST_STEPS, MOST_HELD_OUT = 100, 10_000
+FEWEST_STEPS, MOST_HELD_OUT, MOST_PROBED = 100, 10_000, 5000
 
 
 def finetune(
@@ -58,7 +58,8 @@ def finetune(
     prepared = _labelled(data, labels, encoder, listen)
     learn, test = held_out(prepared, seed)
     images, known = prepared.images[learn], prepared.labels[learn]  # type: ignore[index]
-    probe = LinearProbe(len(prepared.classes), seed).fit(features(encoder, images, listen=listen), known)
+    some = np.random.default_rng(seed).permutation(len(learn))[:MOST_PROBED]
+    probe = LinearProbe(len(prepared.classes), seed).fit(features(encoder, images[some], listen=listen), known[some])
     started = time.monotonic()
     loop = classifier_loop(
         encoder, images, known, len(prepared.classes), FINE_TUNE, steps=1, seed=seed, device=encoder.device, probe=probe
@@ -144,9 +145,9 @@ def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray)
 
 def _classifier(loop: Any, encoder: Encoder, classes: list[str]) -> Classifier:
     network: ImageClassifier = loop.objective.network
-    tuned = Encoder(
-        network.trunk, encoder.mean, encoder.std, encoder.split, f"{encoder.name} fine-tuned", encoder.flips, encoder.scale
-    )  # type: ignore[arg-type]
+    name = f"{encoder.name} fine-tuned"
+    trunk = network.trunk
+    tuned = Encoder(trunk, encoder.mean, encoder.std, encoder.split, name, encoder.flips, encoder.scale)
     weight, bias = network.head.weight.data, network.head.bias.data
     return Classifier(tuned, network.mean, network.scale, weight, bias, classes).to(torch.device("cpu")).eval()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from withheld.data.duplicates import near_duplicates
 from withheld.data.few import FewLabels, affordable, few_label_splits
 from withheld.data.prepared import Prepared, prepare
+from withheld.data.scale import Scale
 from withheld.data.source import Source, open_source
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
@@ -113,7 +114,7 @@ def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds
 
 
 def decode_labelled(
-    labelled: Labelled, size: int, channels: int, listen: Listen = silent, scale: Any = None
+    labelled: Labelled, size: int, channels: int, scale: Scale | None = None, listen: Listen = silent
 ) -> tuple[Prepared, dict[int, int]]:
     """The items at a size, and the row of every position that could be read."""
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731

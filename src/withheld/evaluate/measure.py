@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from withheld.data.image import ImageItems
 from withheld.encoder import Encoder
 from withheld.errors import Diverged
-from withheld.evaluate.classify import FINE_TUNE, SCRATCH, batch_for, class_probabilities, classifier_loop
+from withheld.evaluate.classify import (
+    FINE_TUNE,
+    SCRATCH,
+    batch_for,
+    class_probabilities,
+    classifier_loop,
+    steps_for,
+)
 from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
 from withheld.evaluate.compare import SCRATCH as SCRATCH_KIND
 from withheld.evaluate.features import Listen, features
@@ -24,7 +31,6 @@ from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
 from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
 from withheld.evaluate.sentence import FINE_TUNED, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
-from withheld.types import Recipe
 
 RANDOM_SHARE = 0.12
 LATE = 1.15
@@ -72,7 +78,7 @@ class Measurement:
     left_out: list[str] = field(default_factory=list)
     guesses: dict[str, tuple[Array, NDArray[np.int64]]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    trained: Table | None = None
+    probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
     tuning_began: float = 0.0
 
     @property
@@ -118,6 +124,11 @@ class Measurement:
         """The linear probe, as `frozen` takes it."""
         return LinearProbe(self.classes, seed).fit(x, y).probabilities(test)
 
+    def kept_probe(self, x: Array, y: NDArray[np.int64], test: Array, seed: int) -> Array:
+        """The linear probe of the subject, kept because fine-tuning begins there."""
+        probe = self.probes[len(y), seed] = LinearProbe(self.classes, seed).fit(x, y)
+        return probe.probabilities(test)
+
     def neighbors(self, x: Array, y: NDArray[np.int64], test: Array, seed: int) -> Array:
         """Nearest neighbors, as `frozen` takes it."""
         return nearest_neighbors(x, y, test, self.classes)
@@ -140,9 +151,8 @@ class Measurement:
         begun = time.monotonic()
         table = self.table(subject, needed)
         item = (time.monotonic() - begun) / max(1, len(needed))
-        self.frozen(Row(PROBE, PRETRAINED), lambda seed: table, self.probe)
+        self.frozen(Row(PROBE, PRETRAINED), lambda seed: table, self.kept_probe)
         self.frozen(Row(NEIGHBORS, PRETRAINED), lambda seed: table, self.neighbors)
-        self.trained = table
         return item
 
     def random(self, encoder: Encoder, item: float) -> None:
@@ -214,10 +224,11 @@ class Measurement:
         draw = self.labelled.draws[count, seed]
         images, labels = self.images[rows(self.row_of, draw.train)], self.labelled.labels[draw.train]
         start = encoder.fresh(seed).eval() if scratch else encoder
-        known = features(start, images) if scratch or self.trained is None else self.trained.at(draw.train)
+        probe = None if scratch else self.probes.get((len(labels), seed))
+        probe = probe or LinearProbe(self.classes, seed).fit(features(start, images), labels)
         loop = classifier_loop(
             start, images, labels, self.classes, SCRATCH if scratch else FINE_TUNE, steps=steps, seed=seed,
-            device=encoder.device, probe=LinearProbe(self.classes, seed).fit(known, labels),
+            device=encoder.device, probe=probe,
         )  # fmt: skip
         progress, total = told
         before = progress[0]
@@ -252,11 +263,6 @@ class Measurement:
 
     def _learned(self, count: int) -> int:
         return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)
-
-
-def steps_for(items: int, recipe: Recipe = FINE_TUNE) -> int:
-    """Steps that fine-tuning on so many items should have: 100 for a handful, then about 25 epochs, 400 at most."""
-    return int(np.clip(25 * items / batch_for(items, recipe.batch_size), 100, 400))
 
 
 def everything(labelled: Labelled) -> NDArray[np.int64]:

@@ -36,7 +36,9 @@ def measure_public(measurement: Measurement, name: str, where: str, device: Any)
     """The row of one public encoder: a linear probe on its features, of images decoded at its own size."""
     encoder = open_rival(where).to(device).eval()
     measurement.say(f"features of {name}")
-    prepared, row_of = decode_labelled(measurement.labelled, encoder.size, encoder.channels, measurement.listen)
+    prepared, row_of = decode_labelled(
+        measurement.labelled, encoder.size, encoder.channels, encoder.scale, measurement.listen
+    )
     inner = Measurement(
         measurement.labelled, prepared.images, row_of, measurement.minutes, measurement.started, measurement.listen,
         measurement.done,
@@ -69,7 +71,7 @@ def open_rival(where: str) -> Encoder:
 
 def _affordable(inner: Measurement, encoder: Encoder, name: str) -> Labelled | None:
     """All items, or the common test items only, or none, as the clock allows."""
-    sample = np.asarray(inner.images[: min(16, len(inner.images))])
+    sample = np.array(inner.images[: min(16, len(inner.images))])
     encoder.transform(sample[:1])
     begun = time.monotonic()
     encoder.transform(sample)

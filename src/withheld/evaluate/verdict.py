@@ -136,7 +136,7 @@ def _begin(
 ) -> Measurement:
     """Decodes the items, drops the broken ones, and looks for near-duplicates."""
     size, channels = getattr(subject, "size", PLAIN_SIZE), getattr(subject, "channels", 3)
-    prepared, row_of = decode_labelled(labelled, size, channels, listen, getattr(subject, "scale", None))
+    prepared, row_of = decode_labelled(labelled, size, channels, getattr(subject, "scale", None), listen)
     bad = np.setdiff1d(np.arange(len(labelled.source)), prepared.kept)
     notes = list(labelled.notes)
     if len(bad):
