@@ -12,7 +12,15 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from withheld.cli.demo_data import FILLED, LEARNED_FROM, SIDE, photograph, write_digits, write_photographs
+from withheld.cli.demo_data import (
+    FILLED,
+    LEARNED_FROM,
+    SIDE,
+    photograph,
+    write_digits,
+    write_encoder,
+    write_photographs,
+)
 
 
 def test_digits_ship_with_the_install(tmp_path: Path) -> None:
@@ -47,12 +55,10 @@ def test_a_photograph_is_filled(tmp_path: Path) -> None:
     from withheld import pretrain
     from withheld.cli.fill import fill_photograph
 
-    write_photographs(tmp_path / "p.npy")
-    settings = {"normalize_patches": False}
-    data = str(tmp_path / "p.npy")
-    run = pretrain(
-        "mae", data, tmp_path / "run", size=48, steps=1, batch_size=8, settings=settings, pictures=False
-    )  # fmt: skip
+    data = write_photographs(tmp_path / "p.npy")
+    encoder = write_encoder(tmp_path / "encoder.json", size=32, patch=4, channels=3, width=32)
+    options = {"settings": {"normalize_patches": False}, "steps": 1, "batch_size": 8, "pictures": False}
+    run = pretrain("mae", str(data), tmp_path / "run", encoder=str(encoder), **options)  # type: ignore[arg-type]
     (entry,) = fill_photograph(run, tmp_path / "pictures")
     picture = np.asarray(Image.open(tmp_path / "pictures" / entry["file"]))
     t, x, prediction = np.array_split(picture, 3, axis=1)

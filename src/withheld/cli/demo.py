@@ -33,30 +33,48 @@ def demo_command(out: Path, minutes: float, device: str, screen: Screen) -> None
       withheld demo
       withheld demo --out runs/look --minutes 5
     """
-    from withheld.cli.demo_data import write_digits, write_photographs
-    from withheld.cli.fill import fill_photograph
     from withheld.cli.judge import evaluate_aloud
-    from withheld.cli.train import pretrain_aloud
 
     clear(out)
-    digits, run = out / "data" / "digits.npy", out / "digits"
     screen.say("1 of 3: learning from 1,797 digits; their labels are not looked at")
-    write_digits(digits.parent)
-    seconds = {"minutes": LEARN_DIGITS * minutes, "device": device}
-    settings = {"crop": 0.7, "flip": False, "ratio": 0.6, "base_learning_rate": 2e-3}
-    pretrain_aloud(screen, "mae", str(digits), run, size=16, batch_size=128, settings=settings, **seconds)
-    screen.say("2 of 3: filling in a photograph")
-    write_photographs(out / "data" / "photographs.npy")
-    seconds["minutes"] = LEARN_PHOTOGRAPHS * minutes
-    photographs = pretrain_aloud(
-        screen, "mae", str(out / "data" / "photographs.npy"), out / "photographs", size=48, batch_size=64,
-        settings={"crop": 0.7, "normalize_patches": False}, pictures=False, **seconds,
-    )  # fmt: skip
-    add_pictures(run, fill_photograph(photographs, run / "pictures"))
+    digits = learn_digits(screen, out, LEARN_DIGITS * minutes, device)
+    screen.say("2 of 3: filling in a photograph that was not learned from")
+    photograph = learn_photographs(screen, out, LEARN_PHOTOGRAPHS * minutes, device)
+    add_pictures(digits.folder, photograph)
     screen.say("3 of 3: did it help?")
     options: dict[str, Any] = {"labels_per_class": (1, 10, 100), "minutes": EVALUATE * minutes, "device": device}
-    evaluate_aloud(screen, str(run), str(digits), run, **options)
-    screen.result(str(run / "report.html"))
+    evaluate_aloud(screen, str(digits.folder), str(out / "data" / "digits.npy"), digits.folder, **options)
+    screen.result(str(digits.folder / "report.html"))
+
+
+def learn_digits(screen: Screen, out: Path, minutes: float, device: str) -> Any:
+    """The run on the digits, 8x8 pixels in 16 patches. Digits are not mirrored, and most of their patches are empty."""
+    from withheld.cli.demo_data import write_digits, write_encoder
+    from withheld.cli.train import pretrain_aloud
+
+    data = write_digits(out / "data")
+    encoder = write_encoder(out / "data" / "digits-encoder.json", size=8, patch=2, channels=1, width=64)
+    settings = {"ratio": 0.6, "crop": 0.8, "flip": False, "normalize_patches": False, "base_learning_rate": 8e-3}
+    return pretrain_aloud(
+        screen, "mae", str(data), out / "digits", encoder=str(encoder), batch_size=128, settings=settings,
+        minutes=minutes, device=device,
+    )  # fmt: skip
+
+
+def learn_photographs(screen: Screen, out: Path, minutes: float, device: str) -> list[dict[str, Any]]:
+    """The run on crops of photographs, and the picture it fills in; patches as they are, so that they can be drawn."""
+    from withheld.cli.demo_data import write_encoder, write_photographs
+    from withheld.cli.fill import fill_photograph
+    from withheld.cli.train import pretrain_aloud
+
+    data = write_photographs(out / "data" / "photographs.npy")
+    encoder = write_encoder(out / "data" / "photographs-encoder.json", size=32, patch=4, channels=3, width=96)
+    settings = {"crop": 0.7, "normalize_patches": False, "base_learning_rate": 1e-2}
+    run = pretrain_aloud(
+        screen, "mae", str(data), out / "photographs", encoder=str(encoder), batch_size=64, settings=settings,
+        minutes=minutes, device=device, pictures=False,
+    )  # fmt: skip
+    return fill_photograph(run, out / "digits" / "pictures")
 
 
 def clear(out: Path) -> None:

@@ -26,6 +26,19 @@ def write_digits(folder: Path) -> Path:
     return folder / "digits.npy"
 
 
+def write_encoder(path: Path, size: int, patch: int, channels: int, width: int) -> Path:
+    """A transformers config of a small ViT, small enough to learn within a minute; `--encoder` takes such a file."""
+    from transformers import ViTConfig
+
+    config = ViTConfig(
+        image_size=size, patch_size=patch, num_channels=channels, hidden_size=width, intermediate_size=4 * width,
+        num_hidden_layers=3, num_attention_heads=width // 32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.to_json_file(path)
+    return path
+
+
 def write_photographs(path: Path) -> Path:
     """Random crops of five photographs, (1500, 64, 64, 3) uint8; the sixth is kept for filling."""
     random = np.random.default_rng(0)
