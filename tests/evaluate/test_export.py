@@ -1,0 +1,137 @@
+"""What other software computes from an export."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_vit import tiny_encoder
+
+from withheld.encoder import Encoder
+from withheld.errors import InputError, WithheldError
+from withheld.evaluate import export as module
+from withheld.evaluate.classifier import Classifier
+from withheld.evaluate.export import export, shrink_matrix
+
+
+def classifier(encoder: Encoder) -> Classifier:
+    torch.manual_seed(0)
+    width = encoder.width
+    return Classifier(
+        encoder, torch.randn(width), torch.rand(width) + 0.5, torch.randn(3, width), torch.zeros(3), list("abc")
+    )
+
+
+@pytest.mark.parametrize("have", [3, 7, 20, 31, 32, 33, 96, 100, 257])
+def test_resizing_as_matrices_is_antialiased_interpolation(have):
+    t = torch.rand(1, 2, have, have + 5)
+    expected = F.interpolate(t, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
+    found = shrink_matrix(have, 32) @ t @ shrink_matrix(have + 5, 32).T
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+def test_transformers_opens_it_with_equal_features(tmp_path):
+    from transformers import AutoImageProcessor, AutoModel
+
+    encoder = tiny_encoder(size=16, channels=3)
+    out = export(encoder, tmp_path / "hf", "hf")
+    again = AutoModel.from_pretrained(out, add_pooling_layer=False).eval()
+    encoder.trunk.model.set_attn_implementation(again.config._attn_implementation)
+    t = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        ours = encoder.trunk(t).tokens
+        theirs = again(pixel_values=t).last_hidden_state[:, 1:]
+    assert float((ours - theirs).abs().max()) == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    processed = AutoImageProcessor.from_pretrained(out)(pixels, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(processed, encoder.normalize(torch.from_numpy(pixels.transpose(2, 0, 1))[None]))
+
+
+def test_a_model_stays_a_model(tmp_path):
+    made = classifier(tiny_encoder())
+    out = export(made, tmp_path / "hf", "hf")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(Classifier.open(out).predict(images)[1], made.predict(images)[1])
+    assert json.loads((out / "config.json").read_text(encoding="utf-8"))["model_type"] == "vit"
+
+
+class Inverted:
+    """A split whose `full` changes what the trunk sees."""
+
+    def full(self, t):
+        return -t
+
+
+def seeing_inverted(seed: int = 99) -> Classifier:
+    encoder = tiny_encoder(size=16, channels=3, seed=seed)
+    encoder.split = Inverted()  # type: ignore[assignment]
+    return classifier(encoder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    return export(seeing_inverted(), tmp_path_factory.mktemp("onnx") / "new" / "model.onnx", "onnx")
+
+
+def test_onnx_takes_any_size_and_applies_full(exported):
+    import onnxruntime
+
+    made = seeing_inverted()
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    assert [o.name for o in session.get_outputs()] == ["pooled", "tokens", "probabilities"]
+    for shape in ((1, 3, 16, 16), (2, 3, 50, 31), (5, 3, 9, 120)):
+        images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        pooled, tokens, probabilities = session.run(None, {"images": images})
+        with torch.no_grad():
+            found = made.encoder(torch.from_numpy(images))
+            np.testing.assert_allclose(pooled, found.pooled, atol=1e-4)
+            np.testing.assert_allclose(tokens, found.tokens, atol=1e-4)
+            np.testing.assert_allclose(probabilities, made(torch.from_numpy(images)), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_of_an_encoder_folder(tmp_path):
+    pytest.importorskip("onnxscript")
+    out = export(tiny_encoder().save(tmp_path / "encoder"), tmp_path / "e.onnx", "onnx")
+    assert out.stat().st_size > 1000
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_export_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda network, given, path, **_: shutil.copyfile(exported, path))
+    with pytest.raises(WithheldError, match="differs from the library"):
+        export(seeing_inverted(seed=1), tmp_path / "e.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_missing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
+    with pytest.raises(InputError, match=r"pip install withheld\[onnx\]"):
+        export(tiny_encoder(), tmp_path / "e.onnx", "onnx")
+
+
+def test_without_onnx_the_rest_imports(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        assert not name.startswith("onnx"), name
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    importlib.reload(module)
+
+
+def test_an_unknown_target_is_said(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'onnx'"):
+        export(tiny_encoder(), tmp_path / "x", "onx")
+    with pytest.raises(InputError, match="no encoder"):
+        export(tmp_path, tmp_path / "x", "hf")
