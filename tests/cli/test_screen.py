@@ -67,6 +67,20 @@ def test_progress_without_a_terminal_is_lines(
     assert "left" in lines[1]
 
 
+def test_what_is_brief_is_not_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(now))
+    with Screen().progress("reading", wait=3.0) as update:
+        for _ in range(3):
+            update(1, 2)
+            update(2, 2)
+    assert capsys.readouterr().err == ""
+    with Screen().progress("reading", wait=3.0) as update:
+        for done in range(1, 6):
+            update(done, 5)
+    assert capsys.readouterr().err.splitlines() == ["reading 3/5  3 s left", "reading 5/5"]
+
+
 def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {
         "title": "mae",
@@ -77,7 +91,6 @@ def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> No
         "device": "cpu",
     }
     with Narrator(Screen(verbose=True)) as told:
-        told.hear({"kind": "prepare", "done": 10, "total": 10})
         told.hear({"kind": "timing"})
         told.hear({"kind": "plan", **settings})
         told.hear({"kind": "step", "step": 1, "steps": 50, "loss": 0.5, "items_per_second": 1234.5})
@@ -87,7 +100,6 @@ def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> No
         told.hear({"kind": "done", "seconds": {"forward": 3.0, "data": 1.0}})
     said = capsys.readouterr().err
     for words in (
-        "preparing 10/10",
         "timing",
         "12.8 epochs",
         "loss 0.5000  1,234 items/s",

@@ -9,6 +9,8 @@ from typing import Any
 from withheld.cli.screen import Screen, duration
 
 STAGES = {"prepare": "preparing", "step": "learning", "features": "reading features", "row": "evaluating"}
+BRIEF = 3.0
+"""Seconds; what takes less is not worth a line."""
 SAID = {"timing": "timing a few steps ...", "pictures": "drawing pictures ..."}
 
 
@@ -46,7 +48,8 @@ class Narrator:
         if kind != self.stage:
             self._close()
             self.stage = kind
-            self.update = self.open.enter_context(self.screen.progress(STAGES.get(kind, kind)))
+            wait = 0.0 if kind == "step" else BRIEF
+            self.update = self.open.enter_context(self.screen.progress(STAGES.get(kind, kind), wait))
         return self.update
 
     def _close(self) -> None:

@@ -67,15 +67,15 @@ class Screen:
         console(sys.stdout).print(table)
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[..., None]]:
-        """Gives `update(done, total, note="")`: a bar in a terminal, else a line now and then."""
+    def progress(self, title: str, wait: float = 0.0) -> Iterator[Callable[..., None]]:
+        """Gives `update(done, total, note="")`: a bar in a terminal, else lines, none before `wait` seconds."""
         if not self.first or self.quiet:
             yield lambda done, total, note="": None
         elif console(sys.stderr).is_terminal:
             with _bar(title) as update:
                 yield update
         else:
-            yield _lines(title)
+            yield _lines(title, wait)
 
 
 def console(file: Any) -> Console:
@@ -124,21 +124,26 @@ def _bar(title: str) -> Iterator[Callable[..., None]]:
         yield update
 
 
-def _lines(title: str) -> Callable[..., None]:
+def _lines(title: str, wait: float) -> Callable[..., None]:
+    """A line at the start, every ten seconds, and at the end; none at all for what takes less than `wait` seconds."""
     began = last = time.monotonic()
     first: int | None = None
+    before, told = 0, False
 
     def update(done: int, total: int | None, note: str = "") -> None:
-        nonlocal last, first
+        nonlocal began, last, first, before, told
         now = time.monotonic()
-        if first is not None and now - last < PLAIN_EVERY and done != total:
+        if done < before:  # the next of several
+            began, first, told = now, None, False
+        before = done
+        first = done if first is None else first
+        if now - began < wait or (told and now - last < PLAIN_EVERY and done != total):
             return
         left = ""
-        if first is None:
-            first = done
-        elif total and done > first:
-            left = f"  {duration((now - began) / (done - first) * (total - done))} left"
-        last = now
-        click.echo(f"{title} {done}{f'/{total}' if total else ''}  {note}{left}".rstrip(), err=True)
+        if total and first < done < total:
+            left = f"{duration((now - began) / (done - first) * (total - done))} left"
+        last, told = now, True
+        words = [f"{title} {done:,}{f'/{total:,}' if total else ''}", note, left]
+        click.echo("  ".join(word for word in words if word), err=True)
 
     return update
