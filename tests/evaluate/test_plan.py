@@ -41,7 +41,7 @@ def test_then_seeds_go_down_to_three():
 
 def test_then_label_counts_the_largest_first_and_the_headline_last():
     kept = []
-    for seconds in (80, 25, 12):
+    for seconds in (80, 20, 10):
         plan = make_plan(WANTED, 5, 2000, PACE, seconds)
         kept.append(sorted(plan.steps))
     assert kept == [[1, 10, 100], [1, 10], [10]]

@@ -266,7 +266,7 @@ def test_bad_subjects_and_data_are_said(digits, tmp_path):
         verdict(tmp_path, digits)
     with pytest.raises(InputError, match="no labels"):
         verdict(tiny_encoder(), digits[0], labels=None)
-    with pytest.raises(InputError, match="at least two such classes"):
+    with pytest.raises(InputError, match="at least two classes"):
         verdict(tiny_encoder(), subset(digits, 1, 5))
 
 

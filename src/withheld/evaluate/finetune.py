@@ -57,7 +57,7 @@ def finetune(
     encoder = as_encoder(subject, device)
     prepared = _labelled(data, labels, encoder, listen)
     learn, test = held_out(prepared, seed)
-    images, known = prepared.images[learn], prepared.labels[learn]  # type: ignore[index]
+    images, known = prepared.subset(learn).images, prepared.labels[learn]  # type: ignore[index]
     some = np.random.default_rng(seed).permutation(len(learn))[:MOST_PROBED]
     probe = LinearProbe(len(prepared.classes), seed).fit(features(encoder, images[some], listen=listen), known[some])
     started = time.monotonic()
@@ -138,7 +138,7 @@ def _steps(loop: Any, items: int, minutes: float | None, epochs: float | None, s
 def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray) -> float | None:
     if not len(test):
         return None
-    items = ImageItems(prepared.images[test], encoder.mean, encoder.std)
+    items = ImageItems(prepared.subset(test), encoder.mean, encoder.std)
     guess = class_probabilities(loop.objective, items).argmax(axis=1)
     return float((guess == prepared.labels[test]).mean())  # type: ignore[index]
 

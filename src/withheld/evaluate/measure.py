@@ -32,8 +32,9 @@ from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
 from withheld.evaluate.sentence import FINE_TUNED, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
 
-RANDOM_SHARE = 0.12
-LATE = 1.15
+AIM, RANDOM_SHARE, FROZEN_SHARE = 0.75, 0.12, 0.15
+"""Shares of the time: what is planned for (timing is a guess), for untrained encoders, for the pretrained features."""
+LATE, TOO_LATE = 1.15, 1.5
 Array = NDArray[np.floating]
 Classify = Callable[[Array, NDArray[np.int64], Array, int], Array]
 
@@ -147,6 +148,9 @@ class Measurement:
     def pretrained(self, subject: Any) -> float:
         """The frozen rows of the subject; returns the seconds that the features of an item take."""
         self.say("features of the pretrained encoder")
+        item = self._item(subject)
+        if item * len(everything(self.labelled)) > FROZEN_SHARE * self.budget:
+            self._shrink()
         needed = everything(self.labelled)
         begun = time.monotonic()
         table = self.table(subject, needed)
@@ -154,6 +158,22 @@ class Measurement:
         self.frozen(Row(PROBE, PRETRAINED), lambda seed: table, self.kept_probe)
         self.frozen(Row(NEIGHBORS, PRETRAINED), lambda seed: table, self.neighbors)
         return item
+
+    def _item(self, subject: Any) -> float:
+        """Seconds that the features of an item take."""
+        sample = np.array(self.images[: min(32, len(self.images))])
+        features(subject, sample[:2])
+        begun = time.monotonic()
+        features(subject, sample)
+        return (time.monotonic() - begun) / len(sample)
+
+    def _shrink(self) -> None:
+        """From now on, only the common items are tested."""
+        before, self.labelled = self.labelled, self.labelled.limited()
+        seed = before.seeds[0]
+        many, few = len(before.tested(seed)), len(self.labelled.tested(seed))
+        if few < many:
+            self.left_out.append(f"{many - few} of {many} test items, of all rows but the floors, for time")
 
     def random(self, encoder: Encoder, item: float) -> None:
         """The same architecture, frozen untrained: another one for every seed, as far as time allows."""
@@ -169,7 +189,7 @@ class Measurement:
                 tables[seed] = self.table(network, _of_seed(labelled, seed))
             return tables[seed]
 
-        note = "" if many == len(labelled.seeds) else f"{many} untrained networks for {len(labelled.seeds)} seeds"
+        note = "" if many == len(labelled.seeds) else f"untrained networks: {many} for {len(labelled.seeds)} seeds"
         self.frozen(Row(RANDOM_ROW, RANDOM, note=note), of, self.probe, labelled)
 
     def tuned(self, encoder: Encoder, item: float) -> None:
@@ -177,8 +197,7 @@ class Measurement:
         pace = self._pace(encoder, item)
         wanted = {count: steps_for(self._learned(count)) for count in self.labelled.counts}
         tested = max(len(at) for at in self.labelled.common.values())
-        left = self.budget - self.elapsed
-        plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, left / 1.05)
+        plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, AIM * self.budget - self.elapsed)
         self.left_out += plan.left_out
         if not plan.steps:
             return
@@ -191,6 +210,7 @@ class Measurement:
         finished = self._seeds(encoder, pair, plan)
         for row in pair:
             row.keep(finished)
+            row.note = f"tested on {plan.test} items" if plan.test < self._most_tested() else ""
             self.rows.append(row)
             for count in plan.steps:
                 self.done(row, count)
@@ -202,7 +222,8 @@ class Measurement:
         for seed in self.labelled.seeds[: plan.seeds]:
             begun = self.elapsed
             each = (begun - self.tuning_began) / max(1, len(finished)) if finished else 0.0
-            if len(finished) >= FEWEST_SEEDS and begun + each > LATE * self.budget:
+            late = len(finished) >= FEWEST_SEEDS and begun + each > LATE * self.budget
+            if late or (len(finished) >= 2 and begun + each > TOO_LATE * self.budget):
                 self.left_out.append(
                     f'"fine-tuned" and "from scratch" beyond {len(finished)} of {plan.seeds} seeds: training was '
                     "slower than it had been timed"
@@ -260,6 +281,9 @@ class Measurement:
             step[count] = by_batch[batch]
         largest = max(len(self.labelled.draws[self.labelled.largest, seed].train) for seed in self.labelled.seeds)
         return Pace(step, item, 0.1 + 0.6 * largest * item)
+
+    def _most_tested(self) -> int:
+        return max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
 
     def _learned(self, count: int) -> int:
         return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from withheld.evaluate.sentence import headline
 
 FEWEST_SEEDS = 3
-SMALL_TEST = 1000
+SMALL_TEST, LEAST_TEST = 1000, 500
 LEAST_SHARE = 0.4
 """Runs are shortened to this share of the steps they should have, then something is left out instead."""
 
@@ -49,7 +49,7 @@ class Pace:
 
 
 def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seconds: float) -> Plan:
-    """The first of these that fits: all as wanted; fewer steps; fewer test items; 3 seeds; fewer label counts.
+    """The first that fits: all as wanted, or fewer steps; 1,000 test items; 3 seeds; 500 test items; fewer label counts.
 
     Args:
         wanted: steps by labels per class.
@@ -59,11 +59,10 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
         seconds: there are.
     """
     counts = sorted(wanted)
-    tests = [test] + ([SMALL_TEST] if test > SMALL_TEST else [])
+    half, least = min(test, SMALL_TEST), min(test, LEAST_TEST)
     few = min(seeds, FEWEST_SEEDS)
-    options = [(counts, seeds, tested) for tested in tests] + ([(counts, few, tests[-1])] if few < seeds else [])
-    for kept in _fewer(counts):
-        options.append((kept, few, tests[-1]))
+    options = [(counts, seeds, test), (counts, seeds, half), (counts, few, half), (counts, few, least)]
+    options += [(kept, few, least) for kept in _fewer(counts)]
     for kept, many, tested in options:
         share = _share(kept, wanted, many, tested, pace, seconds)
         if share >= LEAST_SHARE:
@@ -71,12 +70,12 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
             steps = {count: max(1, int(share * wanted[count])) for count in kept}
             used = _seconds(steps, many, tested, pace)
             return Plan(steps, many, tested, _said(counts, kept, seeds, many, test, tested, share), used)
-    need = _seconds({count: int(LEAST_SHARE * wanted[count]) for count in options[-1][0]}, few, tests[-1], pace)
+    need = _seconds({count: int(LEAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, pace)
     text = (
         f'"fine-tuned" and "from scratch" for time: {few} seeds at {options[-1][0][0]} labels per class alone need '
         f"{need / 60:.1f} minutes more of training, there were {max(0.0, seconds) / 60:.1f} (give more --minutes)"
     )
-    return Plan({}, 0, tests[-1], [text])
+    return Plan({}, 0, least, [text])
 
 
 def _fewer(counts: Sequence[int]) -> list[list[int]]:

@@ -103,9 +103,7 @@ def verdict(
     check_rivals(against)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds)
-    book = _Book(
-        str(data) if isinstance(data, (str, Path)) else type(data).__name__, labelled, results, command, listen
-    )
+    book = _Book(labelled, results, command, listen)
     measurement = _begin(subject, labelled, minutes, started, listen, book)
     try:
         _measure(measurement, subject, against, place)
@@ -174,10 +172,10 @@ class _Floor:
 class _Book:
     """Writes the scores as they come, and the verdict at the end."""
 
-    def __init__(self, data: str, labelled: Labelled, results: str | Path | None, command: str, listen: Listen) -> None:
+    def __init__(self, labelled: Labelled, results: str | Path | None, command: str, listen: Listen) -> None:
         from withheld.provenance import commit_of_code
 
-        self.data, self.labelled, self.command, self.listen = data, labelled, command, listen
+        self.data, self.labelled, self.command, self.listen = labelled.source.location, labelled, command, listen
         self.path = None if results is None else Path(results)
         self.id = uuid.uuid4().hex[:12]
         self.commit = commit_of_code()
