@@ -240,7 +240,7 @@ class Loop:
             keeper.warn(f"{problem}: passed over, using the checkpoint before it")
         return load_state(folder, self.objective, self.optimizer) if folder else 0
 
-    def seconds_per_step(self, least: int = 3, at_least_seconds: float = 3.0) -> float:
+    def seconds_per_step(self, least: int = 2, at_least_seconds: float = 1.0) -> float:
         """Times a few steps and puts everything back as it was."""
         weights = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         self.objective.train()
