@@ -183,6 +183,7 @@ def _sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labe
 def _fit(z: Array, y_N: Labels, strength: float) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
         return LogisticRegression(C=strength, max_iter=300, tol=1e-4).fit(z, y_N)
 
 
