@@ -27,6 +27,8 @@ ENOUGH = 5
 """Labels of the rarest class from which C is chosen by cross-validation."""
 MOST_CHECKED, MOST_LEARNED = 2000, 20_000
 """Items that C is chosen on, and that a probe learns from: a seeded sample where there are more."""
+MOST_WORK = 1e7
+"""Items times features times classes above which C is `FIXED`: twenty fits of a hundred classes take minutes."""
 
 
 class LinearProbe:
@@ -96,7 +98,7 @@ class LinearProbe:
     def _choose(self, z: Array, y_N: Labels) -> float:
         z, y_N = _sample(z, y_N, MOST_CHECKED, self.seed)
         rarest = int(np.bincount(y_N)[np.unique(y_N)].min())
-        if rarest < ENOUGH:
+        if rarest < ENOUGH or z.size * len(np.unique(y_N)) > MOST_WORK:
             return FIXED
         folds = StratifiedKFold(n_splits=5 if rarest < 20 else 3, shuffle=True, random_state=self.seed)
         loss = np.zeros(len(GRID))
