@@ -1,6 +1,6 @@
 """The latest verdict of runs as Markdown, for docs/gallery.md.
 
-    python benchmarks/table.py runs/fashion-mnist runs/cifar10
+python benchmarks/table.py runs/fashion-mnist runs/cifar10
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ def table(run: Path) -> str:
     for score in scores:
         cell = f"{100 * score['value']:.1f} ± {100 * score['spread']:.1f}"
         rows.setdefault(score["method"], {})[score["labels_per_class"]] = cell
-    text = ["| accuracy, % | " + " | ".join(f"{count} per class" for count in counts) + " |", "| --- |" + " --- |" * len(counts)]
-    text += [f"| {name} | " + " | ".join(cells.get(count, "") for count in counts) + " |" for name, cells in rows.items()]
+    text = [
+        "| accuracy, % | " + " | ".join(f"{count} per class" for count in counts) + " |",
+        "| --- |" + " --- |" * len(counts),
+    ]
+    text += [
+        f"| {name} | " + " | ".join(cells.get(count, "") for count in counts) + " |" for name, cells in rows.items()
+    ]
     text += ["", f"> {verdict['sentence']}", ""]
     text += [f"- left out: {part}" for part in verdict["left_out"]] + [f"- {part}" for part in verdict["notes"]]
     seeds = max(len(score["seeds"]) for score in scores)
-    text.append(f"- {seeds} seeds, ± half the 95 % interval, {verdict['seconds'] / 60:.1f} minutes, commit {scores[0]['commit'][:7]}")
+    text.append(
+        f"- {seeds} seeds, ± half the 95 % interval, {verdict['seconds'] / 60:.1f} minutes, commit {scores[0]['commit'][:7]}"
+    )
     return "\n".join(text)
 
 

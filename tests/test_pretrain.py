@@ -145,8 +145,11 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     a, b = final(tmp_path / "whole"), final(tmp_path / "killed")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
-    logs = [[{k: line[k] for k in ("step", "loss", "gradient_norm", "learning_rate")} for line in
-             map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())] for name in ("whole", "killed")]  # fmt: skip
+    keys = ("step", "loss", "gradient_norm", "learning_rate")
+    logs = []
+    for name in ("whole", "killed"):
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        logs.append([{key: line[key] for key in keys} for line in map(json.loads, lines)])
     assert logs[0] == logs[1]
 
 
@@ -276,7 +279,9 @@ def test_the_scale_of_16_bit_images_is_kept_with_the_encoder(tmp_path):
 
 def test_photographs_are_kept_larger_than_they_are_seen(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (16, 120, 90, 3), np.uint8)
-    run = withheld.pretrain("mae", images, tmp_path / "run", size=72, steps=2, batch_size=8, pictures=False, device="cpu")
+    run = withheld.pretrain(
+        "mae", images, tmp_path / "run", size=72, steps=2, batch_size=8, pictures=False, device="cpu"
+    )
     assert run.settings["data"]["stored"] == 96
     assert run.encoder().size == 72
     assert "(9, 9)" in run.settings["split"]

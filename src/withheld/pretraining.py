@@ -25,7 +25,7 @@ from withheld.learn.log import Log
 from withheld.learn.schedule import seed_everything, shards_for
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.objective import Objective
-from withheld.provenance import command_line, commit_of_code, now, versions
+from withheld.provenance import command_line, commit_of_code, location_of, now, plain, versions
 from withheld.run import Listen, Run, load_method, locked, open_run, pick_device, split_settings
 from withheld.types import Recipe
 
@@ -114,8 +114,8 @@ class Pretraining:
             changes.append(f"method: {kept['method']} -> {name}")
         untouched: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
         for key, value in self.given.items():
-            if value != untouched.get(key) and _plain(value) != kept["given"].get(key):
-                changes.append(f"{key}: {kept['given'].get(key)} -> {_plain(value)}")
+            if value != untouched.get(key) and plain(value) != kept["given"].get(key):
+                changes.append(f"{key}: {kept['given'].get(key)} -> {plain(value)}")
         if changes:
             raise InputError(f"{self.out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
         self.settings = kept
@@ -143,7 +143,8 @@ class Pretraining:
             self.objective, self.recipe = function(trunk, **method_settings)
         self.prepare_seconds = time.monotonic() - started
         self.items = ImageItems(self.prepared, self.mean, self.std)
-        sample: Any = self._sized(self.items.batch(_spaced(len(self.items), 256), self.device))
+        batch: Any = self.items.batch(_spaced(len(self.items), 256), self.device)
+        sample = self._sized(batch)
         self.objective.to(self.device)
         self.objective.fit_parts(sample)
         self.objective.to(self.device)
@@ -152,7 +153,7 @@ class Pretraining:
                 "the network has no attribute `trunk`: it names the part that is kept as the encoder, e.g. withheld.Predictor"
             )
         self.recipe = dataclasses.replace(self.recipe, **settings, batch_size=self._batch_size())
-        self.sample: torch.Tensor = sample
+        self.sample = sample
 
     def _trunk(self) -> Any:
         name = self.given["encoder"]
@@ -235,7 +236,7 @@ class Pretraining:
             "settings": split_settings(load_method(self.method), self.given["settings"])[0] if by_name else {},
             "split": repr(self.objective.split),
             "data": {
-                "location": _location(self.data), "kind": self.source.kind, "items": len(self.items),
+                "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
                 "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
                 "channels": int(self.prepared.images.shape[1]),
                 "scale": self.prepared.scale.to_json() if self.prepared.scale else None, "fingerprint": self.prepared.fingerprint,
@@ -248,7 +249,7 @@ class Pretraining:
             },
             "mean": self.mean, "std": self.std, "seed": self.given["seed"], "steps": steps,
             "batch_size": self.recipe.batch_size, "shards": shards_for(self.recipe.batch_size),
-            "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": _plain(self.given),
+            "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
             "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
@@ -332,19 +333,6 @@ class Pretraining:
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
             self.listen({"kind": kind, **event})
-
-
-def _location(data: Any) -> str:
-    return str(data) if isinstance(data, (str, Path)) else f"{type(data).__name__} in memory"
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON keeps it."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__
 
 
 def _spaced(items: int, count: int) -> Any:

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import withheld
 
@@ -48,3 +49,17 @@ def command_line() -> str:
 def now() -> str:
     """The time, to the second, with its zone."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def location_of(data: Any) -> str:
+    """Where data came from, in words."""
+    return str(data) if isinstance(data, (str, Path)) else f"{type(data).__name__} in memory"
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON keeps it."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__

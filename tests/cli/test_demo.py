@@ -45,7 +45,7 @@ def test_photographs_ship_with_the_install(tmp_path: Path) -> None:
 def test_tiles_come_back_as_they_were() -> None:
     import torch
 
-    from withheld.cli.fill import _tiles, _whole
+    from withheld.evaluate.fill import _tiles, _whole
 
     image = torch.rand(6, 8, 3)
     assert torch.equal(_whole(_tiles(image, 3, 2), 3, 2), image)
@@ -53,13 +53,13 @@ def test_tiles_come_back_as_they_were() -> None:
 
 def test_a_photograph_is_filled(tmp_path: Path) -> None:
     from withheld import pretrain
-    from withheld.cli.fill import fill_photograph
+    from withheld.evaluate.fill import fill_photograph
 
     data = write_photographs(tmp_path / "p.npy")
     encoder = write_encoder(tmp_path / "encoder.json", size=32, patch=4, channels=3, width=32)
     options = {"settings": {"normalize_patches": False}, "steps": 1, "batch_size": 8, "pictures": False}
     run = pretrain("mae", str(data), tmp_path / "run", encoder=str(encoder), **options)  # type: ignore[arg-type]
-    (entry,) = fill_photograph(run, tmp_path / "pictures")
+    (entry,) = fill_photograph(run, photograph(FILLED), FILLED, tmp_path / "pictures")
     picture = np.asarray(Image.open(tmp_path / "pictures" / entry["file"]))
     t, x, prediction = np.array_split(picture, 3, axis=1)
     assert t.std() > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 
@@ -51,7 +52,7 @@ def test_what_the_disk_refuses_is_one_clear_error(tmp_path, monkeypatch, number)
         raise OSError(number, "refused")
 
     monkeypatch.setattr(checkpoint.os, "replace", refuse)
-    with pytest.raises(CannotWrite, match="status.json"):
+    with pytest.raises(CannotWrite, match=r"status\.json"):
         write_json(tmp_path / "status.json", {})
 
 
@@ -80,10 +81,8 @@ def test_dying_at_any_call_of_a_save_leaves_a_good_checkpoint(tmp_path, monkeypa
     monkeypatch.setattr(checkpoint, "_sync", mortal(checkpoint._sync))
     monkeypatch.setattr(checkpoint.os, "rename", mortal(checkpoint.os.rename))
     monkeypatch.setattr(checkpoint.shutil, "rmtree", mortal(checkpoint.shutil.rmtree))
-    try:
+    with contextlib.suppress(Dead):
         save_state(state, 2, model, optimizer)
-    except Dead:
-        pass
     monkeypatch.undo()
     folder, passed = newest(state)
     assert folder is not None

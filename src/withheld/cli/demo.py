@@ -63,9 +63,9 @@ def learn_digits(screen: Screen, out: Path, minutes: float, device: str) -> Any:
 
 def learn_photographs(screen: Screen, out: Path, minutes: float, device: str) -> list[dict[str, Any]]:
     """The run on crops of photographs, and the picture it fills in; patches as they are, so that they can be drawn."""
-    from withheld.cli.demo_data import write_encoder, write_photographs
-    from withheld.cli.fill import fill_photograph
+    from withheld.cli.demo_data import FILLED, photograph, write_encoder, write_photographs
     from withheld.cli.train import pretrain_aloud
+    from withheld.evaluate.fill import fill_photograph
 
     data = write_photographs(out / "data" / "photographs.npy")
     encoder = write_encoder(out / "data" / "photographs-encoder.json", size=32, patch=4, channels=3, width=96)
@@ -74,7 +74,7 @@ def learn_photographs(screen: Screen, out: Path, minutes: float, device: str) ->
         screen, "mae", str(data), out / "photographs", encoder=str(encoder), batch_size=64, settings=settings,
         minutes=minutes, device=device, pictures=False,
     )  # fmt: skip
-    return fill_photograph(run, out / "digits" / "pictures")
+    return fill_photograph(run, photograph(FILLED), FILLED, out / "digits" / "pictures")
 
 
 def clear(out: Path) -> None:

@@ -12,8 +12,9 @@ from withheld.evaluate.sentence import headline
 
 FEWEST_SEEDS = 3
 SMALL_TEST, LEAST_TEST = 1000, 500
-LEAST_SHARE = 0.4
-"""Runs are shortened to this share of the steps they should have, then something is left out instead."""
+LEAST_SHARE, LAST_SHARE = 0.4, 0.15
+"""Runs are shortened to this share of the steps they should have, then something is left out instead; and to the second
+share before the headline itself would be."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
     options += [(kept, few, least) for kept in _fewer(counts)]
     for kept, many, tested in options:
         share = _share(kept, wanted, many, tested, pace, seconds)
-        if share >= LEAST_SHARE:
+        last = (kept, many, tested) == options[-1]
+        if share >= (LAST_SHARE if last else LEAST_SHARE):
             share = min(1.0, share)
             steps = {count: max(1, int(share * wanted[count])) for count in kept}
             used = _seconds(steps, many, tested, pace)
             return Plan(steps, many, tested, _said(counts, kept, seeds, many, test, tested, share), used)
-    need = _seconds({count: int(LEAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, pace)
+    need = _seconds({count: int(LAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, pace)
     text = (
         f'"fine-tuned" and "from scratch" for time: {few} seeds at {options[-1][0][0]} labels per class alone need '
         f"{need / 60:.1f} minutes more of training, there were {max(0.0, seconds) / 60:.1f} (give more --minutes)"

@@ -10,26 +10,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from withheld.cli.demo_data import FILLED, photograph
-
 GREY = 0.5
 BETWEEN = 8
 ENLARGED = 2
 
 
-def fill_photograph(run: Any, folder: Path, name: str = FILLED, seed: int = 0) -> list[dict[str, Any]]:
+def fill_photograph(run: Any, whole: np.ndarray, name: str, folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Draws a photograph, what the network saw of it, and what it made of that.
 
     Args:
         run: of `mae` with `normalize_patches=False`, so that a prediction is pixels.
+        whole: the photograph, (H, W, C) uint8.
+        name: what it is called.
         folder: for the picture.
-        name: of a photograph of scikit-image.
 
     Returns:
         The picture's entry for pictures/index.json.
     """
     encoder, objective = run.encoder(), run.objective()
-    whole = photograph(name)
     rows, columns = (length // encoder.size for length in whole.shape[:2])
     whole = whole[: rows * encoder.size, : columns * encoder.size]
     t = encoder.normalize(_tiles(torch.from_numpy(whole.copy()), rows, columns))
