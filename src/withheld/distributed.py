@@ -6,6 +6,7 @@ Under `torchrun` every function works across ranks; in a single process each is 
 from __future__ import annotations
 
 import os
+import warnings
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +43,8 @@ def wrap(module: nn.Module) -> nn.Module:
     """The module, its gradients averaged over ranks."""
     if world() == 1:
         return module
+    # The patch kernel is used as a linear map, so its gradient comes permuted; DDP copies it, which costs nothing here.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
 
