@@ -14,7 +14,7 @@ from tiny_vit import tiny_encoder
 
 from withheld.errors import InputError
 from withheld.evaluate import labelled as labelled_module
-from withheld.evaluate import measure, public
+from withheld.evaluate import measure, public, tuned
 from withheld.evaluate.sentence import FINE_TUNED, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
 from withheld.evaluate.verdict import verdict
 
@@ -23,7 +23,7 @@ ROWS = {FINE_TUNED, PROBE, NEIGHBORS, SCRATCH_ROW, RANDOM_ROW, "raw pixels", "HO
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch):
-    monkeypatch.setattr(measure, "steps_for", lambda items: 4)
+    monkeypatch.setattr(tuned, "steps_for", lambda items: 4)
     monkeypatch.setattr(public, "_cached", lambda name: None)
 
 
@@ -48,7 +48,7 @@ def found(digits, tmp_path_factory):
     results = tmp_path_factory.mktemp("run") / "results.jsonl"
     heard: list[dict] = []
     patch = pytest.MonkeyPatch()
-    patch.setattr(measure, "steps_for", lambda items: 4)
+    patch.setattr(tuned, "steps_for", lambda items: 4)
     patch.setattr(public, "_cached", lambda name: None)
     made = verdict(
         tiny_encoder(), subset(digits, 4, 60), labels_per_class=(1, 10, 100), seeds=3, minutes=5, results=results,
@@ -163,6 +163,45 @@ def test_no_time_leaves_rows_out_and_says_so(digits):
     assert FINE_TUNED not in {s.method for s in made.scores}
     assert any('"fine-tuned" and "from scratch" for time' in text for text in made.left_out)
     assert "at equal steps" not in made.sentence
+
+
+def test_slow_encoders_are_tested_less_and_fewer_untrained_ones_are_built(digits, monkeypatch):
+    monkeypatch.setattr(labelled_module, "COMMON", 12)
+    monkeypatch.setattr(measure, "FROZEN_SHARE", 0.0)
+    monkeypatch.setattr(measure, "RANDOM_SHARE", 0.0)
+    built = []
+    encoder = tiny_encoder()
+    fresh = encoder.fresh
+    monkeypatch.setattr(encoder, "fresh", lambda seed: built.append(seed) or fresh(seed))
+    made = verdict(encoder, subset(digits, 3, 40), labels_per_class=[2], seeds=2, minutes=5)
+    by_method = {score.method: score for score in made.scores}
+    assert by_method[RANDOM_ROW].note == "untrained networks: 1 for 2 seeds"
+    assert built == [0, 0, 1], "one at random, and one from scratch a seed"
+    assert any("24 of 36 test items, of all rows but the floors" in text for text in made.left_out)
+    assert all(round(12 * v, 6).is_integer() for v in by_method[PROBE].values)
+    assert not all(round(12 * v, 6).is_integer() for v in by_method["HOG"].values)
+
+
+def test_training_that_turns_out_slow_costs_whole_seeds(digits, monkeypatch):
+    monkeypatch.setattr(tuned.Tuning, "_late", lambda self, finished: finished >= 2)
+    made = verdict(tiny_encoder(), subset(digits, 3, 20), labels_per_class=[1], seeds=4, minutes=5)
+    seeds = {score.method: score.seeds for score in made.scores}
+    assert seeds[FINE_TUNED] == seeds[SCRATCH_ROW] == [0, 1]
+    assert seeds[PROBE] == [0, 1, 2, 3]
+    assert any("beyond 2 of 4 seeds: training was slower" in text for text in made.left_out)
+
+
+@pytest.mark.parametrize(
+    ("finished", "elapsed", "late"), [(1, 900, False), (2, 500, False), (2, 700, True), (3, 400, False), (3, 600, True)]
+)
+def test_when_it_is_too_late(finished, elapsed, late):
+    class Clock:
+        budget = 600
+
+    tuning = tuned.Tuning.__new__(tuned.Tuning)
+    tuning.measurement, tuning.began = Clock(), 100
+    tuning.measurement.elapsed = elapsed
+    assert tuning._late(finished) == late
 
 
 def test_one_seed_has_no_interval(digits, tmp_path):

@@ -13,28 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withheld.data.image import ImageItems
 from withheld.encoder import Encoder
-from withheld.errors import Diverged
-from withheld.evaluate.classify import (
-    FINE_TUNE,
-    SCRATCH,
-    batch_for,
-    class_probabilities,
-    classifier_loop,
-    steps_for,
-)
 from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
-from withheld.evaluate.compare import SCRATCH as SCRATCH_KIND
 from withheld.evaluate.features import Listen, features
 from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
 from withheld.evaluate.labelled import Labelled
-from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
-from withheld.evaluate.sentence import FINE_TUNED, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
+from withheld.evaluate.sentence import NEIGHBORS, PROBE, RANDOM_ROW
 
-AIM, RANDOM_SHARE, FROZEN_SHARE = 0.75, 0.12, 0.15
-"""Shares of the time: what is planned for (timing is a guess), for untrained encoders, for the pretrained features."""
-LATE, TOO_LATE = 1.15, 1.5
+RANDOM_SHARE, FROZEN_SHARE = 0.12, 0.15
+"""Shares of the time: for the features of untrained encoders, and for those of the pretrained one."""
 Array = NDArray[np.floating]
 Classify = Callable[[Array, NDArray[np.int64], Array, int], Array]
 
@@ -80,7 +67,6 @@ class Measurement:
     guesses: dict[str, tuple[Array, NDArray[np.int64]]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
-    tuning_began: float = 0.0
 
     @property
     def classes(self) -> int:
@@ -179,114 +165,19 @@ class Measurement:
         """The same architecture, frozen untrained: another one for every seed, as far as time allows."""
         self.say("features of untrained encoders")
         labelled = self.labelled.limited()
-        each = max(1e-6, item * max(len(_of_seed(labelled, seed)) for seed in labelled.seeds))
+        each = max(1e-6, item * len(_of_seed(labelled, labelled.seeds[0])))
         many = int(min(len(labelled.seeds), max(1, RANDOM_SHARE * self.budget / each)))
         tables: dict[int, Table] = {}
 
         def of(seed: int) -> Table:
-            if seed not in tables:
-                network = encoder.fresh(labelled.seeds[seed % many]).eval()
-                tables[seed] = self.table(network, _of_seed(labelled, seed))
-            return tables[seed]
+            which = labelled.seeds.index(seed) % many
+            if which not in tables:
+                served = [_of_seed(labelled, other) for other in labelled.seeds[which::many]]
+                tables[which] = self.table(encoder.fresh(which).eval(), np.unique(np.concatenate(served)))
+            return tables[which]
 
         note = "" if many == len(labelled.seeds) else f"untrained networks: {many} for {len(labelled.seeds)} seeds"
         self.frozen(Row(RANDOM_ROW, RANDOM, note=note), of, self.probe, labelled)
-
-    def tuned(self, encoder: Encoder, item: float) -> None:
-        """Fine-tuned and from scratch, at equal steps."""
-        pace = self._pace(encoder, item)
-        wanted = {count: steps_for(self._learned(count)) for count in self.labelled.counts}
-        tested = max(len(at) for at in self.labelled.common.values())
-        plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, AIM * self.budget - self.elapsed)
-        self.left_out += plan.left_out
-        if not plan.steps:
-            return
-        self.say(
-            f"fine-tuning and training from scratch, {plan.seeds} seeds, "
-            + ", ".join(f"{steps} steps at {count} labels" for count, steps in plan.steps.items())
-            + f": about {plan.seconds / 60:.1f} minutes"
-        )
-        pair = (Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND))
-        finished = self._seeds(encoder, pair, plan)
-        for row in pair:
-            row.keep(finished)
-            row.note = f"tested on {plan.test} items" if plan.test < self._most_tested() else ""
-            self.rows.append(row)
-            for count in plan.steps:
-                self.done(row, count)
-
-    def _seeds(self, encoder: Encoder, pair: tuple[Row, Row], plan: Plan) -> list[int]:
-        """Runs seed by seed, so that being late costs whole seeds and never one row only."""
-        finished: list[int] = []
-        total, progress = 2 * plan.seeds * sum(plan.steps.values()), [0]
-        for seed in self.labelled.seeds[: plan.seeds]:
-            begun = self.elapsed
-            each = (begun - self.tuning_began) / max(1, len(finished)) if finished else 0.0
-            late = len(finished) >= FEWEST_SEEDS and begun + each > LATE * self.budget
-            if late or (len(finished) >= 2 and begun + each > TOO_LATE * self.budget):
-                self.left_out.append(
-                    f'"fine-tuned" and "from scratch" beyond {len(finished)} of {plan.seeds} seeds: training was '
-                    "slower than it had been timed"
-                )
-                break
-            if not finished:
-                self.tuning_began = begun
-            for count, steps in plan.steps.items():
-                for row in pair:
-                    self._cell(encoder, row, count, seed, steps, plan.test, (progress, total))
-            finished.append(seed)
-        return finished
-
-    def _cell(
-        self, encoder: Encoder, row: Row, count: int, seed: int, steps: int, tested: int, told: tuple[list[int], int]
-    ) -> None:
-        begun = time.monotonic()
-        scratch = row.kind == SCRATCH_KIND
-        draw = self.labelled.draws[count, seed]
-        images, labels = self.images[rows(self.row_of, draw.train)], self.labelled.labels[draw.train]
-        start = encoder.fresh(seed).eval() if scratch else encoder
-        probe = None if scratch else self.probes.get((len(labels), seed))
-        probe = probe or LinearProbe(self.classes, seed).fit(features(start, images), labels)
-        loop = classifier_loop(
-            start, images, labels, self.classes, SCRATCH if scratch else FINE_TUNE, steps=steps, seed=seed,
-            device=encoder.device, probe=probe,
-        )  # fmt: skip
-        progress, total = told
-        before = progress[0]
-        tell = lambda line: self.listen({**line, "kind": "step", "step": before + line["step"], "steps": total})  # noqa: E731
-        try:
-            loop.run(None, tell)
-        except Diverged:
-            self.notes.append(
-                f"{row.method} at {count} labels per class, seed {seed}: diverged, measured as it was then"
-            )
-        progress[0] = before + steps
-        common = self.labelled.common[seed]
-        test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]
-        items = ImageItems(self.images[rows(self.row_of, test)], encoder.mean, encoder.std)
-        self.score(row, count, seed, class_probabilities(loop.objective, items), test)
-        row.budget[count] = {"steps": steps, "seconds": round(time.monotonic() - begun, 2)}
-
-    def _pace(self, encoder: Encoder, item: float) -> Pace:
-        """Times a few training steps at every batch size that will be used."""
-        by_batch: dict[int, float] = {}
-        step: dict[int, float] = {}
-        for count in self.labelled.counts:
-            draw = self.labelled.draws[count, self.labelled.seeds[0]]
-            batch = batch_for(len(draw.train))
-            if batch not in by_batch:
-                images, labels = self.images[rows(self.row_of, draw.train)], self.labelled.labels[draw.train]
-                loop = classifier_loop(encoder, images, labels, self.classes, SCRATCH, steps=100, device=encoder.device)
-                by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * self.budget))
-            step[count] = by_batch[batch]
-        largest = max(len(self.labelled.draws[self.labelled.largest, seed].train) for seed in self.labelled.seeds)
-        return Pace(step, item, 0.1 + 0.6 * largest * item)
-
-    def _most_tested(self) -> int:
-        return max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
-
-    def _learned(self, count: int) -> int:
-        return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)
 
 
 def everything(labelled: Labelled) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from withheld.evaluate.floors import floors
 from withheld.evaluate.labelled import Labelled, decode_labelled, duplicates_note, open_labelled
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
+from withheld.evaluate.tuned import Tuning
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
@@ -157,7 +158,7 @@ def _measure(measurement: Measurement, subject: Any, against: Sequence[str], dev
         measure_public(measurement, name, where, device)
     if isinstance(subject, Encoder):
         measurement.random(subject, item)
-        measurement.tuned(subject, item)
+        Tuning(measurement, subject, item).run()
     else:
         measurement.left_out.append("fine-tuned, from scratch and random frozen: these need an encoder of this library")
 

@@ -1,0 +1,142 @@
+"""The expensive rows of a verdict: fine-tuned, and from scratch at equal steps."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from withheld.data.image import ImageItems
+from withheld.encoder import Encoder
+from withheld.errors import Diverged
+from withheld.evaluate.classify import (
+    FINE_TUNE,
+    SCRATCH,
+    batch_for,
+    class_probabilities,
+    classifier_loop,
+    steps_for,
+)
+from withheld.evaluate.compare import PRETRAINED, Row
+from withheld.evaluate.compare import SCRATCH as SCRATCH_KIND
+from withheld.evaluate.features import features
+from withheld.evaluate.few_label import LinearProbe
+from withheld.evaluate.measure import Measurement, rows
+from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
+from withheld.evaluate.sentence import FINE_TUNED, SCRATCH_ROW
+
+AIM = 0.75
+"""The share of the time that is planned for: the timing of a few steps is a guess."""
+LATE, TOO_LATE = 1.15, 1.5
+
+
+class Tuning:
+    """Both rows of one evaluation; `run()` measures them.
+
+    Args:
+        measurement: the evaluation, with the frozen rows measured.
+        encoder: what is fine-tuned, and whose architecture is trained from scratch.
+        item: seconds that the features of an item take.
+    """
+
+    def __init__(self, measurement: Measurement, encoder: Encoder, item: float) -> None:
+        self.measurement, self.labelled, self.encoder, self.item = measurement, measurement.labelled, encoder, item
+        self.began = 0.0
+        self.told, self.total = 0, 0
+
+    def run(self) -> None:
+        """Plans what fits into the time, and measures it."""
+        m = self.measurement
+        wanted = {count: steps_for(self._learned(count)) for count in self.labelled.counts}
+        tested = max(len(at) for at in self.labelled.common.values())
+        pace = self._pace()
+        plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, AIM * m.budget - m.elapsed)
+        m.left_out += plan.left_out
+        if not plan.steps:
+            return
+        steps = ", ".join(f"{steps} steps at {count} labels" for count, steps in plan.steps.items())
+        m.say(
+            f"fine-tuning and training from scratch, {plan.seeds} seeds, {steps}: about {plan.seconds / 60:.1f} minutes"
+        )
+        pair = (Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND))
+        finished = self._seeds(pair, plan)
+        most = max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
+        for row in pair:
+            row.keep(finished)
+            row.note = f"tested on {plan.test} items" if plan.test < most else ""
+            m.rows.append(row)
+            for count in plan.steps:
+                m.done(row, count)
+
+    def _seeds(self, pair: tuple[Row, Row], plan: Plan) -> list[int]:
+        """Runs seed by seed, so that being late costs whole seeds and never one row only."""
+        m = self.measurement
+        finished: list[int] = []
+        self.total = 2 * plan.seeds * sum(plan.steps.values())
+        self.began = m.elapsed
+        for seed in self.labelled.seeds[: plan.seeds]:
+            if self._late(len(finished)):
+                m.left_out.append(
+                    f'"fine-tuned" and "from scratch" beyond {len(finished)} of {plan.seeds} seeds: training was '
+                    "slower than it had been timed"
+                )
+                break
+            for count, steps in plan.steps.items():
+                for row in pair:
+                    self._cell(row, count, seed, steps, plan.test)
+            finished.append(seed)
+        return finished
+
+    def _late(self, finished: int) -> bool:
+        """Whether another seed like those before would end too late."""
+        if finished < 2:
+            return False
+        ends = self.measurement.elapsed + (self.measurement.elapsed - self.began) / finished
+        return ends > (LATE if finished >= FEWEST_SEEDS else TOO_LATE) * self.measurement.budget
+
+    def _cell(self, row: Row, count: int, seed: int, steps: int, tested: int) -> None:
+        """One row at one label count with one seed: trained, tested and recorded."""
+        m, begun = self.measurement, time.monotonic()
+        scratch = row.kind == SCRATCH_KIND
+        draw = self.labelled.draws[count, seed]
+        images, labels = m.images[rows(m.row_of, draw.train)], self.labelled.labels[draw.train]
+        start = self.encoder.fresh(seed).eval() if scratch else self.encoder
+        probe = None if scratch else m.probes.get((len(labels), seed))
+        loop = classifier_loop(
+            start, images, labels, m.classes, SCRATCH if scratch else FINE_TUNE, steps=steps, seed=seed,
+            device=self.encoder.device,
+            probe=probe or LinearProbe(m.classes, seed).fit(features(start, images), labels),
+        )  # fmt: skip
+        try:
+            loop.run(None, self._tell)
+        except Diverged:
+            m.notes.append(f"{row.method} at {count} labels per class, seed {seed}: diverged, measured as it was then")
+        self.told += steps
+        common = self.labelled.common[seed]
+        test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]
+        items = ImageItems(m.images[rows(m.row_of, test)], self.encoder.mean, self.encoder.std)
+        m.score(row, count, seed, class_probabilities(loop.objective, items), test)
+        row.budget[count] = {"steps": steps, "seconds": round(time.monotonic() - begun, 2)}
+
+    def _tell(self, line: dict) -> None:
+        self.measurement.listen({**line, "kind": "step", "step": self.told + line["step"], "steps": self.total})
+
+    def _pace(self) -> Pace:
+        """Times a few training steps at every batch size that will be used."""
+        m = self.measurement
+        by_batch: dict[int, float] = {}
+        step: dict[int, float] = {}
+        for count in self.labelled.counts:
+            train = self.labelled.draws[count, self.labelled.seeds[0]].train
+            batch = batch_for(len(train))
+            if batch not in by_batch:
+                images, labels = m.images[rows(m.row_of, train)], self.labelled.labels[train]
+                loop = classifier_loop(
+                    self.encoder, images, labels, m.classes, SCRATCH, steps=100, device=self.encoder.device
+                )
+                by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * m.budget))
+            step[count] = by_batch[batch]
+        return Pace(step, self.item, 0.1 + 0.6 * self._learned(self.labelled.largest) * self.item)
+
+    def _learned(self, count: int) -> int:
+        return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)
