@@ -9,13 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Read when these libraries are imported, so set before any test is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's prepared cache, and none reaches a network."""
+    """No test reads or fills the user's prepared cache."""
     os.environ["WITHHELD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(scope="session", autouse=True)

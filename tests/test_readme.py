@@ -39,6 +39,8 @@ def parse(line: str) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_every_command_of_the_documents_can_be_typed(path: Path) -> None:
     for line in shown_commands(path.read_text(encoding="utf-8")):
+        if "..." in line:  # told in short
+            continue
         words = shlex.split(line)[1:]
         assert words[0] in {*COMMANDS, "--help"}, line
         if len(words) > 1 or words[0] in ("demo", "list", "methods"):
