@@ -92,7 +92,19 @@ def test_only_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(sweep_json()))
     reader = read(report.write(tmp_path))
     assert sections(reader) == {"sweep"}
-    assert "ratio = 0.6 was best" in " ".join(reader.words)
+    words = " ".join(reader.words)
+    assert "ratio = 0.6 was highest" in words
+    assert "the intervals of 0.75, 0.9 overlap its own" in words
+
+
+def test_a_sweep_with_a_clear_winner_says_so(tmp_path: Path) -> None:
+    sweep = sweep_json()
+    for score in sweep["scores"]:
+        score["spread"] = 1e-5
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep))
+    words = " ".join(read(report.write(tmp_path)).words)
+    assert "ratio = 0.6 was best" in words
+    assert "overlap" not in words
 
 
 def test_stopped_evaluation_says_so(tmp_path: Path) -> None:

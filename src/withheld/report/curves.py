@@ -141,6 +141,18 @@ class Sweep:
         value, mean, _ = max(points, key=lambda point: point[1])
         return value, mean, name
 
+    def sentence(self) -> str:
+        """Which value did best, and which others cannot be told from it: their intervals overlap."""
+        value, mean, name = self.best()
+        _, points = self.series[-1]
+        low = next(m - spread for v, m, spread in points if v == value)
+        near = [plain(v) for v, m, spread in points if v != value and m + spread >= low]
+        shown = f"{100 * mean:.1f} %" if self.percent else plain(mean)
+        best = (
+            f"{self.parameter} = {plain(value)} was {'highest' if near else 'best'} with {name}: {self.metric} {shown}"
+        )
+        return f"{best}; the intervals of {', '.join(near)} overlap its own" if near else best
+
 
 def read_sweep(found: Contents) -> Sweep | None:
     """The sweep of a run folder, or None."""

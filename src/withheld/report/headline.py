@@ -9,7 +9,7 @@ from withheld.report.clean import one_line
 from withheld.report.curves import Sweep
 from withheld.report.folder import Contents, mapping, number
 from withheld.report.scores import OURS, Table
-from withheld.report.wording import count, duration, labels, plain, short_count
+from withheld.report.wording import count, duration, labels, short_count
 
 _WORDS = {
     "better": "Pretraining helped",
@@ -35,12 +35,8 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
             "Scores were written, but no verdict: the evaluation is still running, or was stopped before its end."
         )
     elif not sentence and sweep is not None:
-        value, mean, series = sweep.best()
-        shown = f"{100 * mean:.1f} %" if sweep.percent else plain(mean)
         outcome, word = "sweep", _WORDS["sweep"]
-        sentence = (
-            f"Of the values tried, {sweep.parameter} = {plain(value)} was best: {sweep.metric} {shown} with {series}."
-        )
+        sentence = f"Of the values tried, {sweep.sentence()}."
     elif not sentence:
         sentence = "The encoder is trained. Whether it helps is not known before it is evaluated."
     first, rest = parted(sentence)

@@ -147,13 +147,11 @@ def _over(table: Table) -> str:
 def _sweep(sweep: curves.Sweep | None) -> dict[str, Any]:
     if sweep is None:
         return {}
-    value, mean, series = sweep.best()
-    shown = f"{100 * mean:.1f} %" if sweep.percent else facts.plain(mean)
     return {
         "wide": curves.sweep_curve(sweep),
         "narrow": curves.sweep_curve(sweep, narrow=True),
         "legend": curves.sweep_legend(sweep),
-        "words": f"{sweep.parameter} = {facts.plain(value)} was best with {series}: {sweep.metric} {shown}.",
+        "words": f"{sweep.sentence()}.",
         "parameter": sweep.parameter,
     }
 
