@@ -46,5 +46,13 @@ class Order:
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seeds torch's global generators from a few numbers, such as (seed, step, shard)."""
-    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+    """Seeds torch's global generators from a few numbers, such as (seed, step, shard).
+
+    Only of devices in use: `torch.manual_seed` formats a stack trace for every absent one, at every call.
+    """
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
