@@ -44,6 +44,8 @@ def show_command(
       withheld show mae photos/
       withheld show mae photos/ --run runs/first -o filled.png
       withheld show predict_part photos/ --set part=top
+      withheld show predict_part clip.gif --set part=future --set given=recent
+      withheld show predict_part book.txt --set part=past
     """
     from withheld.cli.settings import split_pairs, typed
     from withheld.evaluate.pictures import show
@@ -54,7 +56,10 @@ def show_command(
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: pictures are written to a file that ends in .png")
     place = pick_device(device)
-    if folder is not None:
+    sequence = of_sequence(method, settings, data, items, seed) if folder is None else None
+    if sequence is not None:
+        subject, images, names, mean, std = sequence
+    elif folder is not None:
         if pairs or size != "auto":
             raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
         subject, images, names, mean, std = of_run(folder, method, data, items, seed, place)
@@ -62,6 +67,20 @@ def show_command(
         subject, images, names, mean, std = of_method(method, settings, data, items, size, seed)
     drawn = show(subject, images, output, mean, std, names=names, seed=seed, device=place)
     screen.result(str(drawn))
+
+
+def of_sequence(method: str, settings: dict[str, Any], data: str, items: int, seed: int) -> tuple[Any, ...] | None:
+    """What `predict_part` hides of a text or an animated GIF; None where the data is images."""
+    from withheld.data.sequence import open_sequence
+    from withheld.splits.part import PredictPart
+
+    if method != "predict_part" or not Path(data).is_file():
+        return None
+    batch = open_sequence(Path(data), items, seed)
+    if batch is None:
+        return None
+    chosen = {key: value for key, value in settings.items() if key in ("part", "given", "box")}
+    return PredictPart(**{"part": "future", **chosen}), batch, [Path(data).name] * len(batch), None, None
 
 
 def of_run(folder: Path, method: str, data: str, items: int, seed: int, device: str) -> tuple[Any, ...]:
