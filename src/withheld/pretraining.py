@@ -26,7 +26,7 @@ from withheld.learn.schedule import seed_everything, shards_for
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, location_of, now, plain, versions
-from withheld.run import Listen, Run, load_method, locked, open_run, pick_device, split_settings
+from withheld.run import Listen, Run, default_encoder, load_method, locked, open_run, pick_device, split_settings
 from withheld.types import Recipe
 
 DEFAULT_MINUTES = 10.0
@@ -142,6 +142,8 @@ class Pretraining:
             seed_everything(self.given["seed"])
             self.objective, self.recipe = function(trunk, **method_settings)
         self.prepare_seconds = time.monotonic() - started
+        if not self.recipe.normalize:
+            self.mean, self.std = [0.0] * len(self.mean), [1.0] * len(self.std)
         self.items = ImageItems(self.prepared, self.mean, self.std)
         batch: Any = self.items.batch(_spaced(len(self.items), 256), self.device)
         sample = self._sized(batch)
@@ -158,6 +160,8 @@ class Pretraining:
     def _trunk(self) -> Any:
         name = self.given["encoder"]
         if name == "auto":
+            name = default_encoder(self.method)
+        if name is None:
             name = "vit-small" if self.device.type == "cuda" else "vit-nano"
         self.encoder_name = str(name) if isinstance(name, (str, Path)) else type(name).__name__
         self.pretrained = False

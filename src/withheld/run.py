@@ -60,6 +60,11 @@ def load_method(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"withheld.methods.{name}"), name)
 
 
+def default_encoder(name: str) -> str | None:
+    """The preset that a method takes where `--encoder auto` was given: its file may define ENCODER."""
+    return getattr(importlib.import_module(f"withheld.methods.{name}"), "ENCODER", None)
+
+
 def pick_device(device: str = "auto") -> str:
     """ "auto" takes cuda, then mps, then cpu.
 

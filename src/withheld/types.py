@@ -136,6 +136,9 @@ class Recipe:
         clip: the largest gradient norm, or None.
         epochs: how often every item is seen, where neither steps nor minutes are given.
         layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
+        normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
+            likelihoods of pixels.
+        tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
 
     base_learning_rate: float = 1e-3
@@ -148,6 +151,8 @@ class Recipe:
     epochs: float = 100.0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
+    normalize: bool = True
+    tolerance: float = 0.0
 
     @property
     def learning_rate(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,36 @@ from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
+    """A named architecture: `config(size, channels, patch)` is its transformers config."""
+
+    about: str
+    config: Callable[[int, int, int], PretrainedConfig]
+
+
+def vit(width: int, layers: int, heads: int, about: str) -> Preset:
     """The shape of a ViT."""
 
-    width: int
-    layers: int
-    heads: int
-    about: str
+    def config(size: int, channels: int, patch: int) -> PretrainedConfig:
+        return ViTConfig(
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * width,
+            image_size=size, patch_size=patch, num_channels=channels, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )  # fmt: skip
+
+    return Preset(about, config)
 
 
 PRESETS = {
-    "vit-nano": Preset(128, 4, 4, "0.8 M parameters, for minutes on a CPU"),
-    "vit-micro": Preset(192, 6, 3, "2.7 M parameters, for an hour on a CPU"),
-    "vit-tiny": Preset(192, 12, 3, "5.4 M parameters (Touvron et al. 2020)"),
-    "vit-small": Preset(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
-    "vit-base": Preset(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
-    "vit-large": Preset(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+    "vit-nano": vit(128, 4, 4, "0.8 M parameters, for minutes on a CPU"),
+    "vit-micro": vit(192, 6, 3, "2.7 M parameters, for an hour on a CPU"),
+    "vit-tiny": vit(192, 12, 3, "5.4 M parameters (Touvron et al. 2020)"),
+    "vit-small": vit(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
+    "vit-base": vit(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
+    "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
 }
 
 CARD = "withheld.json"
 CLS_POOLED = {"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
-
-
-def preset_config(name: str, size: int, channels: int, patch: int) -> ViTConfig:
-    """The transformers config of a preset."""
-    preset = PRESETS[name]
-    return ViTConfig(
-        hidden_size=preset.width, num_hidden_layers=preset.layers, num_attention_heads=preset.heads,
-        intermediate_size=4 * preset.width, image_size=size, patch_size=patch, num_channels=channels,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
 
 
 def open_trunk(
@@ -75,7 +77,7 @@ def open_trunk(
     name = str(encoder)
     if name in PRESETS:
         size = size or 224
-        return fresh_trunk(preset_config(name, size, channels, patch or patch_for(size)), seed), False
+        return fresh_trunk(PRESETS[name].config(size, channels, patch or patch_for(size)), seed), False
     path = Path(name)
     if path.suffix == ".json" and path.is_file():
         return fresh_trunk(_sized(read_config(path), size), seed), False
