@@ -1,4 +1,4 @@
-"""The trainable things: hide a part, predict it, compare (`Objective`); or explain items by what nobody ever saw (`LatentModel`)."""
+"""The trainable things: hide a part and predict it (`Objective`), or explain items by what nobody saw (`LatentModel`)."""
 
 from __future__ import annotations
 
