@@ -18,6 +18,14 @@ from withheld.errors import CannotWrite, InputError, RunInUse, nearest
 
 Listen = Callable[[dict[str, Any]], None]
 
+# What a method's function takes first says what it learns from.
+MODALITIES = {
+    "ImageTrunk": "image",
+    "TextTrunk": "text",
+    "VideoTrunk": "video",
+    "CodeTrunk": "codes",
+    "LogJoint": "function",
+}
 METHODS = Path(__file__).parent / "methods"
 RECIPE_SETTINGS = ("base_learning_rate", "weight_decay", "warmup", "schedule", "clip", "betas", "layer_decay")
 
@@ -42,7 +50,7 @@ def _describe(path: Path) -> dict[str, Any]:
     doc = ast.get_docstring(function) or ""
     return {
         "name": path.stem,
-        "modality": {"ImageTrunk": "image", "TextTrunk": "text", "VideoTrunk": "video"}.get(first, "table"),
+        "modality": MODALITIES.get(first, "table"),
         "summary": doc.split("\n", 1)[0],
         "doc": doc,
         "settings": {argument.arg: ast.literal_eval(value) for argument, value in defaults if value is not None},
@@ -58,6 +66,11 @@ def load_method(name: str) -> Callable[..., Any]:
     if name not in method_names():
         raise InputError(f"no method is called {name!r}: {nearest(name, method_names())}. See: withheld list")
     return getattr(importlib.import_module(f"withheld.methods.{name}"), name)
+
+
+def modality_of(name: str) -> str:
+    """What a method learns from: "image", "table", ..."""
+    return _describe(METHODS / f"{name}.py")["modality"]
 
 
 def default_encoder(name: str) -> str | None:
@@ -97,28 +110,35 @@ class Run:
     settings: dict[str, Any]
 
     def encoder(self) -> Any:
-        """The trained `Encoder`."""
+        """The trained `Encoder`.
+
+        Raises:
+            InputError: where runs of this kind keep none.
+        """
         from withheld.encoder import Encoder
+
+        if self.settings.get("modality", "image") != "image":
+            raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
 
         return Encoder.open(self.folder / "encoder")
 
     def objective(self) -> Any:
-        """The whole trained `Objective`, for pictures.
+        """The whole trained `Objective` or `LatentModel`, for pictures.
 
         Raises:
             InputError: where the run was trained with an objective of the user's own, whose code is not in the folder.
         """
-        import torch
-
         from withheld.learn.checkpoint import load_tensors
+        from withheld.modalities.modality import modality_named
 
         if self.settings["method"] is None:
             raise InputError(
                 f"{self.folder}: trained with an objective of your own; build it again and load model/model.safetensors"
             )
-        encoder = self.encoder()
-        objective, _ = load_method(self.settings["method"])(encoder.trunk, **self.settings["settings"])
-        objective.fit_parts(torch.zeros(2, encoder.channels, encoder.size, encoder.size))
+        first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
+        objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
+        if blank is not None:
+            objective.fit_parts(blank)
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
+from withheld.objective import Objective
 from withheld.types import Features
 
 
@@ -24,12 +27,25 @@ def spread(features_ND: Tensor) -> float:
     return float(unit.std(dim=0).mean() * features_ND.shape[1] ** 0.5)
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """A network with vitals of its own: KL per dimension, active units, code perplexity."""
+
+    def vitals(self, t: Any) -> dict[str, float]:
+        """Small numbers that tell whether it is well, from a batch of whole items."""
+
+
 @torch.no_grad()
-def vitals(trunk: nn.Module, batch: Tensor) -> dict[str, float]:
-    """Effective rank and spread of a trunk's pooled features on a batch of whole items."""
-    was = trunk.training
-    trunk.eval()
-    output = trunk(batch)
-    trunk.train(was)
-    pooled = output.pooled if isinstance(output, Features) else output
-    return {"effective_rank": effective_rank(pooled), "feature_spread": spread(pooled)}
+def vitals(objective: Objective, batch: Any) -> dict[str, float]:
+    """Effective rank and spread of the trunk's pooled features on a batch of whole items, and the network's own vitals."""
+    was = objective.training
+    objective.eval()
+    found = {}
+    if objective.trunk is not None:
+        output = objective.trunk(batch)
+        pooled = output.pooled if isinstance(output, Features) else output
+        found = {"effective_rank": effective_rank(pooled), "feature_spread": spread(pooled)}
+    if isinstance(objective.network, Watched):
+        found.update(objective.network.vitals(batch))
+    objective.train(was)
+    return found

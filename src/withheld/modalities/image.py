@@ -1,0 +1,161 @@
+"""Images: squashed to a square, decoded once, normalized per channel; an `Encoder` is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from withheld import distributed
+from withheld.data.image import ImageItems, native_size
+from withheld.data.prepared import Prepared, prepare
+from withheld.data.source import Source, open_source
+from withheld.encoder import Encoder, normalization_of
+from withheld.errors import InputError
+from withheld.modalities.modality import Modality
+from withheld.networks.open import PRESETS, open_trunk
+from withheld.provenance import location_of
+from withheld.run import default_encoder
+from withheld.types import Recipe
+
+SAMPLE = 256
+
+
+class Images(Modality):
+    """Folders, archives, IDX, tables and arrays of images."""
+
+    name = "image"
+    prepared: Prepared
+    mean: list[float]
+    std: list[float]
+    size: int
+
+    def open(self, method: str | None) -> Any:
+        """Decodes every image once; returns the trunk."""
+        source = open_source(self.data)
+        train = source.part("train")
+        self.source: Source = train if train is not None and len(train) else source
+        if len(self.source) == 0:
+            raise InputError(f"{self.data}: no items")
+        self.encoder_name, self.pretrained = "", False
+        self.own = method is None
+        if method is None:
+            return self._prepare(self._size(), None)
+        return self._trunk(method)
+
+    def feed(self, recipe: Recipe) -> None:
+        """Normalized images; a recipe of likelihoods gets pixels in 0..1."""
+        if not recipe.normalize:
+            self.mean, self.std = [0.0] * len(self.mean), [1.0] * len(self.std)
+        self.items = ImageItems(self.prepared, self.mean, self.std)
+        batch: Any = self.items.batch(_spaced(len(self.items), SAMPLE), self.device)
+        self.sample = _sized(batch, self.size)
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, sizes, scale, fingerprint."""
+        return {
+            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.prepared),
+            "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
+            "channels": int(self.prepared.images.shape[1]),
+            "scale": self.prepared.scale.to_json() if self.prepared.scale else None, "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    def model_facts(self, model: Any) -> dict[str, Any]:
+        """The trunk, mean and deviation."""
+        trunk = model.trunk
+        encoder = {
+            "name": self.encoder_name or type(trunk).__name__, "pretrained": self.pretrained,
+            "parameters": sum(p.numel() for p in trunk.parameters()), "width": trunk.width, "depth": trunk.depth,
+            "patch": trunk.patch,
+        }  # fmt: skip
+        return {"encoder": encoder, "mean": self.mean, "std": self.std}
+
+    def check(self, model: Any) -> None:
+        """The network must name its trunk."""
+        if model.trunk is None:
+            raise InputError(
+                "the network has no attribute `trunk`: it names the part that is kept as the encoder, e.g. withheld.Predictor"
+            )
+
+    def keep(self, model: Any, title: str, out: Path) -> None:
+        """The encoder."""
+        self._encoder(model, title).save(out / "encoder")
+
+    def draw(self, model: Any, title: str, out: Path) -> None:
+        """Samples, what is hidden, neighbors, features, a map."""
+        from withheld.evaluate.pictures import draw_run
+
+        draw_run(model, self._encoder(model, title), self.prepared.images, self.prepared.names, out)
+
+    @staticmethod
+    def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+        """The trained trunk and a blank batch."""
+        encoder = Encoder.open(folder / "encoder")
+        return encoder.trunk, torch.zeros(2, encoder.channels, encoder.size, encoder.size)
+
+    def _encoder(self, model: Any, title: str) -> Encoder:
+        flips = bool(getattr(model.change, "flip", False))
+        name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
+        return Encoder(model.trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
+
+    def _trunk(self, method: str) -> Any:
+        name = self.given["encoder"]
+        if name == "auto":
+            name = default_encoder(method) or ("vit-small" if self.device.type == "cuda" else "vit-nano")
+        self.encoder_name = str(name) if isinstance(name, (str, Path)) else type(name).__name__
+        seed = self.given["seed"]
+        if isinstance(name, str) and name in PRESETS:
+            self._prepare(self._size(), None)
+            return open_trunk(name, size=self.size, channels=self.prepared.images.shape[1], seed=seed)[0]
+        asked = None if self.given["size"] == "auto" else int(self.given["size"])
+        trunk, self.pretrained = open_trunk(name, size=asked, channels=3, seed=seed)
+        self._prepare(trunk.size, trunk.channels)
+        if self.pretrained:
+            self.mean, self.std = normalization_of(name, trunk.channels)
+        return trunk
+
+    def _size(self) -> int:
+        asked = self.given["size"]
+        if asked != "auto":
+            try:
+                number = int(asked)
+            except (TypeError, ValueError):
+                number = 0
+            if number < 8:
+                raise InputError(f"--size {asked}: give the side of the images in pixels, 8 or more, or auto")
+            return number
+        native = max(native_size(self.source))
+        if native <= 64:
+            return -(-native // 4) * 4
+        return 224 if self.device.type == "cuda" else 96
+
+    def _prepare(self, size: int, channels: int | None) -> None:
+        """Decodes once; photographs are kept a third larger than they are seen, so that crops stay sharp."""
+        self.size = size
+        stored = size if size <= 64 or self.own else size * 4 // 3
+        if distributed.rank() != 0:
+            distributed.barrier()
+        self.prepared = prepare(
+            self.source, stored, channels, progress=lambda done, total: self.tell("prepare", done=done, total=total)
+        )
+        if distributed.rank() == 0:
+            distributed.barrier()
+        self.mean, self.std = list(self.prepared.mean), list(self.prepared.std)
+        self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
+        if self.skipped:
+            self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} files were skipped: see skipped.jsonl")
+
+
+def _sized(t: Tensor, size: int) -> Tensor:
+    """Whole items (B, C, H, W) as large as the encoder sees them."""
+    if t.shape[-1] == size:
+        return t
+    return F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _spaced(items: int, count: int) -> Any:
+    return np.unique(np.linspace(0, items - 1, min(items, count)).astype(np.int64))

@@ -1,0 +1,110 @@
+"""What the road from data to a run folder asks of a modality; everything else about a run is the same for all."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from withheld.errors import InputError
+from withheld.types import Recipe
+
+Tell = Callable[..., None]
+
+
+class Modality(ABC):
+    """Items of one kind, opened and prepared for a run.
+
+    Args:
+        data: see `withheld.pretrain`.
+        given: the settings as the caller gave them.
+        device: where the model learns.
+        tell: called with a kind and what happened.
+
+    Attributes:
+        items: what the loop asks for batches; set by `feed`.
+        sample: a batch of items as the model sees them, for starts and vitals; set by `feed`.
+        fingerprint: of the data and how it is prepared; set by `open`.
+        skipped: {"file", "reason"} of what could not be used; set by `open`.
+    """
+
+    name: ClassVar[str]
+    items: Any
+    sample: Any
+    fingerprint: str
+
+    def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
+        self.data, self.given, self.device, self.tell = data, given, device, tell
+        self.skipped: list[dict[str, str]] = []
+
+    @abstractmethod
+    def open(self, method: str | None) -> Any:
+        """Opens and prepares the data; returns what a method's function takes first, such as a trunk.
+
+        Args:
+            method: its name; None where the caller brought an objective.
+        """
+
+    @abstractmethod
+    def feed(self, recipe: Recipe) -> None:
+        """Sets `items` and `sample`, as this recipe wants them."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of the data: location, kind, items, and what is special to the modality."""
+
+    def model_facts(self, model: Any) -> dict[str, Any]:
+        """What else run.json says: the encoder and how it is fed."""
+        return {"encoder": {"name": type(model).__name__, "parameters": count_numbers(model)}}
+
+    def check(self, model: Any) -> None:
+        """Says so where this model cannot be kept.
+
+        Raises:
+            InputError: with the remedy.
+        """
+
+    def keep(self, model: Any, title: str, out: Path) -> None:
+        """Writes what others can use of the model so far, such as its encoder."""
+
+    def draw(self, model: Any, title: str, out: Path) -> None:
+        """Draws the pictures of the report."""
+
+    @staticmethod
+    @abstractmethod
+    def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+        """Of a finished run: what its method took first, and a batch to fit the parts' shapes on (None where none is needed).
+
+        Args:
+            settings: its run.json.
+            folder: the run's.
+        """
+
+
+def modality_named(name: str) -> type[Modality]:
+    """The class of a modality, such as "image".
+
+    Raises:
+        InputError: for one that runs are not made of.
+    """
+    try:
+        module = importlib.import_module(f"withheld.modalities.{name}")
+    except ModuleNotFoundError:
+        raise InputError(
+            f"a run folder cannot be made of a {name}: call it from Python, see: withheld methods"
+        ) from None
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Modality) and getattr(value, "name", None) == name
+    )
+
+
+def count_numbers(model: Any) -> int:
+    """How many numbers a model learns: parameters, or the buffers of a `LatentModel`."""
+    learned = sum(p.numel() for p in model.parameters())
+    return learned or sum(b.numel() for b in model.buffers() if b.is_floating_point())
