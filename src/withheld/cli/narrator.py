@@ -60,17 +60,34 @@ class Narrator:
 def plan(settings: dict[str, Any]) -> str:
     """What a run is going to do, in three lines."""
     data, encoder = settings["data"], settings["encoder"]
+    patch = f", patch {encoder['patch']}" if encoder.get("patch") else ""
+    start = (
+        ", from published weights" if encoder.get("pretrained") else ", from scratch" if "pretrained" in encoder else ""
+    )
+    size = encoder["parameters"]
+    numbers = f"{size / 1e6:.1f} M" if size >= 1e5 else f"{size:,}"
+    return (
+        f"data     {data['items']:,} items{_shape_words(data)}\n"
+        f"{'encoder' if 'pretrained' in encoder else 'model  '}  {encoder['name']}, {numbers} parameters{patch}{start}\n"
+        f"run      {settings['title']}, {_length_words(settings)}, on {settings['device']}"
+    )
+
+
+def _shape_words(data: dict[str, Any]) -> str:
+    if "columns" in data:
+        return f", {len(data['columns']):,} columns"
+    if "size" not in data:
+        return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])
     kept = f", kept at {stored}x{stored} and cropped" if stored != side else ""
-    epochs = settings["steps"] * settings["batch_size"] / max(1, data["items"])
-    patch = f", patch {encoder['patch']}" if encoder["patch"] else ""
-    start = "from published weights" if encoder.get("pretrained") else "from scratch"
-    return (
-        f"data     {data['items']:,} items, {data['channels']} channels, {side}x{side}{kept}\n"
-        f"encoder  {encoder['name']}, {encoder['parameters'] / 1e6:.1f} M parameters{patch}, {start}\n"
-        f"run      {settings['title']}, {settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs, "
-        f"on {settings['device']}"
-    )
+    return f", {data['channels']} channels, {side}x{side}{kept}"
+
+
+def _length_words(settings: dict[str, Any]) -> str:
+    if settings["modality"] == "table":
+        return f"at most {settings['steps']:,} passes"
+    epochs = settings["steps"] * settings["batch_size"] / max(1, settings["data"]["items"])
+    return f"{settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs"
 
 
 def measured(score: dict[str, Any]) -> str:

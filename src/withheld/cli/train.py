@@ -71,9 +71,14 @@ def pretrain_command(
     if options["dry_run"]:
         screen.say("This was a dry run: nothing was trained or written.")
         return
-    screen.result(f"Encoder: {run.folder / 'encoder'}")
-    screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
-    screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
+    if run.settings["modality"] == "image":
+        screen.result(f"Encoder: {run.folder / 'encoder'}")
+        screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
+        screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
+        return
+    screen.result(f"Model: {run.folder / 'model'}")
+    screen.say("Look at it:")
+    screen.say(f"  withheld report {shlex.quote(str(out))}")
 
 
 def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options: Any) -> Any:

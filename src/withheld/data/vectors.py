@@ -1,0 +1,270 @@
+"""Tables: rows of numbers from csv, npy, npz and Parquet files, arrays, or the pixels of images.
+
+Axes in comments: N rows, D columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.labels import LABEL_COLUMNS
+from withheld.data.source import digest, stamp_of
+from withheld.errors import InputError
+
+BLOCK = 1 << 16
+SHOWN_CELLS = 5
+MOSTLY = 0.5
+
+
+@dataclass
+class Vectors:
+    """Rows of numbers.
+
+    Attributes:
+        location: as the user gave it.
+        kind: "csv", "npy", "npz", "parquet", "array", "images" or "features".
+        values: (N, D), memory-mapped where the file allows; uint8 stands for 0..1; NaN is a missing value.
+        columns: D names.
+        fingerprint: hex SHA-256.
+        notes: on what was left out.
+        shape: (C, H, W) where the rows are images.
+    """
+
+    location: str
+    kind: str
+    values: Any
+    columns: list[str]
+    fingerprint: str
+    notes: list[str] = field(default_factory=list)
+    shape: tuple[int, int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class VectorItems:
+    """What the loops ask for batches of rows."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, index: np.ndarray, device: Any) -> Any:
+        """Rows (B, D) of these numbers on a device: float32 where the table is, or of bytes, else float64."""
+        import torch
+
+        return torch.from_numpy(as_floats(self.rows(index))).to(device)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """The rows as they are stored; a run of them is sliced, which a memory-mapped file answers at once."""
+        index = np.asarray(index)
+        if len(index) > 1 and index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all():
+            return np.asarray(self.values[index[0] : index[-1] + 1])
+        return np.asarray(self.values[index])
+
+
+def as_floats(rows: np.ndarray) -> np.ndarray:
+    """uint8 as 0..1; float32 and float64 as they are; everything else as float64. A copy where it must be one."""
+    if rows.dtype == np.uint8:
+        return np.multiply(rows, 1 / 255, dtype=np.float32)
+    kind = rows.dtype if rows.dtype in (np.dtype("float32"), np.dtype("float64")) else np.float64
+    return np.array(rows, dtype=kind)
+
+
+def is_table(data: Any) -> bool:
+    """Whether this is rows of numbers by its kind; everything else is asked for images."""
+    if isinstance(data, str | os.PathLike):
+        return Path(data).suffix.lower() in READERS
+    return isinstance(data, np.ndarray) and data.ndim <= 2
+
+
+def open_vectors(data: Any) -> Vectors:
+    """Opens rows of numbers.
+
+    Args:
+        data: a .csv, .tsv, .npy, .npz or .parquet file, or an array (N, D). Label columns are left out.
+
+    Raises:
+        InputError: where there are none, or a cell is no number, naming column and line.
+    """
+    if isinstance(data, np.ndarray):
+        values = _plane(data, "the array")
+        found = Vectors("array", "array", values, _numbered(values.shape[1]), digest(["array", *_trace(values)]))
+    else:
+        path = Path(data).expanduser()
+        if not path.is_file():
+            raise InputError(f"there is no file {str(data)!r}; give a .csv, .npy, .npz or .parquet file of numbers")
+        values, columns, notes = READERS[path.suffix.lower()](path)
+        told = digest([stamp_of(path), path.stat().st_size, *columns])
+        found = Vectors(str(data), path.suffix.lower().lstrip("."), values, columns, told, notes)
+    if not len(found.values) or not found.columns:
+        raise InputError(f"{found.location}: a table of {len(found)} rows and {len(found.columns)} columns of numbers")
+    check_finite(found)
+    return found
+
+
+def check_finite(table: Vectors) -> None:
+    """NaN is a missing value; an infinite one is an error.
+
+    Raises:
+        InputError: naming the first cell and how many there are.
+    """
+    if table.values.dtype.kind != "f":
+        return
+    for start in range(0, len(table), BLOCK):
+        infinite = np.isinf(table.values[start : start + BLOCK])
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0]
+            raise InputError(
+                f"{table.location}: row {start + row}, column {table.columns[column]!r} is infinite ({int(infinite.sum())} "
+                "such cells there): mend it, or leave the cell empty (NaN) to have it taken as missing"
+            )
+
+
+def _read_csv(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    import pyarrow as pa
+    import pyarrow.csv as reader
+
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        head = stream.read(1 << 14)
+    first = head.split("\n", 1)[0].rstrip("\r")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+    cells = next(csv.reader([first], delimiter=delimiter), [])
+    headless = bool(cells) and all(_is_number(cell) for cell in cells)
+    try:
+        table = reader.read_csv(
+            path,
+            read_options=reader.ReadOptions(autogenerate_column_names=headless),
+            parse_options=reader.ParseOptions(delimiter=delimiter),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
+    if headless:
+        table = table.rename_columns(_numbered(table.num_columns))
+    return _of_arrow(table, path, first_line=1 if headless else 2)
+
+
+def _read_parquet(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as reader
+
+    try:
+        table = reader.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path} is a damaged Parquet file: {error}; get it again") from None
+    return _of_arrow(table, path, first_line=1)
+
+
+def _of_arrow(table: Any, path: Path, first_line: int) -> tuple[np.ndarray, list[str], list[str]]:
+    """Numeric columns, and columns of equally long lists spread out; labels and words are left out and said."""
+    import pyarrow.types as kinds
+
+    parts: list[np.ndarray] = []
+    columns: list[str] = []
+    notes: list[str] = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name.lower() in LABEL_COLUMNS:
+            notes.append(f"column {name!r} is taken for labels and was left out")
+        elif kinds.is_list(column.type) or kinds.is_fixed_size_list(column.type) or kinds.is_large_list(column.type):
+            block = _of_lists(column, name, path)
+            parts.append(block)
+            columns += [f"{name}{i}" for i in range(block.shape[1])]
+        elif kinds.is_integer(column.type) or kinds.is_floating(column.type) or kinds.is_boolean(column.type):
+            parts.append(np.asarray(column.cast("float64").to_numpy()).reshape(-1, 1))
+            columns.append(name)
+        else:
+            _check_words(name, column, path, first_line)
+            notes.append(f"column {name!r} holds no numbers ({column.type}) and was left out")
+    if not parts:
+        raise InputError(f"{path}: no column of numbers; its columns are {', '.join(table.column_names)}")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), columns, notes
+
+
+def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
+    import pyarrow.compute as compute
+
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(lengths) != 1 or not lengths[0]:
+        raise InputError(f"{path}: the lists of column {name!r} are not equally long ({lengths[:SHOWN_CELLS]})")
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+    return flat.reshape(-1, lengths[0])
+
+
+def _check_words(name: str, column: Any, path: Path, first_line: int) -> None:
+    """A column that is mostly numbers has a slip in it, and is not a column of words."""
+    cells = [None if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
+    wrong = [i for i, cell in enumerate(cells) if cell is not None and not _is_number(cell)]
+    if len(wrong) < MOSTLY * len(cells):
+        said = ", ".join(f"line {first_line + i}: {cells[i]!r}" for i in wrong[:SHOWN_CELLS])
+        raise InputError(
+            f"{path}: column {name!r} has cells that are no numbers ({said}): mend them, or leave them empty"
+        )
+
+
+def _read_npy(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not an array of numbers: {error}") from None
+    values = _plane(values, str(path))
+    return values, _numbered(values.shape[1]), []
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            found = {
+                name: kept[name] for name in kept.files if kept[name].dtype.kind in "fiub" and kept[name].ndim == 2
+            }
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not arrays of numbers: {error}") from None
+    if "features" not in found and len(found) != 1:
+        raise InputError(f"{path}: expected an array named features (N, D); tables in it: {', '.join(found) or 'none'}")
+    values = found.get("features", next(iter(found.values())))
+    return values, _numbered(values.shape[1]), []
+
+
+def _plane(values: np.ndarray, what: str) -> np.ndarray:
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{what} holds {values.dtype}, not numbers")
+    if values.ndim == 1:
+        return values[:, None]
+    if values.ndim != 2:
+        raise InputError(f"{what} has shape {values.shape}; a table is (rows, columns)")
+    return values
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"x{i}" for i in range(count)]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return not cell.strip()
+    return True
+
+
+def _trace(values: np.ndarray) -> list[str | bytes | int]:
+    step = max(1, len(values) // 4096)
+    return [str(values.shape), str(values.dtype), np.ascontiguousarray(values[::step]).tobytes()]
+
+
+READERS: dict[str, Callable[[Path], tuple[np.ndarray, list[str], list[str]]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+    ".pq": _read_parquet,
+}

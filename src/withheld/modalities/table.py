@@ -1,0 +1,159 @@
+"""Tables: rows of numbers, the features of a run, or the pixels of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from withheld.data.image import native_size
+from withheld.data.labels import LABEL_COLUMNS
+from withheld.data.prepared import prepare
+from withheld.data.source import digest, open_source
+from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
+from withheld.errors import InputError
+from withheld.modalities.modality import Modality, count_numbers
+from withheld.provenance import location_of
+from withheld.types import Recipe
+
+SAMPLE = 20_000
+DRAWN = 2_000
+
+
+class Tables(Modality):
+    """Rows of numbers (N, D) for the models of `LatentModel`."""
+
+    name = "table"
+    table: Vectors
+
+    def open(self, method: str | None) -> Any:
+        """Opens the rows; returns how many columns they have."""
+        if self.given["encoder"] != "auto":
+            raise InputError(
+                f"--encoder {self.given['encoder']}: {method} learns a table of numbers and has no encoder"
+            )
+        self.table = self._open()
+        self.fingerprint = self.table.fingerprint
+        for note in self.table.notes:
+            self.tell("note", text=note)
+        return len(self.table.columns)
+
+    def feed(self, recipe: Recipe) -> None:
+        """The rows as they are."""
+        self.items = VectorItems(self.table.values)
+        self.sample = torch.from_numpy(self._some(SAMPLE)).to(self.device)
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, columns, fingerprint."""
+        return {
+            "location": location_of(self.data), "kind": self.table.kind, "items": len(self.table),
+            "skipped": len(self.skipped), "columns": self.table.columns, "shape": self.table.shape,
+            "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    def model_facts(self, model: Any) -> dict[str, Any]:
+        """What the model is, as far as it has a name and a size."""
+        return {"encoder": {"name": model.__class__.__name__, "parameters": count_numbers(model)}}
+
+    def draw(self, model: Any, title: str, out: Path) -> None:
+        """Who belongs to which component."""
+        from withheld.evaluate.mixture_pictures import draw_mixture
+
+        draw_mixture(model, self._some(DRAWN), self.table.columns, out, image_shape=self.table.shape)
+
+    @staticmethod
+    def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+        """How many columns there were."""
+        return len(settings["data"]["columns"]), None
+
+    def _some(self, count: int) -> np.ndarray:
+        """Some rows, spread over the table in an order that the seed decides, as floats."""
+        many = len(self.table)
+        random = np.random.default_rng(self.given["seed"])
+        chosen = np.sort(random.choice(many, min(many, count), replace=False))
+        return as_floats(np.asarray(self.table.values[chosen]))
+
+    def _open(self) -> Vectors:
+        if isinstance(self.data, str) and self.data.startswith("run:"):
+            return features_of_run(self.data, self.device, self.tell)
+        if is_table(self.data) and not _holds_images(self.data):
+            return open_vectors(self.data)
+        return self._pixels()
+
+    def _pixels(self) -> Vectors:
+        """Images at their own size, every pixel a column."""
+        source = open_source(self.data)
+        source = source.part("train") or source
+        asked = self.given["size"]
+        size = max(native_size(source)) if asked == "auto" else int(asked)
+        if size > 64 and asked == "auto":
+            raise InputError(
+                f"{self.data}: images of {size} pixels are {size * size:,} columns each. Say --size 32 to take them smaller, "
+                "or learn features first: withheld pretrain mae, then --data run:RUN"
+            )
+        prepared = prepare(
+            source, size, None, progress=lambda done, total: self.tell("prepare", done=done, total=total)
+        )
+        self.skipped = prepared.skipped
+        images = np.asarray(prepared.images)
+        shape = (int(images.shape[1]), size, size)
+        columns = [f"{c}:{y}:{x}" for c in range(shape[0]) for y in range(size) for x in range(size)]
+        values = images.reshape(len(images), -1)
+        return Vectors(str(location_of(self.data)), "images", values, columns, prepared.fingerprint, [], shape)
+
+
+def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
+    """`run:RUN`: the features of the items that a run learned from, by its encoder.
+
+    Raises:
+        InputError: where RUN is no run, keeps no encoder, or its data is gone.
+    """
+    from withheld.evaluate.features import features
+    from withheld.run import open_run
+
+    run = open_run(data[4:])
+    encoder = run.encoder().to(device).eval()
+    source = open_source(run.settings["data"]["location"])
+    source = source.part("train") or source
+    prepared = prepare(
+        source, encoder.size, encoder.channels, scale=encoder.scale,
+        progress=lambda done, total: tell("prepare", done=done, total=total),
+    )  # fmt: skip
+    tell("note", text=f"features of {len(prepared):,} items by {encoder.name}")
+    values = features(encoder, prepared.images, listen=lambda event: tell(**event))
+    weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
+    columns = [f"feature{i}" for i in range(values.shape[1])]
+    return Vectors(data, "features", values, columns, digest([prepared.fingerprint, weights]))
+
+
+def _holds_images(data: Any) -> bool:
+    """A .npy of more than two axes, and a Parquet file whose only content is pictures."""
+    if isinstance(data, np.ndarray):
+        return data.ndim > 2
+    path = Path(data)
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".npy":
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False).ndim > 2
+        except (ValueError, OSError):
+            return False
+    if path.suffix.lower() in (".parquet", ".pq"):
+        import pyarrow as pa
+        import pyarrow.parquet as reader
+        import pyarrow.types as kinds
+
+        try:
+            schema = reader.read_schema(path)
+        except (pa.ArrowException, OSError, ValueError):
+            return False
+        return not any(_is_numbers(field, kinds) for field in schema)
+    return False
+
+
+def _is_numbers(field: Any, kinds: Any) -> bool:
+    if kinds.is_list(field.type) or kinds.is_fixed_size_list(field.type) or kinds.is_large_list(field.type):
+        return True
+    return field.name.lower() not in LABEL_COLUMNS and (kinds.is_integer(field.type) or kinds.is_floating(field.type))

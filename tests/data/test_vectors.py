@@ -1,0 +1,107 @@
+"""Tables: what is read, what is left out, and what is said of a slip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from withheld.data.vectors import VectorItems, is_table, open_vectors
+from withheld.errors import InputError
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_with_a_head_leaves_labels_and_words_out(tmp_path):
+    table = open_vectors(write(tmp_path / "t.csv", "a,b,species,name\n1,2.5,setosa,x\n3,,virginica,y\n"))
+    assert table.columns == ["a", "b"]
+    np.testing.assert_array_equal(table.values, [[1, 2.5], [3, np.nan]])
+    assert sum("left out" in note for note in table.notes) == 2
+
+
+def test_label_columns_are_not_learned_from(tmp_path):
+    table = open_vectors(write(tmp_path / "t.csv", "a,b,label\n1,2,0\n3,4,1\n"))
+    assert table.columns == ["a", "b"]
+    assert "label" in table.notes[0]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t")])
+def test_csv_without_a_head_and_other_delimiters(tmp_path, name, mark):
+    table = open_vectors(write(tmp_path / name, f"1{mark}2\n3{mark}4\n5{mark}6\n"))
+    np.testing.assert_array_equal(table.values, [[1, 2], [3, 4], [5, 6]])
+    assert table.columns == ["x0", "x1"]
+
+
+def test_a_slip_names_column_and_line(tmp_path):
+    rows = "\n".join(["1,2"] * 5 + ["3,oops"] + ["1,2"] * 5)
+    with pytest.raises(InputError, match=r"'b'.*line 7: 'oops'.*leave them empty"):
+        open_vectors(write(tmp_path / "t.csv", f"a,b\n{rows}\n"))
+
+
+def test_infinite_cells_are_named(tmp_path):
+    values = np.ones((10, 3))
+    values[4, 1] = np.inf
+    np.save(tmp_path / "t.npy", values)
+    with pytest.raises(InputError, match=r"row 4, column 'x1' is infinite"):
+        open_vectors(tmp_path / "t.npy")
+
+
+def test_features_as_embed_writes_them(tmp_path):
+    block = np.arange(12, dtype=np.float32).reshape(4, 3)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), 3)
+    pq.write_table(pa.table({"file": ["a", "b", "c", "d"], "features": lists}), tmp_path / "f.parquet")
+    np.savez(tmp_path / "f.npz", names=np.array(["a", "b", "c", "d"]), features=block)
+    for name in ("f.parquet", "f.npz"):
+        table = open_vectors(tmp_path / name)
+        np.testing.assert_array_equal(table.values, block)
+        assert len(table.columns) == 3
+
+
+def test_an_npy_file_is_mapped_and_sliced(tmp_path):
+    values = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    np.save(tmp_path / "t.npy", values)
+    table = open_vectors(tmp_path / "t.npy")
+    assert isinstance(table.values, np.memmap)
+    items = VectorItems(table.values)
+    for index in (np.arange(10, 20), np.array([5, 3, 99]), np.array([7])):
+        batch = items.batch(index, "cpu")
+        assert batch.dtype == torch.float32
+        np.testing.assert_array_equal(batch.numpy(), values[index])
+    items.batch(np.arange(10), "cpu").zero_()  # a copy: the file stays as it is
+    np.testing.assert_array_equal(np.load(tmp_path / "t.npy"), values)
+
+
+def test_bytes_are_pixels():
+    batch = VectorItems(np.array([[0, 255], [51, 102]], np.uint8)).batch(np.arange(2), "cpu")
+    np.testing.assert_allclose(batch.numpy(), [[0, 1], [0.2, 0.4]], rtol=1e-6)
+
+
+def test_fingerprints_follow_the_values():
+    values = np.random.default_rng(0).normal(size=(50, 2))
+    assert open_vectors(values).fingerprint == open_vectors(values.copy()).fingerprint
+    assert open_vectors(values).fingerprint != open_vectors(values + 1e-9).fingerprint
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.npy"])
+def test_a_file_that_is_not_there(tmp_path, name):
+    with pytest.raises(InputError, match="no file"):
+        open_vectors(tmp_path / name)
+
+
+def test_damaged_files_are_named(tmp_path):
+    for name in ("t.npy", "t.npz", "t.parquet"):
+        (tmp_path / name).write_bytes(b"not at all")
+        with pytest.raises(InputError, match=name):
+            open_vectors(tmp_path / name)
+
+
+def test_what_counts_as_a_table(tmp_path):
+    assert is_table("a.csv")
+    assert is_table(np.zeros((3, 2)))
+    assert not is_table("photos/")
+    assert not is_table(np.zeros((3, 8, 8)))
