@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import itertools
 import pkgutil
 
 import numpy as np
@@ -250,7 +251,7 @@ class TestLatentModel:
             sums = model.expect(rows())
             bounds.append(float(model.total(sums)))
             model.maximize(sums)
-        assert min(b - a for a, b in zip(bounds, bounds[1:], strict=False)) > -1e-6 * abs(bounds[-1])
+        assert min(b - a for a, b in itertools.pairwise(bounds)) > -1e-6 * abs(bounds[-1])
         assert bounds[-1] > bounds[0]
 
     def test_kept_and_loaded_it_says_the_same(self, name):
