@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "BayesianGaussianMixture": "mixtures",
+    "BernoulliMixture": "mixtures",
     "Encoder": "encoder",
     "Features": "types",
+    "GaussianMixture": "mixtures",
     "Moment": "types",
     "Objective": "objective",
     "Pair": "types",
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from withheld.evaluate.finetune import finetune as finetune
     from withheld.evaluate.verdict import verdict as verdict
     from withheld.losses.prediction import squared_error as squared_error
+    from withheld.mixtures import BayesianGaussianMixture as BayesianGaussianMixture
+    from withheld.mixtures import BernoulliMixture as BernoulliMixture
+    from withheld.mixtures import GaussianMixture as GaussianMixture
     from withheld.networks.decoder import Predictor as Predictor
     from withheld.objective import Objective as Objective
     from withheld.run import Run as Run

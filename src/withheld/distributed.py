@@ -57,6 +57,15 @@ def mean(value: Tensor) -> Tensor:
     return total / world()
 
 
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over ranks."""
+    if world() == 1:
+        return value
+    summed = value.detach().clone()
+    dist.all_reduce(summed)
+    return summed
+
+
 def any_rank(flag: int, device: torch.device) -> int:
     """The largest of a small number over ranks: a signal that reached one reaches all."""
     if world() == 1:

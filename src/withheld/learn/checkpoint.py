@@ -13,9 +13,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -111,7 +110,15 @@ def newest(state: Path) -> tuple[Path | None, list[str]]:
     return None, passed
 
 
-def save_state(state: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int = 2) -> Path:
+class Stateful(Protocol):
+    """An optimizer, or what stands in its place."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+
+def save_state(state: Path, step: int, model: nn.Module, optimizer: Stateful, keep: int = 2) -> Path:
     """Writes `state/step-N` and removes all but the newest `keep`."""
     tensors, numbers = _flatten(optimizer.state_dict())
     folder = state / f"step-{step}"
@@ -128,7 +135,7 @@ def save_state(state: Path, step: int, model: nn.Module, optimizer: torch.optim.
     return folder
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_state(folder: Path, model: nn.Module, optimizer: Stateful) -> int:
     """Loads a checkpoint that verified; returns its step."""
     load_tensors(model, folder / "model.safetensors")
     loop = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
