@@ -211,6 +211,9 @@ class Pretraining:
                     return
                 if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
                     line["vitals"] = vitals(self.model, self.modality.sample)
+                note = line.pop("note", None)
+                if note:
+                    self._tell("note", text=note)
                 log.write(line)
                 self._tell("step", **line)
 

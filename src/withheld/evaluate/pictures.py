@@ -60,13 +60,13 @@ def draw_run(
     some = np.ascontiguousarray(np.stack([images[i] for i in chosen])) if many else np.zeros((0, 3, 1, 1), np.uint8)
     called = [str(names[i]) for i in chosen]
     if not many:
-        return _keep(Path(folder), [])
+        return keep(Path(folder), [])
     pixels = to_pixels(torch.from_numpy(some).float() / 255, [0.0] * some.shape[1], [1.0] * some.shape[1])
     entries = _samples(pixels)
     if objective is not None:
         entries += _splits(objective, encoder, some[:SPLITS], called, seed)
     entries += _likeness(atlas.look(encoder, some, pixels, called), seed)
-    return _keep(Path(folder), entries)
+    return keep(Path(folder), entries)
 
 
 def redraw(run: Run) -> Path:
@@ -95,8 +95,8 @@ def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Pat
     if some is not None:
         pixels = to_pixels(torch.from_numpy(some).float() / 255, [0.0] * some.shape[1], [1.0] * some.shape[1])
         for error, each in zip(errors, pixels, strict=True):
-            entries.append(_entry("errors", _enlarged(each), str(error.get("name", "")), "", dict(error)))
-    return _keep(Path(folder), entries, sections=["errors"])
+            entries.append(entry("errors", _enlarged(each), str(error.get("name", "")), "", dict(error)))
+    return keep(Path(folder), entries, sections=["errors"])
 
 
 def show(
@@ -209,7 +209,7 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
         tiles = [_enlarged(each) for each in group]
         tiles += [blank(tiles[0].width, tiles[0].height)] * (SAMPLES_A_STRIP - len(tiles))
         caption = f"{len(shown)} items, picked at random." if len(shown) < len(pixels) else ""
-        drawn.append(_entry("samples", strip(tiles, 3), "", caption, {}))
+        drawn.append(entry("samples", strip(tiles, 3), "", caption, {}))
     return drawn
 
 
@@ -226,7 +226,7 @@ def _splits(
     caption = "Hidden places are hatched."
     if "prediction" in shown and any(column.covered is not None for column in columns):
         caption += " In the prediction only hidden places are the network's; the others are the item's own."
-    return [_entry("split", strip(row), names[at], caption, {"columns": shown}) for at, row in enumerate(rows)]
+    return [entry("split", strip(row), names[at], caption, {"columns": shown}) for at, row in enumerate(rows)]
 
 
 def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:
@@ -238,14 +238,14 @@ def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:
         f"{', what is common to a place taken off' if fitted >= atlas.POSITIONS_KNOWN else ''}."
     )
     ranks = RANKS[: min(len(RANKS), count)]
-    entries = [_entry("neighbors", drawn, name, near, {"columns": ranks}) for name, drawn in atlas.neighbors(seen)]
+    entries = [entry("neighbors", drawn, name, near, {"columns": ranks}) for name, drawn in atlas.neighbors(seen)]
     shown = {"columns": ["item", "features"]}
-    entries += [_entry("patches", drawn, name, colors, shown) for name, drawn in atlas.patch_colors(seen)]
+    entries += [entry("patches", drawn, name, colors, shown) for name, drawn in atlas.patch_colors(seen)]
     drawn = atlas.item_map(seen, seed)
     if drawn is not None:
         mapped = min(count, atlas.MAPPED)
         said = f"{mapped:,} items: those with similar features are near each other (t-SNE, moved to free cells)."
-        entries.append(_entry("map", drawn, "", said, {}))
+        entries.append(entry("map", drawn, "", said, {}))
     return entries
 
 
@@ -253,11 +253,12 @@ def _enlarged(pixels: NDArray[np.uint8]) -> Tile:
     return tile(pixels, None, enlargement(pixels.shape[1], 96))
 
 
-def _entry(section: str, picture: Tile, title: str, caption: str, data: dict[str, Any]) -> dict[str, Any]:
+def entry(section: str, picture: Tile, title: str, caption: str, data: dict[str, Any]) -> dict[str, Any]:
+    """One picture of the index, still with its tile."""
     return {"section": section, "title": title, "caption": caption, "data": data, "picture": picture}
 
 
-def _keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = ()) -> Path:
+def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = ()) -> Path:
     """Writes pictures and their index; sections that are drawn again replace what was there, others stay."""
     where = folder / "pictures"
     index = where / "index.json"

@@ -26,6 +26,13 @@ SECTIONS = {
     "sweep": "Sweep",
     "data": "The data",
     "split": "What is hidden",
+    "components": "Components",
+    "reconstructions": "Reconstructions",
+    "drawn": "Samples",
+    "manifold": "The plane of z",
+    "traversals": "Traversals",
+    "interpolations": "Interpolations",
+    "posterior": "Where z lies",
     "neighbors": "Nearest neighbors",
     "patches": "Patch features",
     "map": "A map",
@@ -34,6 +41,17 @@ SECTIONS = {
     "more": "More pictures",
     "cost": "Cost",
     "reproduce": "Reproduce",
+}
+
+# Sections that are pictures and a sentence: what a model of latent variables has to show.
+LATENT = {
+    "components": "A row came from one of these, and nobody saw which: the model's answer.",
+    "reconstructions": "An item, and what is left of it when only its z is kept.",
+    "drawn": "Drawn from the model: z from its prior, then an item from z. No item of the data is among them.",
+    "manifold": "What every place of the plane of the two strongest dimensions of z looks like, through the inverse Gaussian CDF.",
+    "traversals": "One item, one dimension of z moved from -3 to 3, the others left; strongest dimensions first.",
+    "interpolations": "From one item to another, along the straight line between their z.",
+    "posterior": "The mean of z for many items, against the prior it should fill.",
 }
 
 
@@ -102,8 +120,12 @@ def _view(found: Contents) -> dict[str, Any]:
     }
     for name in ("split", "neighbors", "patches", "map"):
         view[name] = pictures.pop(name, [])
+    latent = [(name, words, pictures.pop(name, [])) for name, words in LATENT.items()]
     view["more"] = [picture for rest in pictures.values() for picture in rest]
+    view["latent"] = [(name, words, pictures_of) for name, words, pictures_of in latent if pictures_of]
+    view |= {name: pictures_of for name, _, pictures_of in latent}
     view["sections"] = [(name, words) for name, words in SECTIONS.items() if _has(name, view)]
+    view["titles"] = SECTIONS
     view["shown"] = [name for name, _ in view["sections"]]
     return view
 

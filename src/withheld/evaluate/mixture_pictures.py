@@ -1,0 +1,113 @@
+"""What a mixture found: who belongs to which component, and what the components are.
+
+Shapes: N rows, D columns, K components, C H W images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.evaluate.pictures import entry, keep
+from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
+
+MOST_IMAGES, A_STRIP = 60, 10
+
+
+def draw_mixture(
+    model: Any, rows: NDArray[np.floating], columns: Sequence[str], folder: str | Path,
+    image_shape: Sequence[int] | None = None,
+) -> Path:  # fmt: skip
+    """Draws the components into `folder`/pictures: means of images, else responsibilities and ellipses on two axes.
+
+    Args:
+        model: a `Mixture` of networks/mixture.py.
+        rows: (N, D), some of those it learned from.
+        columns: their names.
+        image_shape: (C, H, W) where rows are images.
+    """
+    if image_shape is not None:
+        entries = _means(model, image_shape)
+    else:
+        entries = [_scatter(model, rows, columns)] if model.columns > 1 else [_histogram(model, rows, columns)]
+    return keep(Path(folder), [*entries, _weights(model)])
+
+
+def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -> dict[str, Any]:
+    """Rows in the color of their likeliest component; unsure ones are paler."""
+    share, _ = model.posterior(torch.from_numpy(rows))
+    filled = np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows)
+    plane, names = _plane(filled, columns)
+    center = np.zeros(2) if model.columns == 2 else filled.mean(axis=0)
+    figure, axes = plot(7.2, 4.6)
+    best, sure = share.argmax(dim=1).numpy(), share.max(dim=1).values.numpy()
+    at = (filled - center) @ plane
+    for k in np.unique(best):
+        mine = best == k
+        axes.scatter(
+            *at[mine].T, s=9, color=COLORS[k % len(COLORS)], alpha=np.clip(sure[mine] ** 2, 0.15, 0.8), linewidths=0
+        )
+    matrices = model.matrices().numpy() if hasattr(model, "matrices") else None
+    for k, mean in enumerate(model.means.numpy() if matrices is not None else []):
+        if float(model.counts[k]) > 1 and matrices is not None:
+            ellipse(axes, (mean - center) @ plane, plane.T @ matrices[k] @ plane, COLORS[k % len(COLORS)])
+    axes.set_xlabel(names[0], color=SOFT, fontsize=9)
+    axes.set_ylabel(names[1], color=SOFT, fontsize=9)
+    caption = f"{len(rows):,} rows in the color of their likeliest component, paler where it is unsure; outlines at two deviations."
+    return entry("components", drawn(figure), "", caption, {})
+
+
+def _plane(rows: NDArray[np.floating], columns: Sequence[str]) -> tuple[NDArray[np.floating], list[str]]:
+    """(D, 2) the two axes to look along: the columns where there are two, else the leading principal components."""
+    if rows.shape[1] == 2:
+        return np.eye(2), list(columns)
+    away = rows - rows.mean(axis=0)
+    _, values, axes = np.linalg.svd(away, full_matrices=False)
+    part = values**2 / (values**2).sum()
+    return axes[:2].T, [f"principal component {i + 1} ({100 * part[i]:.0f} % of the variance)" for i in range(2)]
+
+
+def _histogram(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -> dict[str, Any]:
+    values = rows[~np.isnan(rows[:, 0]), 0]
+    figure, axes = plot(7.2, 3.6)
+    axes.hist(values, bins=60, density=True, color="#d9dbe0")
+    line = np.linspace(values.min(), values.max(), 400)
+    joint = model.log_joint(torch.from_numpy(line[:, None])).exp().numpy()
+    for k, density in enumerate(joint):
+        axes.plot(line, density, color=COLORS[k % len(COLORS)], linewidth=1.4)
+    axes.plot(line, joint.sum(axis=0), color="#1d1d1f", linewidth=1.2, linestyle=":")
+    axes.set_xlabel(columns[0], color=SOFT, fontsize=9)
+    return entry(
+        "components", drawn(figure), "", "The rows, every component's share of the density, and their sum.", {}
+    )
+
+
+def _means(model: Any, shape: Sequence[int]) -> list[dict[str, Any]]:
+    """Every component's mean as an image, heaviest first."""
+    order = model.weights.argsort(descending=True)[:MOST_IMAGES].tolist()
+    means = model.means.numpy().reshape(len(model.means), *shape)
+    tiles: list[Tile] = []
+    for k in order:
+        pixels = (255 * np.clip(means[k], 0, 1)).round().astype(np.uint8).transpose(1, 2, 0)
+        pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
+        tiles.append(tile(pixels, None, enlargement(pixels.shape[1], 64)))
+    tiles += [blank(tiles[0].width, tiles[0].height)] * (-len(tiles) % A_STRIP)
+    shown = f"the {len(order)} heaviest of {len(model.means)}" if len(order) < len(model.means) else "all"
+    caption = f"The mean of each component, {shown}, heaviest first."
+    strips = [strip(tiles[i : i + A_STRIP], 3) for i in range(0, len(tiles), A_STRIP)]
+    return [entry("components", each, "", caption, {}) for each in strips]
+
+
+def _weights(model: Any) -> dict[str, Any]:
+    weights = np.sort(model.weights.numpy())[::-1]
+    figure, axes = plot(7.2, 2.2)
+    axes.bar(np.arange(1, len(weights) + 1), 100 * weights, color=COLORS[0])
+    axes.set_ylabel("weight, %", color=SOFT, fontsize=9)
+    axes.set_xlabel("component, heaviest first", color=SOFT, fontsize=9)
+    return entry("components", drawn(figure), "", f"The weights of the {len(weights)} components.", {})
