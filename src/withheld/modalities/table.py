@@ -27,6 +27,8 @@ class Tables(Modality):
 
     name = "table"
     table: Vectors
+    test = False
+    """Whether to read the test part of data that has one, and not the training part."""
 
     def open(self, method: str | None) -> Any:
         """Opens the rows; returns how many columns they have."""
@@ -85,7 +87,7 @@ class Tables(Modality):
     def _pixels(self) -> Vectors:
         """Images at their own size, every pixel a column."""
         source = open_source(self.data)
-        source = source.part("train") or source
+        source = source.part("test" if self.test else "train") or source
         asked = self.given["size"]
         size = max(native_size(source)) if asked == "auto" else int(asked)
         if size > 64 and asked == "auto":

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from withheld.errors import InputError, nearest
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
+from withheld.networks.recognition import RecognitionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,11 @@ def vit(width: int, layers: int, heads: int, about: str) -> Preset:
     return Preset(about, config)
 
 
+def recognition(kind: str, latents: int, widths: tuple[int, ...], about: str) -> Preset:
+    """The shape of a recognition network."""
+    return Preset(about, lambda size, channels, patch: RecognitionConfig(kind, size, channels, latents, widths))
+
+
 PRESETS = {
     "vit-nano": vit(128, 4, 4, "0.8 M parameters, for minutes on a CPU"),
     "vit-micro": vit(192, 6, 3, "2.7 M parameters, for an hour on a CPU"),
@@ -45,6 +51,9 @@ PRESETS = {
     "vit-small": vit(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
     "vit-base": vit(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
     "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+    "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
+    "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
+    "conv-vae": recognition("conv", 64, (32, 64), "two convolutions and 64 latents"),
 }
 
 CARD = "withheld.json"

@@ -1,0 +1,163 @@
+"""How likely held-out items are, on one axis for all models: nats an item.
+
+Shapes: S samples of z, B batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from withheld.data.prepared import prepare
+from withheld.data.source import open_source
+from withheld.errors import InputError
+from withheld.losses.latent import gaussian_kl, log_weights
+from withheld.networks.vae import LatentAutoencoder
+from withheld.objective import LatentModel
+from withheld.run import Run, open_run, pick_device
+from withheld.types import Recipe
+
+CHUNK = 1 << 15
+"""Decoded images at a time."""
+Listen = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What was measured.
+
+    Attributes:
+        data: on what. items: how many. samples: of z for every item; 0 where log p(x) is exact.
+        elbo: the mean of the bound; nll: of -log p(x), estimated from above; both nats an item, with standard errors over items.
+        bits: nll in bits a value, where values are discrete.
+        seed: of what was drawn (bits of grey pixels, z).
+    """
+
+    data: str
+    items: int
+    samples: int
+    elbo: float
+    elbo_error: float
+    nll: float
+    nll_error: float
+    bits: float | None
+    seed: int
+
+    def __str__(self) -> str:
+        how = f"importance sampling, {self.samples:,} samples" if self.samples else "exact"
+        bits = f", {self.bits:.3f} bits a value" if self.bits is not None else ""
+        bound = f"-ELBO {-self.elbo:.2f} ± {self.elbo_error:.2f}, " if self.samples else ""
+        found = f"{bound}-log p(x) {self.nll:.2f} ± {self.nll_error:.2f} nats an item"
+        return f"{found} ({how}{bits}; {self.items:,} items of {self.data})"
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of results.jsonl."""
+        return {"kind": "likelihood", **asdict(self)}
+
+
+@torch.no_grad()
+def importance_bound(network: LatentAutoencoder, t: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """(B,) the ELBO with its KL in closed form, and (B,) log of the mean of `samples` importance weights; both nats.
+
+    The second is a bound of log p(x) that rises with the number of samples (Burda et al. 2015).
+
+    Args:
+        t: images (B, C, H, W) as the likelihood takes them.
+        samples: at least 1; they are drawn some at a time.
+    """
+    mean, log_variance = network.infer(t)
+    each = max(1, min(samples, CHUNK // max(1, len(t))))
+    parts, told, done = [], torch.zeros(len(t), device=t.device, dtype=torch.float64), 0
+    while done < samples:
+        now = min(each, samples - done)
+        z = mean + (0.5 * log_variance).exp() * torch.randn(now, *mean.shape, device=t.device)
+        prediction = {"mean": mean, "log_variance": log_variance, "z": z, "told": network.tell(z)}
+        if network.likelihood != "bernoulli":
+            prediction["log_scale"] = network.log_scale
+        weights = log_weights(prediction, t, network.likelihood).double()
+        log_ratio = -0.5 * (z**2 - (z - mean) ** 2 / log_variance.exp() - log_variance).sum(dim=2)
+        told += (weights - log_ratio.double()).sum(dim=0)
+        parts.append(torch.logsumexp(weights, dim=0))
+        done += now
+    elbo = told / samples - gaussian_kl(mean, log_variance).sum(dim=1)
+    return elbo, torch.logsumexp(torch.stack(parts), dim=0) - math.log(samples)
+
+
+def likelihood(
+    run: str | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
+    listen: Listen = lambda event: None,
+) -> Likelihood:  # fmt: skip
+    """-log p(x) of held-out items under a run of `vae`, `mixture` or `mean_field`.
+
+    Args:
+        run: its folder.
+        data: what `withheld.pretrain` takes; its test part where it has one.
+        samples: of z for every item.
+        items: at most so many, spread over the data; None takes all.
+        seed: of what is drawn: grey pixels become bits where the likelihood is Bernoulli.
+
+    Raises:
+        InputError: for a run of another kind, or data of another shape.
+    """
+    if samples < 1:
+        raise InputError(f"samples={samples}: give at least 1")
+    run = run if isinstance(run, Run) else open_run(run)
+    where = pick_device(device)
+    model = run.objective().to(where)
+    if isinstance(model, LatentModel):
+        return _of_table(run, model, data, seed)
+    if not isinstance(model.network, LatentAutoencoder):
+        raise InputError(
+            f"{run.folder}: a run of {run.settings['title']} has no likelihood of items; vae, mixture and mean_field have"
+        )
+    network, facts = model.network.eval(), run.settings["data"]
+    source = open_source(data)
+    source = source.part("test") or source
+    prepared = prepare(source, facts["size"], facts["channels"], scale=run.encoder().scale)
+    at = np.unique(np.linspace(0, len(prepared) - 1, min(items or len(prepared), len(prepared))).astype(np.int64))
+    elbos, bounds = [], []
+    torch.manual_seed(seed)
+    for first in range(0, len(at), 256):
+        pixels = torch.from_numpy(np.array(prepared.images[at[first : first + 256]])).to(where).float() / 255
+        t = (torch.rand_like(pixels) < pixels).float() if network.likelihood == "bernoulli" else pixels
+        elbo, bound = importance_bound(network, t, samples)
+        elbos.append(elbo.cpu())
+        bounds.append(bound.cpu())
+        listen({"kind": "likelihood", "done": first + len(t), "total": len(at)})
+    elbo, bound = torch.cat(elbos), torch.cat(bounds)
+    values = math.prod((facts["channels"], facts["size"], facts["size"]))
+    nll, discrete = -float(bound.mean()), network.likelihood != "gaussian"
+    return Likelihood(
+        str(data), len(at), samples, float(elbo.mean()), _error(elbo), nll, _error(bound),
+        nll / values / math.log(2) if discrete else None, seed,
+    )  # fmt: skip
+
+
+def _of_table(run: Run, model: Any, data: Any, seed: int) -> Likelihood:
+    """Exact for a mixture; mean field's is the density at its expected parameters."""
+    from withheld.modalities.table import Tables
+
+    facts = run.settings["data"]
+    side = facts["shape"][1] if facts.get("shape") else "auto"
+    given = {"encoder": "auto", "size": side, "seed": seed}
+    table = Tables(data, given, torch.device("cpu"), lambda kind, **event: None)
+    table.test = True
+    table.open(run.settings["method"])
+    if len(table.table.columns) != model.columns:
+        raise InputError(f"{data}: {len(table.table.columns)} columns, the run learned {model.columns}")
+    table.feed(Recipe(**run.settings["recipe"]))
+    index = np.arange(len(table.items))
+    densities = [model.posterior(table.items.batch(index[i : i + 8192], "cpu"))[1] for i in range(0, len(index), 8192)]
+    found = torch.cat(densities)
+    mean = float(found.mean())
+    return Likelihood(str(data), len(found), 0, mean, _error(found), -mean, _error(found), None, seed)
+
+
+def _error(values: Tensor) -> float:
+    return float(values.double().std() / math.sqrt(max(1, len(values))))
