@@ -27,6 +27,7 @@ _HOME = {
     "Score": "types",
     "Split": "types",
     "finetune": "evaluate.finetune",
+    "infer": "inference",
     "load_encoder": "run",
     "method_names": "run",
     "open_run": "run",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from withheld.encoder import Encoder as Encoder
     from withheld.evaluate.finetune import finetune as finetune
     from withheld.evaluate.verdict import verdict as verdict
+    from withheld.inference import infer as infer
     from withheld.losses.prediction import squared_error as squared_error
     from withheld.mixtures import BayesianGaussianMixture as BayesianGaussianMixture
     from withheld.mixtures import BernoulliMixture as BernoulliMixture

@@ -5,6 +5,8 @@ Shapes: B batch, S samples of z, Z latents, C H W image.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
