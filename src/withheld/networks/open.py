@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from withheld.errors import InputError, nearest
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 from withheld.networks.recognition import RecognitionConfig
+from withheld.networks.vq_vae2 import VqConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ PRESETS = {
     "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
     "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
+    "vq-vae2": Preset("two grids of codes, for vq_vae2", lambda size, channels, patch: VqConfig(size, channels)),
     "conv-vae": recognition("conv", 64, (32, 64), "two convolutions and 64 latents"),
 }
 
