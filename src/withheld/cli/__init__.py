@@ -24,6 +24,10 @@ COMMANDS = {
     "predict": ("use", "Label files with a classifier."),
     "embed": ("use", "Turn files into vectors."),
     "export": ("use", "Hand the encoder to transformers or ONNX."),
+    "sample": ("generate", "Draw new items from a model of latent variables."),
+    "traverse": ("generate", "Draw what each dimension of z does."),
+    "interpolate": ("generate", "Draw the way from one image to another."),
+    "likelihood": ("generate", "How likely held-out items are, nats an item."),
     "run": ("recipe", "Run a recipe: one YAML file, one reproducible result."),
 }
 

@@ -8,7 +8,13 @@ from typing import Any
 
 from withheld.cli.screen import Screen, duration
 
-STAGES = {"prepare": "preparing", "step": "learning", "features": "reading features", "row": "evaluating"}
+STAGES = {
+    "prepare": "preparing",
+    "step": "learning",
+    "features": "reading features",
+    "row": "evaluating",
+    "likelihood": "measuring",
+}
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""
 SAID = {"timing": "timing a few steps ...", "pictures": "drawing pictures ..."}

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
-from withheld.evaluate.pictures import entry, keep
+from withheld.evaluate.latent_pictures import entry
+from withheld.evaluate.pictures import keep
 from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
 
 MOST_IMAGES, A_STRIP = 60, 10

@@ -24,6 +24,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import atlas
 from withheld.evaluate.canvas import Tile, blank, enlargement, ladder, png, sheet, strip, tile, written
+from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.learn.checkpoint import writing
 from withheld.objective import Objective
@@ -33,6 +34,7 @@ from withheld.types import Pair, Split, as_split
 Subject = Split | Objective | Callable[[Any], Pair]
 
 SAMPLES, SAMPLES_A_STRIP, SPLITS = 48, 6, 6
+LATENT_ITEMS = 500
 HEADINGS = {"t": "t, the item", "x": "x, what is seen", "y": "y, what is hidden", "prediction": "prediction"}
 RANKS = ["item", "nearest", "2nd", "3rd", "4th", "5th"]
 
@@ -65,6 +67,9 @@ def draw_run(
     entries = _samples(pixels)
     if objective is not None:
         entries += _splits(objective, encoder, some[:SPLITS], called, seed)
+    if objective is not None and isinstance(objective.network, Latent):
+        few = torch.from_numpy(some[:LATENT_ITEMS]).to(encoder.device)
+        entries += latent_entries(objective.network, encoder.normalize(few), seed)
     entries += _likeness(atlas.look(encoder, some, pixels, called), seed)
     return keep(Path(folder), entries)
 
@@ -251,11 +256,6 @@ def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:
 
 def _enlarged(pixels: NDArray[np.uint8]) -> Tile:
     return tile(pixels, None, enlargement(pixels.shape[1], 96))
-
-
-def entry(section: str, picture: Tile, title: str, caption: str, data: dict[str, Any]) -> dict[str, Any]:
-    """One picture of the index, still with its tile."""
-    return {"section": section, "title": title, "caption": caption, "data": data, "picture": picture}
 
 
 def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = ()) -> Path:

@@ -1,0 +1,102 @@
+"""sample, traverse, interpolate, likelihood: what a model of latent variables can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+
+OUTPUT = click.Path(path_type=Path)
+
+
+@click.command("sample")
+@click.argument("run")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=64, show_default=True, help="How many.")
+@click.option("-o", "--output", type=OUTPUT, help="A PNG; a csv for a run on a table.  [default: samples.png or .csv]")
+@click.option("--temperature", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Of code_prior.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@talking
+def sample_command(run: str, count: int, output: Path | None, temperature: float, seed: int, screen: Screen) -> None:
+    """Draw new items from RUN: z from its prior, then an item from z.
+
+    \b
+      withheld sample runs/vae -o samples.png
+      withheld sample runs/prior -n 100       # of code_prior: codes, then images
+      withheld sample runs/groups -o rows.csv # of mixture: rows of the table
+    """
+    from withheld.evaluate.generate import sample
+    from withheld.run import open_run
+
+    opened = open_run(run)
+    ending = "csv" if opened.settings.get("modality") == "table" else "png"
+    screen.result(str(sample(opened, output or Path(f"samples.{ending}"), count, temperature, seed)))
+
+
+@click.command("traverse")
+@click.argument("run")
+@click.option("-o", "--output", type=OUTPUT, default=Path("traverse.png"), show_default=True, help="A PNG.")
+@click.option("--item", help="An image file, or the number of an item of the run's data, to start from.")
+@talking
+def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -> None:
+    """Draw what each dimension of z of RUN does, strongest first.
+
+    \b
+      withheld traverse runs/vae -o traverse.png
+      withheld traverse runs/vae --item digit.png
+    """
+    from withheld.evaluate.generate import traverse
+
+    screen.result(str(traverse(run, output, item)))
+
+
+@click.command("interpolate")
+@click.argument("run")
+@click.argument("a")
+@click.argument("b")
+@click.option("-o", "--output", type=OUTPUT, default=Path("interpolation.png"), show_default=True, help="A PNG.")
+@talking
+def interpolate_command(run: str, a: str, b: str, output: Path, screen: Screen) -> None:
+    """Draw the way from image A to image B through the z of RUN. A and B are files, or numbers of items of its data.
+
+    \b
+      withheld interpolate runs/vae a.png b.png
+      withheld interpolate runs/vae 0 17 -o way.png
+    """
+    from withheld.evaluate.generate import interpolate
+
+    screen.result(str(interpolate(run, a, b, output)))
+
+
+@click.command("likelihood")
+@click.argument("run")
+@click.option("--data", required=True, help="Held-out items; the test part where there is one.")
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Of z for every item.")
+@click.option("--items", type=click.IntRange(min=1), help="At most so many items.  [default: all]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@talking
+def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> None:
+    """How likely is DATA under RUN: minus log p(x) in nats an item, lower is better, on one axis for vae and mixtures.
+
+    \b
+      withheld likelihood runs/vae --data mnist/ --samples 500
+      withheld likelihood runs/groups --data held_out.csv
+    """
+    import json
+
+    from withheld.cli.narrator import Narrator
+    from withheld.evaluate.likelihood import likelihood
+    from withheld.learn.checkpoint import writing
+    from withheld.provenance import command_line, commit_of_code
+
+    with Narrator(screen) as narrator:
+        found = likelihood(run, data, listen=narrator.hear, **options)
+    screen.result(str(found))
+    line = {**found.to_json(), "command": command_line(), "commit": commit_of_code()}
+    path = Path(run) / "results.jsonl"
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
