@@ -1,0 +1,158 @@
+"""A classifier that learns from unlabelled items too: a mixture of Gaussians whose components belong to classes.
+
+Shapes: N labelled items, U unlabelled items, M test items, D features, P principal components, K classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from withheld.errors import InputError
+from withheld.evaluate.few_label import check_labelled
+from withheld.mixtures import DeadComponent, GaussianMixture
+from withheld.types import UNKNOWN_LABEL
+
+Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
+
+REGULARIZATION = 1e-2
+"""Added to every variance, as a share of the mean variance."""
+PASSES, TOLERANCE = 50, 1e-3
+ENOUGH = 5
+"""Labels of the rarest class from which settings are chosen by cross-validation."""
+MOST_CHECKED, MOST_LEARNED = 3000, 20_000
+"""Unlabelled items that settings are chosen with, and labelled ones that are learned from: seeded samples."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a mixture is fitted.
+
+    Attributes:
+        columns: P, the principal components that are kept.
+        covariance: "tied" or "full".
+        weight: of an unlabelled item, against 1 of a labelled one; 0 learns from labelled items only.
+        components: of every class.
+    """
+
+    columns: int
+    covariance: str
+    weight: float
+    components: int = 1
+
+
+FIXED = Setting(20, "tied", 1.0)
+"""Where there are too few labels to choose."""
+GRID = (
+    FIXED, Setting(40, "tied", 0.01), Setting(40, "tied", 1.0), Setting(20, "full", 0.1), Setting(20, "full", 1.0),
+    Setting(40, "tied", 0.0),
+)  # fmt: skip
+
+
+class SemiSupervisedMixture:
+    """Semi-supervised EM: labelled items belong to the components of their class, the others to whichever explain them.
+
+    Source: Nigam et al. 2000, "Text classification from labeled and unlabeled documents using EM",
+    https://doi.org/10.1023/A:1007692713085, with Gaussians. Unlabelled items hurt where components are no classes
+    (Cozman et al. 2003), so their weight, the covariance and the number of principal components are chosen by stratified
+    cross-validation on the labelled items where every class has `ENOUGH`; below that they are `FIXED`.
+
+    Args:
+        classes: K; a class without labelled items gets probability 0.
+        seed: of folds and samples.
+        grid: the settings to choose from; a single one is used as it is.
+
+    Attributes:
+        setting: the one used, after `fit`. smallest: the smallest weight of a component. dead: how many died.
+    """
+
+    def __init__(self, classes: int, seed: int = 0, grid: tuple[Setting, ...] = GRID) -> None:
+        self.classes, self.seed, self.grid = classes, seed, grid
+        self.setting = FIXED if FIXED in grid else grid[0]
+        self.smallest, self.dead = 0.0, 0
+
+    def fit(self, x_ND: Array, y_N: Labels, x_UD: Array) -> SemiSupervisedMixture:
+        """Learns from labelled and unlabelled items.
+
+        Raises:
+            InputError: where fewer than two classes have labels, or a feature is not a finite number.
+        """
+        check_labelled(x_ND, y_N)
+        if not np.isfinite(x_UD).all():
+            raise InputError("features of unlabelled items are not finite numbers: the encoder has diverged")
+        x_ND, y_N = _sample(x_ND, y_N, MOST_LEARNED, self.seed)
+        self.known, at = np.unique(y_N, return_inverse=True)
+        with threadpool_limits(1):
+            self._turn(np.concatenate([x_ND, x_UD]))
+            z_NP, z_UP = self._turned(x_ND), self._turned(x_UD)
+            self.setting = self._choose(z_NP, at, z_UP)
+            self._model = _fit(z_NP, at, z_UP, self.setting, len(self.known))
+        self.smallest, self.dead = float(self._model.weights_.min()), len(self._model.dead_)
+        return self
+
+    def probabilities(self, x_MD: Array) -> Array:
+        """(M, K) probabilities, in the order of the classes."""
+        found = np.zeros((len(x_MD), self.classes))
+        with threadpool_limits(1):
+            found[:, self.known] = self._model.predict_proba(self._turned(x_MD)[:, : self.setting.columns])
+        return found
+
+    def _turn(self, x_ND: Array) -> None:
+        """The principal components of all items that may be seen, the first with variance 1."""
+        x_ND = np.asarray(x_ND, np.float64)
+        self._mean = x_ND.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(x_ND.T, bias=True).reshape(x_ND.shape[1], -1))
+        most = min(max(setting.columns for setting in self.grid), x_ND.shape[1])
+        self._basis = vectors[:, ::-1][:, :most] / np.sqrt(max(values[-1], 1e-300))
+
+    def _turned(self, x_ND: Array) -> Array:
+        return (np.asarray(x_ND, np.float64) - self._mean) @ self._basis
+
+    def _choose(self, z_NP: Array, y_N: Labels, z_UP: Array) -> Setting:
+        if len(self.grid) == 1 or int(np.bincount(y_N).min()) < ENOUGH:
+            return self.setting
+        some = np.random.default_rng([self.seed, 0x5E]).permutation(len(z_UP))[:MOST_CHECKED]
+        folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(z_NP, y_N))
+        right = [self._checked(setting, folds, z_NP, y_N, z_UP[some], len(z_UP)) for setting in self.grid]
+        return self.grid[int(np.argmax(right))]
+
+    def _checked(self, setting: Setting, folds: list, z_NP: Array, y_N: Labels, z_UP: Array, unlabelled: int) -> float:
+        """How many held-out labelled items it gets right; those are unlabelled items meanwhile neither."""
+        scaled = setting.weight * unlabelled / max(1, len(z_UP))
+        trial = Setting(setting.columns, setting.covariance, scaled, setting.components)
+        right = 0.0
+        for learn, check in folds:
+            model = _fit(z_NP[learn], y_N[learn], z_UP, trial, int(y_N.max()) + 1)
+            right += float((model.predict(z_NP[check][:, : setting.columns]) == y_N[check]).sum())
+        return right
+
+
+def _fit(z_NP: Array, y_N: Labels, z_UP: Array, setting: Setting, classes: int) -> GaussianMixture:
+    """The mixture of one setting; labelled items alone where unlabelled ones have no weight."""
+    z_NP, z_UP = z_NP[:, : setting.columns], z_UP[:, : setting.columns]
+    rows, label, weight = z_NP, y_N, np.ones(len(z_NP))
+    if setting.weight > 0 and len(z_UP):
+        rows = np.concatenate([z_NP, z_UP])
+        label = np.concatenate([y_N, np.full(len(z_UP), UNKNOWN_LABEL)])
+        weight = np.concatenate([weight, np.full(len(z_UP), setting.weight)])
+    regularization = max(REGULARIZATION * float(rows.var(axis=0).mean()), 1e-9)
+    model = GaussianMixture(
+        covariance_type=setting.covariance, reg_covar=regularization, max_iter=PASSES, tol=TOLERANCE,
+        components_per_class=setting.components,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeadComponent)  # told in the note of the row
+        return model.fit(rows, label, sample_weight=weight)
+
+
+def _sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
+    if len(y_N) <= most:
+        return x_ND, y_N
+    chosen = np.sort(np.random.default_rng([seed, 0x5B]).choice(len(y_N), most, replace=False))
+    return x_ND[chosen], y_N[chosen]
