@@ -19,10 +19,10 @@ from withheld.learn.health import vitals
 from withheld.learn.log import Log
 from withheld.learn.schedule import seed_everything, shards_for
 from withheld.modalities.modality import modality_named
-from withheld.objective import LatentModel, Objective
+from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, now, plain, versions
 from withheld.run import Listen, Run, load_method, locked, modality_of, open_run, pick_device, split_settings
-from withheld.types import Recipe
+from withheld.types import LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
 VITALS = 20  # times a run

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = Tensor | Mapping[str, Tensor]
 Terms = dict[str, Tensor]
@@ -172,6 +172,39 @@ class Recipe:
     def change(self, **settings: Any) -> Recipe:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
+
+
+class LatentModel(nn.Module, ABC):
+    """p(x, z) whose z was never observed, learned by alternating: what is z, given the parameters; the parameters, given z.
+
+    The E-step of one batch gives sums that add up over batches and processes; the M-step needs nothing else. So items may
+    stream, and the bound never falls (Dempster, Laird and Rubin 1977; Neal and Hinton 1998). Parameters are buffers, so that
+    they are saved and moved like any network's.
+    """
+
+    @abstractmethod
+    def expect(self, t: Any) -> dict[str, Tensor]:
+        """Expected sums of a batch, float64, among them "bound" (nats) and "items"; the parameters stay as they are.
+
+        Args:
+            t: (B, D), or a dict with "item" and any of "weight" (B,) and "label" (B,), UNKNOWN_LABEL where unknown.
+        """
+
+    @abstractmethod
+    def maximize(self, sums: dict[str, Tensor]) -> None:
+        """Moves the parameters to where the bound of these sums is largest."""
+
+    def total(self, sums: dict[str, Tensor]) -> Tensor:
+        """The bound of all items, nats: the sums' and what does not depend on items (a prior's part)."""
+        return sums["bound"]
+
+    def fitted(self, sample: Any) -> LatentModel:
+        """The model at its start, having seen a sample of the items once: in place, and returned."""
+        return self
+
+    def vitals(self) -> dict[str, float]:
+        """Small numbers that tell whether it is well: smallest component weight, smallest determinant."""
+        return {}
 
 
 @dataclass(frozen=True)

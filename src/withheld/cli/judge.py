@@ -118,5 +118,5 @@ def report_command(run: Path, screen: Screen) -> None:
     from withheld.report import write
 
     screen.result(str(write(run)))
-    if not (run / "results.jsonl").is_file():
+    if not (run / "results.jsonl").is_file() and (run / "encoder").is_dir():
         screen.say(f"It has no verdict yet: withheld evaluate {shlex.quote(str(run))} --data LABELLED")

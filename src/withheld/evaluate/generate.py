@@ -17,8 +17,8 @@ from withheld.evaluate.canvas import Tile, png
 from withheld.evaluate.latent_pictures import ACROSS, Latent, grid, interpolated, traversed
 from withheld.learn.checkpoint import writing
 from withheld.networks.code_prior import CodePrior
-from withheld.objective import LatentModel
 from withheld.run import Run, open_run
+from withheld.types import LatentModel
 
 PICTURE = (".png",)
 

@@ -22,6 +22,7 @@ from withheld.evaluate.features import Listen, silent
 from withheld.types import UNKNOWN_LABEL
 
 MOST_TESTED = 10_000
+MOST_UNLABELLED = 10_000
 COMMON = 2000
 FEW_TESTED = 300
 
@@ -40,6 +41,7 @@ class Labelled:
         common: by seed, the tested items that every row is tested on, a subset of `draws[..., seed].test`.
         test_share: see `withheld.data.few.interval`.
         notes: what there is to know.
+        more: items that no draw needs and nothing is tested on, without labels; None where there are none.
     """
 
     source: Source
@@ -52,6 +54,7 @@ class Labelled:
     test_share: float | None
     notes: list[str]
     asked: list[int]
+    more: Source | None = None
 
     @property
     def largest(self) -> int:
@@ -109,8 +112,19 @@ def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(
         few, known[needed], source.classes, counts, numbers, draws, common, first.test_share, notes,
-        sorted(set(labels_per_class)),
+        sorted(set(labels_per_class)), _more(source, needed),
     )  # fmt: skip
+
+
+def _more(source: Source, needed: NDArray[np.int64]) -> Source | None:
+    """A sample of the other items that are not there to be tested on."""
+    free = np.ones(len(source), bool) if source.parts is None else source.parts == "train"
+    free[needed] = False
+    at = np.flatnonzero(free)
+    if not len(at):
+        return None
+    chosen = np.sort(np.random.default_rng(0xA11).choice(at, min(len(at), MOST_UNLABELLED), replace=False))
+    return source.subset(chosen)
 
 
 def decode_labelled(

@@ -19,9 +19,8 @@ from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.losses.latent import gaussian_kl, log_weights
 from withheld.networks.vae import LatentAutoencoder
-from withheld.objective import LatentModel
 from withheld.run import Run, open_run, pick_device
-from withheld.types import Recipe
+from withheld.types import LatentModel, Recipe
 
 CHUNK = 1 << 15
 """Decoded images at a time."""

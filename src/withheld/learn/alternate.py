@@ -16,8 +16,7 @@ from withheld.errors import Diverged
 from withheld.learn.checkpoint import load_state, newest, save_state
 from withheld.learn.gradient import Interrupted, Items, Keeper, watch_signals
 from withheld.learn.schedule import seed_everything
-from withheld.objective import LatentModel
-from withheld.types import Recipe
+from withheld.types import LatentModel, Recipe
 
 FALL = 1e-7
 """Share of the bound that rounding may cost in a step."""

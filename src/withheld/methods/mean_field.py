@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from withheld.networks.bayesian_mixture import BayesianMixtureModel
-from withheld.objective import LatentModel
-from withheld.types import Recipe
+from withheld.types import LatentModel, Recipe
 
 
 def mean_field(

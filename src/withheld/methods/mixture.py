@@ -5,8 +5,7 @@ from __future__ import annotations
 from withheld.errors import InputError
 from withheld.networks.bernoulli_mixture import BernoulliMixtureModel
 from withheld.networks.gaussian_mixture import GaussianMixtureModel
-from withheld.objective import LatentModel
-from withheld.types import Recipe
+from withheld.types import LatentModel, Recipe
 
 
 def mixture(

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.objective import LatentModel
-from withheld.types import UNKNOWN_LABEL
+from withheld.types import UNKNOWN_LABEL, LatentModel
 
 TILE = 1 << 20
 """Numbers of a tile of features: a few megabytes, which stay in the cache between its two products."""

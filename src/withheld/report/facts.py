@@ -73,7 +73,8 @@ def cost_facts(found: Contents) -> Facts:
     done, batch = number(last.get("step")), number(run.get("batch_size"))
     steps = number(run.get("steps")) or number(last.get("steps"))
     items = number(mapping(run.get("data")).get("items"))
-    seen = done * batch if done and batch else None
+    passes = run.get("modality") == "table"
+    seen = (done * items if passes and items else done * batch) if done and batch else None
     epochs = f" ({plain(round(seen / items, 2))} times each)" if seen and items else ""
     speeds = sorted(value for entry in found.log if (value := number(entry.get("items_per_second"))) is not None)
     facts = [
@@ -146,6 +147,12 @@ def commands(found: Contents) -> list[tuple[str, str]]:
     ]
     known = [(name, command) for name, command in asked if isinstance(command, str) and command.strip()]
     return [*known, ("Write this page", f"withheld report {quoted(found.folder)}")] if known else []
+
+
+def can_be_judged(found: Contents) -> bool:
+    """Whether a verdict is still to come: the run has an encoder and no scores."""
+    kept = found.run.get("modality") not in ("table", "codes")
+    return bool(found.run and kept and not found.scores and not found.verdict)
 
 
 def evaluate_command(found: Contents) -> str:

@@ -37,6 +37,12 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
     elif not sentence and sweep is not None:
         outcome, word = "sweep", _WORDS["sweep"]
         sentence = f"Of the values tried, {sweep.sentence()}."
+    elif not sentence and found.run.get("modality") in ("table", "codes"):
+        outcome, word = "sweep", "Learned"
+        loss = number(found.log[-1].get("loss")) if found.log else None
+        sentence = "The model is fitted" + (
+            f": {loss:.4g} nats an item on what it learned from." if loss is not None else "."
+        )
     elif not sentence:
         sentence = "The encoder is trained. Whether it helps is not known before it is evaluated."
     first, rest = parted(sentence)
@@ -78,7 +84,8 @@ def _numbers(found: Contents, table: Table | None) -> list[tuple[str, str]]:
         shown.append((duration(seconds), f"of pretraining on {device}" if device else "of pretraining"))
     size = number(mapping(found.run.get("encoder")).get("parameters"))
     if size is not None:
-        shown.append((short_count(size), "parameters in the encoder"))
+        where = "model" if found.run.get("modality") in ("table", "codes") else "encoder"
+        shown.append((short_count(size), f"parameters in the {where}"))
     return shown
 
 

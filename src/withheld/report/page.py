@@ -112,7 +112,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "versions": facts.version_facts(found),
         "config": facts.config_text(found),
         "commands": facts.commands(found),
-        "evaluate": facts.evaluate_command(found) if found.run and not found.scores and not found.verdict else "",
+        "evaluate": facts.evaluate_command(found) if facts.can_be_judged(found) else "",
         "evaluation_notes": facts.notes(found),
         "evaluations": found.evaluations,
         "damage": found.notes,
