@@ -18,6 +18,7 @@ from withheld.data.prepared import prepare
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.losses.latent import gaussian_kl, log_weights
+from withheld.networks.code_prior import CodePrior
 from withheld.networks.vae import LatentAutoencoder
 from withheld.run import Run, open_run, pick_device
 from withheld.types import LatentModel, Recipe
@@ -91,8 +92,8 @@ def importance_bound(network: LatentAutoencoder, t: Tensor, samples: int) -> tup
 def likelihood(
     run: str | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
     listen: Listen = lambda event: None,
-) -> Likelihood:  # fmt: skip
-    """-log p(x) of held-out items under a run of `vae`, `mixture` or `mean_field`.
+) -> Any:  # fmt: skip
+    """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).
 
     Args:
         run: its folder.
@@ -111,6 +112,10 @@ def likelihood(
     model = run.objective().to(where)
     if isinstance(model, LatentModel):
         return _of_table(run, model, data, seed)
+    if isinstance(model.network, CodePrior):
+        from withheld.evaluate.two_stage import two_stage
+
+        return two_stage(run, data, items)
     if not isinstance(model.network, LatentAutoencoder):
         raise InputError(
             f"{run.folder}: a run of {run.settings['title']} has no likelihood of items; vae, mixture and mean_field have"

@@ -177,6 +177,10 @@ class VectorQuantizedAutoencoder(nn.Module):
         """Top (B, h, w) and bottom codes of images."""
         return self.encode(x)[2:4]
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images from their codes."""
+        return self(x)["image"]
+
     def decode_codes(self, top: Tensor, bottom: Tensor) -> Tensor:
         """Images (B, C, H, W), as the network is fed, of codes (B, h, w)."""
         return self.decode(self.top.look_up(top), self.bottom.look_up(bottom))
