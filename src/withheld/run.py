@@ -27,7 +27,16 @@ MODALITIES = {
     "LogJoint": "function",
 }
 METHODS = Path(__file__).parent / "methods"
-RECIPE_SETTINGS = ("base_learning_rate", "weight_decay", "warmup", "schedule", "clip", "betas", "layer_decay")
+RECIPE_SETTINGS = (
+    "base_learning_rate",
+    "weight_decay",
+    "warmup",
+    "schedule",
+    "clip",
+    "betas",
+    "layer_decay",
+    "tolerance",
+)
 
 
 def method_names() -> list[str]:
