@@ -36,6 +36,12 @@ from withheld.cli.screen import Screen
     metavar="ENCODER",
     help="Another encoder: a run, a folder or a transformers id. Repeatable.",
 )
+@click.option(
+    "--also",
+    multiple=True,
+    type=click.Choice(["m2"]),
+    help="A row on request: m2 is M1 + M2, a semi-supervised VAE on the features; it takes 60 % of --minutes.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
 @device_option
 @talking
@@ -50,6 +56,7 @@ def evaluate_command(run: str, data: str, labels: str | None, out: Path | None, 
       withheld evaluate runs/first --data labelled/ --labels-per-class 1,5,25 --minutes 5
       withheld evaluate runs/first --data photos/ --labels labels.csv --against facebook/dinov2-small
       withheld evaluate facebook/dinov2-small --data labelled/ --out runs/dino
+      withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
 
     The last line is the verdict.
     """

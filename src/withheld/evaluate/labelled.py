@@ -22,7 +22,6 @@ from withheld.evaluate.features import Listen, silent
 from withheld.types import UNKNOWN_LABEL
 
 MOST_TESTED = 10_000
-MOST_UNLABELLED = 10_000
 COMMON = 2000
 FEW_TESTED = 300
 
@@ -117,14 +116,13 @@ def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds
 
 
 def _more(source: Source, needed: NDArray[np.int64]) -> Source | None:
-    """A sample of the other items that are not there to be tested on."""
+    """The other items that are not there to be tested on."""
     free = np.ones(len(source), bool) if source.parts is None else source.parts == "train"
     free[needed] = False
     at = np.flatnonzero(free)
     if not len(at):
         return None
-    chosen = np.sort(np.random.default_rng(0xA11).choice(at, min(len(at), MOST_UNLABELLED), replace=False))
-    return source.subset(chosen)
+    return source.subset(at)
 
 
 def decode_labelled(

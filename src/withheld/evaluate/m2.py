@@ -64,11 +64,11 @@ class Posterior:
         return torch.cat([mean, (0.5 * found.log_variance).exp()], dim=1).float().cpu().numpy()
 
 
-def told_by(encoder: Any) -> Callable[[Any], Any]:
-    """What to take features from, and how to read them: `(subject, read)`, `read(features) -> Told`."""
+def told_by(encoder: Any) -> tuple[Any, Callable[[NDArray], Told]]:
+    """What to take features from, and how to read these as `Told`."""
     if isinstance(encoder, Encoder) and isinstance(encoder.trunk.model, RecognitionModel):
-        return Posterior(encoder), lambda found: Told(*np.split(found, 2, axis=1))  # type: ignore[return-value]
-    return encoder, Told  # type: ignore[return-value]
+        return Posterior(encoder), lambda found: Told(*np.split(found, 2, axis=1))
+    return encoder, Told
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class StyleClassifier:
         width: of the hidden layers. alpha: weight of the classification term. recipe: how.
 
     Attributes:
-        steps: taken, after `fit`.
+        steps: taken, after `fit`. sampled: whether M1 gave deviations to draw with.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class StyleClassifier:
         recipe: Recipe = RECIPE, device: str = "cpu",
     ) -> None:  # fmt: skip
         self.classes, self.seed, self.seconds, self.width, self.alpha = classes, seed, seconds, width, alpha
-        self.recipe, self.device, self.steps = recipe, device, 0
+        self.recipe, self.device, self.steps, self.sampled = recipe, device, 0, False
 
     def fit(
         self, x: Told, y_N: NDArray[np.int64], others: Told, listen: Callable[[dict], None] | None = None
@@ -163,7 +163,7 @@ class StyleClassifier:
         if self.seconds is not None:
             loop.steps = max(FEWEST_STEPS, min(wanted, int(self.seconds / loop.seconds_per_step(3, 1.0))))
         loop.run(None, listen)
-        self.network, self.steps = network.eval(), loop.steps
+        self.network, self.steps, self.sampled = network.eval(), loop.steps, x.deviation is not None
         return self
 
     @torch.no_grad()

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withheld.data.prepared import prepare
 from withheld.encoder import Encoder
 from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
 from withheld.evaluate.features import Listen, features
 from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
 from withheld.evaluate.labelled import Labelled
-from withheld.evaluate.semi_supervised import SemiSupervisedMixture
-from withheld.evaluate.sentence import MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW
+from withheld.evaluate.sentence import NEIGHBORS, PROBE, RANDOM_ROW
 
 RANDOM_SHARE, FROZEN_SHARE = 0.12, 0.15
 """Shares of the time: for the features of untrained encoders, and for those of the pretrained one."""
@@ -55,6 +53,7 @@ class Measurement:
         minutes: that everything may take. started: when it began.
         listen: is told what happens. done: is told every row whose cells at a label count are all measured.
         guesses: (probabilities (N, K), positions (N,)) of the first seed's test items at the most labels, by row.
+        kept: the subject's features of all items that any draw needs. scale: of pixels, as the subject takes them.
     """
 
     labelled: Labelled
@@ -68,8 +67,9 @@ class Measurement:
     left_out: list[str] = field(default_factory=list)
     guesses: dict[str, tuple[Array, NDArray[np.int64]]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    tested_by: dict[int, set[int]] = field(default_factory=dict)
     probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
+    kept: Table | None = None
+    scale: Any = None
 
     @property
     def classes(self) -> int:
@@ -146,31 +146,8 @@ class Measurement:
         item = (time.monotonic() - begun) / max(1, len(needed))
         self.frozen(Row(PROBE, PRETRAINED), lambda seed: table, self.kept_probe)
         self.frozen(Row(NEIGHBORS, PRETRAINED), lambda seed: table, self.neighbors)
-        self.mixture(subject, table)
+        self.kept = table
         return item
-
-    def mixture(self, subject: Any, table: Table) -> None:
-        """Labelled and unlabelled items together; those that a seed is tested on are never among the unlabelled."""
-        self.say("features of unlabelled items")
-        size, channels = getattr(subject, "size", self.images.shape[-1]), int(self.images.shape[1])
-        more = np.zeros((0, table.values.shape[1]), np.float32)
-        if self.labelled.more is not None:
-            prepared = prepare(self.labelled.more, size, channels, scale=getattr(subject, "scale", None))
-            more = features(subject, prepared.images, listen=self.listen)
-        row = Row(MIXTURE, PRETRAINED)
-        deaths = [0]
-
-        def classify(x: Array, y: NDArray[np.int64], test: Array, seed: int) -> Array:
-            here = np.array([at for at in table.row_of if at not in self.tested_by[seed]], np.int64)
-            others = table.at(here) if len(here) else more[:0]
-            found = SemiSupervisedMixture(self.classes, seed).fit(x, y, np.concatenate([more, others]))
-            deaths[0] = max(deaths[0], found.dead)
-            return found.probabilities(test)
-
-        self.tested_by = {seed: set(self.labelled.tested(seed).tolist()) for seed in self.labelled.seeds}
-        self.frozen(row, lambda seed: table, classify)
-        if deaths[0]:
-            self.notes.append(f'"{MIXTURE}": up to {deaths[0]} components died')
 
     def _item(self, subject: Any) -> float:
         """Seconds that the features of an item take."""

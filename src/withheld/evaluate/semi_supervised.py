@@ -14,19 +14,17 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from withheld.errors import InputError
-from withheld.evaluate.few_label import check_labelled
+from withheld.evaluate.few_label import check_labelled, standard
 from withheld.mixtures import DeadComponent, GaussianMixture
 from withheld.types import UNKNOWN_LABEL
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
-REGULARIZATION = 1e-2
-"""Added to every variance, as a share of the mean variance."""
-PASSES, TOLERANCE = 50, 1e-3
+PASSES, TOLERANCE = 30, 1e-3
 ENOUGH = 5
 """Labels of the rarest class from which settings are chosen by cross-validation."""
-MOST_CHECKED, MOST_LEARNED = 3000, 20_000
+MOST_CHECKED, MOST_LEARNED = 2000, 20_000
 """Unlabelled items that settings are chosen with, and labelled ones that are learned from: seeded samples."""
 
 
@@ -37,21 +35,23 @@ class Setting:
     Attributes:
         columns: P, the principal components that are kept.
         covariance: "tied" or "full".
-        weight: of an unlabelled item, against 1 of a labelled one; 0 learns from labelled items only.
+        weight: of all unlabelled items together, in labelled items a class; 0 learns from labelled items only.
+        shrinkage: added to every variance, as a share of the mean variance.
         components: of every class.
     """
 
     columns: int
     covariance: str
     weight: float
+    shrinkage: float = 0.1
     components: int = 1
 
 
-FIXED = Setting(20, "tied", 1.0)
+FIXED = Setting(60, "tied", 4.0)
 """Where there are too few labels to choose."""
 GRID = (
-    FIXED, Setting(40, "tied", 0.01), Setting(40, "tied", 1.0), Setting(20, "full", 0.1), Setting(20, "full", 1.0),
-    Setting(40, "tied", 0.0),
+    Setting(60, "tied", 0.0), Setting(60, "tied", 0.5), FIXED, Setting(60, "tied", 40.0), Setting(60, "full", 0.0, 0.3),
+    Setting(20, "full", 4.0), Setting(20, "full", 40.0),
 )  # fmt: skip
 
 
@@ -104,31 +104,29 @@ class SemiSupervisedMixture:
         return found
 
     def _turn(self, x_ND: Array) -> None:
-        """The principal components of all items that may be seen, the first with variance 1."""
-        x_ND = np.asarray(x_ND, np.float64)
-        self._mean = x_ND.mean(axis=0)
-        values, vectors = np.linalg.eigh(np.cov(x_ND.T, bias=True).reshape(x_ND.shape[1], -1))
-        most = min(max(setting.columns for setting in self.grid), x_ND.shape[1])
+        """Standardizes by all items that may be seen, and turns to their principal components, the first with variance 1."""
+        self._mean, self._scale = standard(x_ND)
+        z = (x_ND - self._mean) / self._scale
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(z.T, bias=True)))
+        most = min(max(setting.columns for setting in self.grid), z.shape[1])
         self._basis = vectors[:, ::-1][:, :most] / np.sqrt(max(values[-1], 1e-300))
 
     def _turned(self, x_ND: Array) -> Array:
-        return (np.asarray(x_ND, np.float64) - self._mean) @ self._basis
+        return (np.asarray(x_ND, np.float64) - self._mean) / self._scale @ self._basis
 
     def _choose(self, z_NP: Array, y_N: Labels, z_UP: Array) -> Setting:
         if len(self.grid) == 1 or int(np.bincount(y_N).min()) < ENOUGH:
             return self.setting
         some = np.random.default_rng([self.seed, 0x5E]).permutation(len(z_UP))[:MOST_CHECKED]
         folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(z_NP, y_N))
-        right = [self._checked(setting, folds, z_NP, y_N, z_UP[some], len(z_UP)) for setting in self.grid]
+        right = [self._checked(setting, folds, z_NP, y_N, z_UP[some]) for setting in self.grid]
         return self.grid[int(np.argmax(right))]
 
-    def _checked(self, setting: Setting, folds: list, z_NP: Array, y_N: Labels, z_UP: Array, unlabelled: int) -> float:
-        """How many held-out labelled items it gets right; those are unlabelled items meanwhile neither."""
-        scaled = setting.weight * unlabelled / max(1, len(z_UP))
-        trial = Setting(setting.columns, setting.covariance, scaled, setting.components)
+    def _checked(self, setting: Setting, folds: list, z_NP: Array, y_N: Labels, z_UP: Array) -> float:
+        """How many held-out labelled items it gets right."""
         right = 0.0
         for learn, check in folds:
-            model = _fit(z_NP[learn], y_N[learn], z_UP, trial, int(y_N.max()) + 1)
+            model = _fit(z_NP[learn], y_N[learn], z_UP, setting, int(y_N.max()) + 1)
             right += float((model.predict(z_NP[check][:, : setting.columns]) == y_N[check]).sum())
         return right
 
@@ -140,8 +138,8 @@ def _fit(z_NP: Array, y_N: Labels, z_UP: Array, setting: Setting, classes: int) 
     if setting.weight > 0 and len(z_UP):
         rows = np.concatenate([z_NP, z_UP])
         label = np.concatenate([y_N, np.full(len(z_UP), UNKNOWN_LABEL)])
-        weight = np.concatenate([weight, np.full(len(z_UP), setting.weight)])
-    regularization = max(REGULARIZATION * float(rows.var(axis=0).mean()), 1e-9)
+        weight = np.concatenate([weight, np.full(len(z_UP), setting.weight * classes / len(z_UP))])
+    regularization = max(setting.shrinkage * float(rows.var(axis=0).mean()), 1e-9)
     model = GaussianMixture(
         covariance_type=setting.covariance, reg_covar=regularization, max_iter=PASSES, tol=TOLERANCE,
         components_per_class=setting.components,

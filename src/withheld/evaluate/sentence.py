@@ -35,7 +35,7 @@ FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "kNN",
     "random frozen",
 )
-MIXTURE = "semi-supervised mixture"
+MIXTURE, M2_ROW = "semi-supervised mixture", "M1 + M2"
 HEADLINE = 10
 LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
 LEARNED_BY = " with logistic regression"

@@ -1,74 +1,126 @@
-"""The unlabelled items of a verdict: what rows that use them may see, and never an item that is tested.
+"""The rows of a verdict that use unlabelled items too: the semi-supervised mixture, and M1 + M2 on request.
 
+Never an item that is tested: those of the seed's own test items are left out, whatever they could tell without a label.
 Shapes: U unlabelled items, D features.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from withheld.data.few import FewLabels, few_label_splits
+from withheld.data.few import FewLabels
 from withheld.data.prepared import prepare
-from withheld.data.scale import Scale
-from withheld.data.source import Source, open_source
-from withheld.evaluate.features import Listen, silent
-from withheld.evaluate.labelled import MOST_TESTED, Labelled
+from withheld.errors import Diverged, InputError
+from withheld.evaluate.compare import PRETRAINED, Row
+from withheld.evaluate.features import features
+from withheld.evaluate.m2 import StyleClassifier, told_by
+from withheld.evaluate.measure import Array, Measurement, Table, everything
+from withheld.evaluate.semi_supervised import SemiSupervisedMixture
+from withheld.evaluate.sentence import M2_ROW, MIXTURE
 
-HELD = ("test", "val")
+MOST_UNLABELLED = 10_000
+"""Of the mixture; M1 + M2 takes all there are."""
+FEATURES_SHARE, M2_SHARE = 0.08, 0.6
+"""Shares of the time: for the features of unlabelled items, and for M1 + M2 where it is asked for."""
+LEAST_SECONDS = 60.0
+"""M1 + M2 is measured with fewer seeds before one of them gets less."""
+ALSO = ("m2",)
+"""Rows that are measured on request."""
+Cell = Callable[[FewLabels, Array], Array]
+
+
+def check_also(also: Any) -> None:
+    """Says so where a row is asked for that there is not."""
+    unknown = [name for name in also if name not in ALSO]
+    if unknown:
+        raise InputError(f"--also {unknown[0]}: there is {', '.join(ALSO)}")
 
 
 @dataclass
-class Unlabelled:
-    """Items without their labels.
+class Seen:
+    """Features of what may be learned from: `more` (U, D) of no draw's items, `table` of all draws' items."""
 
-    Attributes:
-        images: (U, C, H, W) uint8, as the encoder takes them.
-        positions: (U,) of every item, in the whole data.
-        hidden: by (labels per class, seed), positions that the cell may not take as unlabelled: tested or labelled.
-    """
+    more: Array
+    table: Table
 
-    images: Any
-    positions: NDArray[np.int64]
-    hidden: dict[tuple[int, int], NDArray[np.int64]]
-
-    def allowed(self, count: int, seed: int) -> NDArray[np.int64]:
-        """Rows of `images` that a cell may learn from."""
-        return np.flatnonzero(~np.isin(self.positions, self.hidden[count, seed]))
+    def beside(self, draw: FewLabels) -> Array:
+        """Features of the unlabelled items of a cell: neither those it is tested on nor those whose labels it has."""
+        own = np.array(list(self.table.row_of), np.int64)
+        free = own[~np.isin(own, np.concatenate([draw.train, draw.test]))]
+        return np.concatenate([self.more, self.table.at(free)]) if len(free) else self.more
 
 
-def open_unlabelled(
-    data: Any, labels: Any, labelled: Labelled, size: int, channels: int, most: int, scale: Scale | None = None,
-    listen: Listen = silent,
-) -> Unlabelled:  # fmt: skip
-    """A seeded sample of what is not tested: the data without its test and val parts, or, where every seed tests other
-    items, all of it, from which every seed leaves out its own.
-
-    Args:
-        labelled: the draws of the same data and labels.
-        most: items.
-    """
-    source = open_source(data, labels=labels)
-    draws = redrawn(source, labelled)
-    free = np.arange(len(source))
-    if next(iter(draws.values())).test_share is None and source.parts is not None:
-        free = np.flatnonzero(~np.isin(source.parts, HELD))
-    if len(free) > most:
-        free = np.sort(np.random.default_rng([0, 0x0B]).choice(free, most, replace=False))
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(source.subset(free), size, channels, scale=scale, progress=tell)
-    hidden = {key: np.concatenate([draw.train, draw.test]) for key, draw in draws.items()}
-    return Unlabelled(prepared.images, free[prepared.kept], hidden)
+def gather(m: Measurement, subject: Any, table: Table, most: int | None = None) -> Seen:
+    """Decodes unlabelled items, a seeded sample of at most so many, and takes their features."""
+    source = m.labelled.more
+    none = np.zeros((0, table.values.shape[1]), np.float32)
+    if source is None or most == 0:
+        return Seen(none, table)
+    if most is not None and len(source) > most:
+        source = source.subset(np.sort(np.random.default_rng(0xA11).choice(len(source), most, replace=False)))
+    prepared = prepare(source, int(m.images.shape[-1]), int(m.images.shape[1]), scale=m.scale)
+    return Seen(features(subject, prepared.images, listen=m.listen), table)
 
 
-def redrawn(source: Source, labelled: Labelled) -> dict[tuple[int, int], FewLabels]:
-    """The draws of a verdict, in positions of the whole data."""
-    assert source.labels is not None  # noqa: S101 - the draws were made from them
-    return {
-        (count, draw.seed): draw
-        for count in labelled.counts
-        for draw in few_label_splits(source.labels, source.parts, count, labelled.seeds, MOST_TESTED)
-    }
+def measure_mixture(m: Measurement, subject: Any, item: float) -> None:
+    """The semi-supervised mixture on the frozen features; `item` is the seconds that those of an item take."""
+    m.say("features of unlabelled items")
+    most = int(min(MOST_UNLABELLED, FEATURES_SHARE * m.budget / max(item, 1e-9)))
+    assert m.kept is not None  # noqa: S101 - the frozen rows come first
+    seen, row = gather(m, subject, m.kept, most), Row(MIXTURE, PRETRAINED)
+    died: list[float] = []
+
+    def cell(draw: FewLabels, test: Array) -> Array:
+        labels = m.labelled.labels[draw.train]
+        found = SemiSupervisedMixture(m.classes, draw.seed).fit(seen.table.at(draw.train), labels, seen.beside(draw))
+        if found.dead:
+            died.append(found.smallest)
+            row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
+        return found.probabilities(test)
+
+    _cells(m, row, seen.table, m.labelled.seeds, cell)
+
+
+def measure_m2(m: Measurement, subject: Any) -> None:
+    """M1 + M2, in its share of the time; all unlabelled items."""
+    begun = m.elapsed
+    m.say("M1 + M2: features of all items")
+    subject, read = told_by(subject)
+    seen = gather(m, subject, m.table(subject, everything(m.labelled)))
+    left = max(0.0, M2_SHARE * m.budget - (m.elapsed - begun))
+    counts, many = len(m.labelled.counts), len(m.labelled.seeds)
+    seeds = m.labelled.seeds[: int(max(2, min(many, left / counts / LEAST_SECONDS)))]
+    each, row = left / (counts * len(seeds)), Row(M2_ROW, PRETRAINED)
+    if len(seeds) < many:
+        m.left_out.append(f'"{M2_ROW}" beyond {len(seeds)} of {many} seeds, for time')
+
+    def cell(draw: FewLabels, test: Array) -> Array:
+        found = StyleClassifier(m.classes, draw.seed, each)
+        found.fit(
+            read(seen.table.at(draw.train)), m.labelled.labels[draw.train], read(seen.beside(draw)),
+            lambda line: m.listen({**line, "kind": "step"}),
+        )  # fmt: skip
+        row.note = f"{found.steps} steps" + ("" if found.sampled else ", features without a deviation")
+        return found.probabilities(read(test))
+
+    try:
+        _cells(m, row, seen.table, seeds, cell)
+    except Diverged as error:
+        m.left_out.append(f'"{M2_ROW}": {error}')
+
+
+def _cells(m: Measurement, row: Row, table: Table, seeds: list[int], cell: Cell) -> None:
+    """Measures a row at every label count with these seeds."""
+    for count in m.labelled.counts:
+        begun = time.monotonic()
+        for seed in seeds:
+            draw: FewLabels = m.labelled.draws[count, seed]
+            m.score(row, count, seed, cell(draw, table.at(draw.test)), draw.test)
+        row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(seeds), 3)}
+        m.done(row, count)
+    m.rows.append(row)

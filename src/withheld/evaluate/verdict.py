@@ -25,6 +25,7 @@ from withheld.evaluate.labelled import Labelled, decode_labelled, duplicates_not
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
 from withheld.evaluate.tuned import Tuning
+from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
@@ -70,8 +71,8 @@ class Verdict:
 
 def verdict(
     subject: Any, data: Any, *, labels_per_class: Sequence[int] = (1, 10, 100), seeds: int = 5, minutes: float = 10.0,
-    against: Sequence[str] = (), labels: Any = True, device: str = "auto", results: str | Path | None = None,
-    command: str = "", listen: Listen = silent,
+    against: Sequence[str] = (), also: Sequence[str] = (), labels: Any = True, device: str = "auto",
+    results: str | Path | None = None, command: str = "", listen: Listen = silent,
 ) -> Verdict:  # fmt: skip
     """Compares a pretrained encoder with training from scratch, with classical features and with public encoders.
 
@@ -86,6 +87,7 @@ def verdict(
         seeds: how many draws of the labelled items.
         minutes: that it may take; what does not fit is left out, and it is said.
         against: encoders to compare with.
+        also: rows on request: "m2" is M1 + M2 (Kingma et al. 2014), in 60 % of the time.
         labels: True, or a csv with the columns file and label.
         device: "auto", "cpu", "cuda", "mps".
         results: a results.jsonl to append every score to as it is measured, and the verdict at the end.
@@ -102,12 +104,13 @@ def verdict(
     started = time.monotonic()
     place = pick_device(device)
     check_rivals(against)
+    check_also(also)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds)
     book = _Book(labelled, results, command, listen)
     measurement = _begin(subject, labelled, minutes, started, listen, book)
     try:
-        _measure(measurement, subject, against, place)
+        _measure(measurement, subject, against, also, place)
     except Interrupted as error:
         kept = f": the scores measured so far are in {results}" if results is not None else ""
         error.args = (f"the evaluation was stopped{kept}",)
@@ -143,15 +146,18 @@ def _begin(
         notes.append(f"{len(bad)} items could not be read and were left out")
     notes += duplicates_note(labelled, prepared.images, row_of)
     found = Measurement(labelled, prepared.images, row_of, minutes, started, listen, book.write)
-    found.notes = notes
+    found.notes, found.scale = notes, getattr(subject, "scale", None)
     return found
 
 
-def _measure(measurement: Measurement, subject: Any, against: Sequence[str], device: str) -> None:
+def _measure(measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], device: str) -> None:
     measurement.say("classical floors")
     for name, function in floors(int(measurement.images.shape[1])).items():
         measurement.floor(Row(name, FLOOR), _Floor(function))
     item = measurement.pretrained(subject)
+    measure_mixture(measurement, subject, item)
+    if "m2" in also:
+        measure_m2(measurement, subject)
     named, missing = rivals(against)
     measurement.left_out += missing
     for name, where in named:
