@@ -59,9 +59,9 @@ class GaussianMixture(MixtureEstimator):
 
     def _model(self, columns: int, classes: int) -> Mixture:
         count = classes * self.components_per_class if classes else self.n_components
-        return GaussianMixtureModel(
-            columns, count, self.covariance_type, self.reg_covar, classes, self.init_params, self.single
-        )
+        given = self.means_init is not None and self.precisions_init is not None
+        start = "random" if given else self.init_params  # what is replaced at once need not be searched for
+        return GaussianMixtureModel(columns, count, self.covariance_type, self.reg_covar, classes, start, self.single)
 
     def _set_start(self, model: Mixture) -> None:
         for name, value in (("weights", self.weights_init), ("means", self.means_init)):
