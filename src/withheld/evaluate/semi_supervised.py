@@ -50,8 +50,8 @@ class Setting:
 FIXED = Setting(60, "tied", 4.0)
 """Where there are too few labels to choose."""
 GRID = (
-    Setting(60, "tied", 0.0), Setting(60, "tied", 0.5), FIXED, Setting(60, "tied", 40.0), Setting(60, "full", 0.0, 0.3),
-    Setting(20, "full", 4.0), Setting(20, "full", 40.0),
+    Setting(128, "tied", 0.0, 0.005), Setting(128, "tied", 0.0, 0.03), Setting(60, "tied", 0.0), Setting(60, "tied", 0.5),
+    FIXED, Setting(60, "full", 0.0, 0.3), Setting(20, "full", 4.0), Setting(20, "full", 40.0),
 )  # fmt: skip
 
 
