@@ -28,6 +28,7 @@ from withheld.networks.recognition import RecognitionConfig
 from withheld.types import Recipe
 
 BATCH, EPOCHS = 128, 10
+STEPS, RATE = 1800, 2.4e-2
 
 
 class Example(nn.Module):
