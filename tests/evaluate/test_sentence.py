@@ -7,6 +7,8 @@ import pytest
 from withheld.evaluate.compare import FLOOR, PRETRAINED, PUBLIC, RANDOM, SCRATCH, Row
 from withheld.evaluate.sentence import (
     FINE_TUNED,
+    M2_ROW,
+    MIXTURE,
     NEIGHBORS,
     PROBE,
     RANDOM_ROW,
@@ -177,3 +179,16 @@ def test_the_headline_is_decided_in_advance(counts, expected):
 def test_the_headline_moves_to_what_both_rows_have():
     tuned, scratch = made(FINE_TUNED, n1=0.5, n10=0.8), made(SCRATCH_ROW, n1=0.2)
     assert sentence([tuned, scratch]).startswith("With 1 label per class")
+
+
+def test_a_row_that_uses_unlabelled_items_is_named_where_it_is_certainly_better():
+    mixture, m2 = made(MIXTURE, PRETRAINED, n1=0.4, n10=0.8, n100=0.9), made(M2_ROW, PRETRAINED, n10=0.85)
+    text = sentence([TUNED, FROM_SCRATCH, LOW, BELOW, mixture, m2])
+    assert f"; {M2_ROW}, which learns from unlabelled items too, does better still (+15.0 points" in text
+    assert text.startswith(sentence([TUNED, FROM_SCRATCH, LOW, BELOW])[:-1])
+    assert outcome([TUNED, FROM_SCRATCH, LOW, BELOW, mixture, m2]) == "better"
+
+
+def test_a_row_that_uses_unlabelled_items_is_no_rival_and_not_named_where_it_is_not_better():
+    worse = made(MIXTURE, PRETRAINED, n1=0.4, n10=0.6, n100=0.9)
+    assert sentence([TUNED, FROM_SCRATCH, LOW, BELOW, worse]) == sentence([TUNED, FROM_SCRATCH, LOW, BELOW])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from withheld.errors import InputError
+from withheld.errors import Diverged, InputError
 from withheld.evaluate.few_label import check_labelled, standard
 from withheld.mixtures import DeadComponent, GaussianMixture
 from withheld.types import UNKNOWN_LABEL
@@ -47,11 +47,13 @@ class Setting:
     components: int = 1
 
 
-FIXED = Setting(60, "tied", 4.0)
+FIXED = Setting(60, "tied", 12.0)
 """Where there are too few labels to choose."""
+ALONE = Setting(60, "tied", 0.0, 0.3)
+"""Labelled items only: what is left where EM breaks down."""
 GRID = (
-    Setting(128, "tied", 0.0, 0.005), Setting(128, "tied", 0.0, 0.03), Setting(60, "tied", 0.0), Setting(60, "tied", 0.5),
-    FIXED, Setting(60, "full", 0.0, 0.3), Setting(20, "full", 4.0), Setting(20, "full", 40.0),
+    Setting(128, "tied", 0.0, 0.005), Setting(128, "tied", 0.0, 0.03), Setting(60, "tied", 0.5), FIXED,
+    Setting(60, "tied", 60.0), Setting(60, "full", 0.0, 0.3), Setting(20, "full", 12.0), Setting(20, "full", 120.0),
 )  # fmt: skip
 
 
@@ -92,7 +94,11 @@ class SemiSupervisedMixture:
             self._turn(np.concatenate([x_ND, x_UD]))
             z_NP, z_UP = self._turned(x_ND), self._turned(x_UD)
             self.setting = self._choose(z_NP, at, z_UP)
-            self._model = _fit(z_NP, at, z_UP, self.setting, len(self.known))
+            try:
+                self._model = _fit(z_NP, at, z_UP, self.setting, len(self.known))
+            except (Diverged, InputError):  # a collapse costs the unlabelled items, not the row
+                self.setting = ALONE
+                self._model = _fit(z_NP, at, z_UP, ALONE, len(self.known))
         self.smallest, self.dead = float(self._model.weights_.min()), len(self._model.dead_)
         return self
 
@@ -126,7 +132,10 @@ class SemiSupervisedMixture:
         """How many held-out labelled items it gets right."""
         right = 0.0
         for learn, check in folds:
-            model = _fit(z_NP[learn], y_N[learn], z_UP, setting, int(y_N.max()) + 1)
+            try:
+                model = _fit(z_NP[learn], y_N[learn], z_UP, setting, int(y_N.max()) + 1)
+            except (Diverged, InputError):
+                return -1.0
             right += float((model.predict(z_NP[check][:, : setting.columns]) == y_N[check]).sum())
         return right
 

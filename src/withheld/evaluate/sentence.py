@@ -7,6 +7,7 @@ What is compared was decided before anything was measured:
 - The headline is at 10 labels per class, or at the middle count where 10 was not measured.
 - A floor or a public encoder is set against whichever of "fine-tuned" and "linear probe" did better. It counts as "as
   good" unless the whole 95 % interval of the paired difference lies above zero.
+- Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row.
 """
 
 from __future__ import annotations
@@ -100,9 +101,24 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
     text = start + (_not_better(found) if _beaten(found) else _worth(found))
+    text += _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
+
+
+def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
+    """Names the best row that also learns from unlabelled items, where it beats all other rows of ours for certain."""
+    named = {row.method: row for row in rows}
+    best, more = named[found.best], []
+    for name in (MIXTURE, M2_ROW):
+        gap = difference(named[name], best, found.labels, test_share) if name in named else None
+        if gap is not None and gap.better:
+            more.append((gap.first, name, gap))
+    if not more:
+        return ""
+    _, name, gap = max(more, key=lambda one: one[0])
+    return f"; {name}, which learns from unlabelled items too, does better still ({_points(gap)} over {found.best})"
 
 
 def outcome(rows: Sequence[Row], test_share: float | None = None) -> str:
