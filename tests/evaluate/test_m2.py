@@ -18,6 +18,11 @@ from withheld.types import UNKNOWN_LABEL
 QUICK = RECIPE.change(epochs=30, base_learning_rate=6e-3, batch_size=128)
 
 
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    monkeypatch.setattr(m2, "FEWEST_STEPS", 5)
+
+
 def clusters(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     y = random.integers(3, size=n)
