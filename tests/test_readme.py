@@ -89,7 +89,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(pixels).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    defining, using = blocks("python")
+    defining, using, latent = blocks("python")
     assert len([line for line in defining.splitlines() if line.strip()]) < 10
     defining = defining.replace("minutes=10", "steps=3")
     defining = defining.replace('"labelled/")', '"labelled/", labels_per_class=(2,), seeds=2, minutes=0.2)')
@@ -98,6 +98,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "runs" / "halves" / "encoder" / "config.json").is_file()
     run_block(using.replace("runs/first", "runs/halves"), scope)
     assert scope["features"].shape == (2, scope["encoder"].width)  # type: ignore[attr-defined]
+    scope |= {"rows": random.normal(size=(90, 2)), "log_joint": lambda z: -0.5 * (z**2).sum(dim=1)}
+    run_block(latent.replace("dimensions=2", "dimensions=2, steps=20"), scope)
 
 
 def run_block(text: str, scope: dict[str, object]) -> None:
