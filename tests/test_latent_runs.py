@@ -125,6 +125,7 @@ def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
     said = typed("likelihood", vae.folder, "--data", digits, "--samples", "20", "--items", "50")
     assert "20 samples" in said
     assert vae.results()[-1]["kind"] == "likelihood"
+    assert "real against real" in typed("fidelity", vae.folder, "--data", digits, "--items", "60")
 
 
 def test_the_kept_encoder_opens_again_and_gives_the_posterior_mean(vae, digits):

@@ -28,6 +28,7 @@ COMMANDS = {
     "traverse": ("generate", "Draw what each dimension of z does."),
     "interpolate": ("generate", "Draw the way from one image to another."),
     "likelihood": ("generate", "How likely held-out items are, nats an item."),
+    "fidelity": ("generate", "How like real images the samples of a run are."),
     "run": ("recipe", "Run a recipe: one YAML file, one reproducible result."),
 }
 

@@ -1,4 +1,4 @@
-"""sample, traverse, interpolate, likelihood: what a model of latent variables can do."""
+"""sample, traverse, interpolate, likelihood, fidelity: what a model of latent variables can do."""
 
 from __future__ import annotations
 
@@ -86,15 +86,41 @@ def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> N
       withheld likelihood runs/vae --data mnist/ --samples 500
       withheld likelihood runs/groups --data held_out.csv
     """
-    import json
-
     from withheld.cli.narrator import Narrator
     from withheld.evaluate.likelihood import likelihood
-    from withheld.learn.checkpoint import writing
-    from withheld.provenance import command_line, commit_of_code
 
     with Narrator(screen) as narrator:
         found = likelihood(run, data, listen=narrator.hear, **options)
+    _keep(run, found, screen)
+
+
+@click.command("fidelity")
+@click.argument("run")
+@click.option("--data", required=True, help="Real images; the test part where there is one.")
+@click.option("--encoder", help="Whose features: a run, a folder or a transformers id.  [default: oriented gradients]")
+@click.option("--items", type=click.IntRange(min=2), default=2000, show_default=True, help="Of each set.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@talking
+def fidelity_command(run: str, data: str, screen: Screen, **options: Any) -> None:
+    """How like real images are the samples of RUN: Frechet distance to DATA, real against real as its floor, and sharpness.
+
+    \b
+      withheld fidelity runs/vae --data mnist/
+      withheld fidelity runs/prior --data photos/ --encoder facebook/dinov2-small
+    """
+    from withheld.evaluate.fidelity import fidelity
+    from withheld.run import open_run
+
+    _keep(run, fidelity(open_run(run), data, **options), screen)
+
+
+def _keep(run: str, found: Any, screen: Screen) -> None:
+    """Prints what was measured and adds it to the run's results."""
+    import json
+
+    from withheld.learn.checkpoint import writing
+    from withheld.provenance import command_line, commit_of_code
+
     screen.result(str(found))
     line = {**found.to_json(), "command": command_line(), "commit": commit_of_code()}
     path = Path(run) / "results.jsonl"
