@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rate", type=float, default=RATE)
     arguments = parser.parse_args()
     source = open_source(arguments.data)
     train, test = (np.asarray(prepare(source.part(p), 28, 1).images) for p in ("train", "test"))
@@ -130,9 +132,9 @@ def main() -> None:
         torch.manual_seed(0)
         target = sum(float(example_loss(*_shuffled(example(x), x))) for x in held.split(1000)) / len(held)
     print(f"example: {target:.2f} on the test set after {EPOCHS} epochs, {theirs:.1f} s")
-    steps = 2400
+    steps = arguments.steps
     recipe = Recipe(
-        base_learning_rate=4e-3, batch_size=BATCH, weight_decay=0.0, warmup=0.03, clip=None, normalize=False
+        base_learning_rate=arguments.rate, batch_size=BATCH, weight_decay=0.0, warmup=0.03, clip=None, normalize=False
     )
     loop = ours(items, (400,), 20, steps, recipe)
     begun = time.perf_counter()

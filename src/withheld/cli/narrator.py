@@ -90,7 +90,7 @@ def _shape_words(data: dict[str, Any]) -> str:
 
 
 def _length_words(settings: dict[str, Any]) -> str:
-    if settings["modality"] == "table":
+    if settings.get("modality") == "table":
         return f"at most {settings['steps']:,} passes"
     epochs = settings["steps"] * settings["batch_size"] / max(1, settings["data"]["items"])
     return f"{settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs"

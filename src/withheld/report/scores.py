@@ -16,6 +16,8 @@ _NAMES = {
     "fine-tuned": "tuned",
     "linear probe": "probe",
     "knn": "knn",
+    "semi-supervised": "probe",
+    "m1 + m2": "probe",
     "from scratch": "scratch",
     "random": "random",
 }
