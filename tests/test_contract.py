@@ -16,8 +16,8 @@ import withheld.splits
 from withheld.learn.gradient import train
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
-from withheld.run import default_encoder, describe_methods, load_method, method_names
-from withheld.types import CannotMerge, Pair, Recipe, Split
+from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
+from withheld.types import CannotMerge, Pair, Recipe, Split, map_tensors
 
 SIZE = 16
 
@@ -58,6 +58,25 @@ def batch(count: int = 6) -> torch.Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
+def texts(count: int = 6) -> dict[str, torch.Tensor]:
+    """Tokens as blocks give them: two documents in each, words of two tokens."""
+    item = torch.randint(5, 40, (count, 21), generator=torch.Generator().manual_seed(1))
+    place = torch.arange(21).expand_as(item)
+    return {"item": item, "document": (place > 12).long(), "word": place // 2 + (place > 12)}
+
+
+def sentences(count: int = 6) -> dict[str, torch.Tensor]:
+    """Tokens as sentences give them: padded."""
+    item = torch.randint(5, 40, (count, 12), generator=torch.Generator().manual_seed(1))
+    item[:, 0], mask = 2, torch.arange(12) < torch.arange(count)[:, None] % 6 + 7
+    return {"item": item.masked_fill(~mask, 0), "mask": mask}
+
+
+def whole(split: Split):
+    """Items of the kind that a split splits."""
+    return texts() if "text" in type(split).__module__ else batch()
+
+
 def test_some_splits_and_methods_are_found():
     assert len(all_splits()) >= 2
     assert {"mae", "predict_part"} <= set(method_names())
@@ -73,13 +92,13 @@ class TestSplit:
                 setattr(split, field.name, None)
 
     def test_same_seed_same_pair_other_seed_same_shapes(self, split):
-        split = split.fitted(batch())
+        split = split.fitted(whole(split))
         torch.manual_seed(5)
-        one = split(batch())
+        one = split(whole(split))
         torch.manual_seed(5)
-        again = split(batch())
+        again = split(whole(split))
         torch.manual_seed(6)
-        other = split(batch())
+        other = split(whole(split))
         assert same(one, again)
         assert shapes(one.x) == shapes(other.x)
         assert shapes(one.y) == shapes(other.y)
@@ -87,19 +106,19 @@ class TestSplit:
     def test_no_randomness_but_torchs_global_generator(self, split):
         before = np.random.get_state()[1].copy()
         torch.manual_seed(5)
-        split.fitted(batch())(batch())
+        split.fitted(whole(split))(whole(split))
         assert np.array_equal(before, np.random.get_state()[1])
 
     def test_t_is_left_alone(self, split):
-        t = batch()
+        t = whole(split)
         split.fitted(t)(t)
-        assert torch.equal(t, batch())
+        assert same(t, whole(split))
 
     def test_x_does_not_change_when_the_hidden_part_does(self, split):
         if not split.hides:
             pytest.skip("this split does not promise to hide")
-        split = split.fitted(batch())
-        t = batch()
+        split = split.fitted(whole(split))
+        t = whole(split)
         hidden = hidden_values(split, t)
         assert 0 < hidden.float().mean() < 1
         torch.manual_seed(3)
@@ -109,21 +128,23 @@ class TestSplit:
         assert same(x, changed)
 
     def test_merge_undoes_the_split(self, split):
-        split = split.fitted(batch())
-        pair = split(batch())
+        split = split.fitted(whole(split))
+        pair = split(whole(split))
         try:
             merged = split.merge(pair)
         except CannotMerge:
             return
-        assert torch.equal(merged, batch())
+        assert (
+            same(merged, whole(split)) if not isinstance(merged, dict) else same(merged["item"], whole(split)["item"])
+        )
 
     def test_full_is_deterministic_and_keeps_the_batch(self, split):
-        assert torch.equal(split.full(batch()), split.full(batch()))
-        assert len(split.full(batch())) == len(batch())
+        assert same(split.full(whole(split)), split.full(whole(split)))
+        assert len(split.full(whole(split))) == len(whole(split))
 
 
 MODALITY = {method["name"]: method["modality"] for method in describe_methods()}
-BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes")]
+BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes", "text")]
 BY_ALTERNATING = [name for name in method_names() if MODALITY[name] == "table"]
 
 
@@ -133,11 +154,24 @@ def first_of(name: str):
         from withheld.networks.code_prior import CodeShape, CodeTrunk
 
         return CodeTrunk(CodeShape(2, 4, 16), width=32, layers=2, heads=2)
+    if MODALITY[name] == "text":
+        return text_trunk(name)
     return open_trunk(default_encoder(name) or "vit-nano", size=SIZE, channels=3, patch=4)[0]
 
 
-def items_of(name: str, recipe: Recipe, count: int = 6) -> torch.Tensor:
-    """Items as the loop would feed them: normalized images, pixels in 0..1, or codes."""
+def text_trunk(name: str):
+    from withheld.networks.text import Special
+    from withheld.networks.text_open import open_text_trunk
+
+    trunk, _ = open_text_trunk(default_encoder(name), vocabulary=40, length=32)
+    trunk.special = Special(0, 2, 3, 4, (0, 1, 2, 3, 4))
+    return trunk
+
+
+def items_of(name: str, recipe: Recipe, count: int = 6):
+    """Items as the loop would feed them: normalized images, pixels in 0..1, codes, blocks of tokens, or sentences."""
+    if MODALITY[name] == "text":
+        return sentences(count) if constant(name, "ITEMS", "blocks") == "sentences" else texts(count)
     if MODALITY[name] == "codes":
         return torch.randint(16, (count, 20), generator=torch.Generator().manual_seed(1))
     smooth = torch.nn.functional.interpolate(batch(count)[:, :, :4, :4], size=SIZE, mode="bilinear")
@@ -154,14 +188,14 @@ def build(name: str):
 class Eight:
     """Eight items, as the loop asks for them."""
 
-    def __init__(self, t: torch.Tensor) -> None:
+    def __init__(self, t) -> None:
         self.t = t
 
     def __len__(self) -> int:
         return 8
 
     def batch(self, index, device):
-        return self.t[torch.from_numpy(index)].to(device)
+        return map_tensors(lambda part: part[torch.from_numpy(index)].to(device), self.t)
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -207,7 +241,14 @@ class TestObjective:
         objective.change = None
         losses = []
         items = Eight(items_of(name, recipe, 8))
-        recipe = recipe.change(batch_size=8, base_learning_rate=2e-3 * 32, warmup=0.1)
+        recipe = recipe.change(
+            batch_size=8,
+            base_learning_rate=2e-3 * 32,
+            warmup=0.1,
+            optimizer="adamw",
+            schedule="cosine",
+            order="shuffled",
+        )
         train(objective, items, recipe, steps=200, listen=lambda line: losses.append(line["loss"]))
         least = entropy_of(name, items.t)
         assert sum(losses[-10:]) / 10 - least < (losses[0] - least) / 2

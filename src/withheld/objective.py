@@ -88,7 +88,10 @@ class Objective(nn.Module):
     def forward(self, t: Any, moment: Moment = Moment()) -> Terms:
         """Terms of the loss for a batch of items, or for a Pair that was already split."""
         pair = t if isinstance(t, Pair) else self.pair(t)
-        prediction = self.network(pair.x)
+        return self.compare(self.network(pair.x), pair)
+
+    def compare(self, prediction: Any, pair: Pair) -> Terms:
+        """Terms of the loss of a prediction."""
         target = pair.y if self.target is None else self.target(pair.y)
         terms = self.loss(prediction, target)
         return terms if isinstance(terms, dict) else {"loss": terms}

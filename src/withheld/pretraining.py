@@ -145,6 +145,8 @@ class Pretraining:
         if self.given["batch_size"] is not None:
             return int(self.given["batch_size"])
         batch = self.recipe.batch_size
+        if self.recipe.order == "streams":
+            return batch
         if isinstance(self.model, LatentModel):
             return batch  # a slice of a pass, not a step
         while batch > 8 and batch * ENOUGH_BATCHES > len(self.modality.items):
@@ -210,7 +212,7 @@ class Pretraining:
                 if log is None:
                     return
                 if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
-                    line["vitals"] = vitals(self.model, self.modality.sample)
+                    line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
                 note = line.pop("note", None)
                 if note:
                     self._tell("note", text=note)

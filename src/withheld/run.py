@@ -36,7 +36,12 @@ RECIPE_SETTINGS = (
     "betas",
     "layer_decay",
     "tolerance",
+    "optimizer",
+    "hold",
+    "decay",
 )
+# What a modality may be told besides.
+MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
 
 
 def method_names() -> list[str]:
@@ -82,9 +87,20 @@ def modality_of(name: str) -> str:
     return _describe(METHODS / f"{name}.py")["modality"]
 
 
-def default_encoder(name: str) -> str | None:
-    """The preset that a method takes where `--encoder auto` was given: its file may define ENCODER."""
-    return getattr(importlib.import_module(f"withheld.methods.{name}"), "ENCODER", None)
+def modality_settings(name: str) -> dict[str, type]:
+    """What the modality of a method may be told, with its type."""
+    return MODALITY_SETTINGS.get(modality_of(name), {}) if name in method_names() else {}
+
+
+def default_encoder(name: str, device: str = "cpu") -> str | None:
+    """The preset that a method takes where `--encoder auto` was given: its file may define ENCODER, also by device."""
+    found = constant(name, "ENCODER", None)
+    return found.get(device, found["cpu"]) if isinstance(found, dict) else found
+
+
+def constant(name: str, what: str, otherwise: Any) -> Any:
+    """What a method's file says of itself beside its function."""
+    return getattr(importlib.import_module(f"withheld.methods.{name}"), what, otherwise)
 
 
 def pick_device(device: str = "auto") -> str:
@@ -126,7 +142,7 @@ class Run:
         """
         from withheld.encoder import Encoder
 
-        if self.settings.get("modality", "image") != "image":
+        if self.settings.get("modality", "image") not in ("image", "text"):
             raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
 
         return Encoder.open(self.folder / "encoder")
@@ -287,13 +303,15 @@ def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tu
         InputError: for a key neither has, with the nearest.
     """
     known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    unknown = [key for key in settings if key not in known and key not in RECIPE_SETTINGS]
+    more = modality_settings(function.__name__)
+    everything = [*known, *RECIPE_SETTINGS, *more]
+    unknown = [key for key in settings if key not in everything]
     if unknown:
         raise InputError(
-            f"--set {unknown[0]}=...: {function.__name__} has no such setting, {nearest(unknown[0], [*known, *RECIPE_SETTINGS])}"
+            f"--set {unknown[0]}=...: {function.__name__} has no such setting, {nearest(unknown[0], everything)}"
         )
     method = {key: value for key, value in settings.items() if key in known}
-    return method, {key: value for key, value in settings.items() if key not in known}
+    return method, {key: value for key, value in settings.items() if key not in known and key not in more}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -132,12 +132,15 @@ class Recipe:
         batch_size: items of one optimizer step, over all processes.
         betas, weight_decay: of AdamW; biases, norms, tokens and positions are not decayed.
         warmup: share of the steps over which the learning rate rises from 0.
-        schedule: "cosine" to 0, or "constant" after the warm-up.
+        schedule: "cosine" or "linear" to 0, "constant" after the warm-up, or "steps": `hold` epochs at the full rate, then
+            times `decay` for each further one, of a run of `epochs`.
         clip: the largest gradient norm, or None.
         epochs: how often every item is seen, where neither steps nor minutes are given.
         layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
+        optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
+        order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
 
@@ -152,6 +155,9 @@ class Recipe:
     layer_decay: float = 1.0
     optimizer: str = "adamw"
     normalize: bool = True
+    order: str = "shuffled"
+    hold: int = 0
+    decay: float = 1.0
     tolerance: float = 0.0
 
     @property
@@ -161,12 +167,16 @@ class Recipe:
 
     def factor(self, moment: Moment) -> float:
         """What the peak learning rate is multiplied by at a moment, a pure function of it."""
-        warm = max(1, round(self.warmup * moment.steps))
+        warm = max(1, round(self.warmup * moment.steps)) if self.warmup else 0
         if moment.step < warm:
             return (moment.step + 1) / warm
         if self.schedule == "constant":
             return 1.0
+        if self.schedule == "steps":
+            return self.decay ** max(0, int(moment.progress * self.epochs + 1e-9) + 1 - self.hold)
         done = (moment.step - warm) / max(1, moment.steps - warm)
+        if self.schedule == "linear":
+            return max(0.0, 1 - done)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def change(self, **settings: Any) -> Recipe:

@@ -96,12 +96,12 @@ def test_an_encoder_that_is_no_vae_gives_its_features():
 
 
 def test_a_recognition_network_gives_means_and_deviations():
-    from withheld.encoder import Encoder
+    from withheld.image_encoder import ImageEncoder
     from withheld.networks.image import fresh_trunk
     from withheld.networks.recognition import RecognitionConfig
 
     trunk = fresh_trunk(RecognitionConfig(image_size=8, num_channels=1, hidden_size=5), 0)
-    encoder = Encoder(trunk, [0.0], [1.0], name="vae", flips=False).eval()
+    encoder = ImageEncoder(trunk, [0.0], [1.0], name="vae", flips=False).eval()
     subject, read = told_by(encoder)
     assert isinstance(subject, Posterior)
     images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8)).astype(np.uint8)

@@ -16,6 +16,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.parts import HIDDEN, NEITHER, SEEN, columns_of, to_pixels
 from withheld.evaluate.pictures import draw_errors, draw_run, show
+from withheld.image_encoder import ImageEncoder
 from withheld.losses.prediction import squared_error
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk
@@ -56,7 +57,7 @@ def trained() -> tuple[Objective, Encoder]:
     trunk, _ = open_trunk("vit-nano", size=16, channels=3)
     objective, _ = mae(trunk)
     objective.fit_parts(torch.zeros(2, 3, 16, 16))
-    return objective.eval(), Encoder(trunk, [0.5] * 3, [0.25] * 3)
+    return objective.eval(), ImageEncoder(trunk, [0.5] * 3, [0.25] * 3)
 
 
 def covered(split: Any, t: Tensor) -> np.ndarray:

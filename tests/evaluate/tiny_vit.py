@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from withheld.encoder import Encoder
+from withheld.image_encoder import ImageEncoder
 from withheld.networks.image import fresh_trunk
 
 
-def tiny_encoder(size: int = 8, channels: int = 1, patch: int = 4, seed: int = 99) -> Encoder:
+def tiny_encoder(size: int = 8, channels: int = 1, patch: int = 4, seed: int = 99) -> ImageEncoder:
     from transformers import ViTConfig
 
     config = ViTConfig(
@@ -14,4 +14,4 @@ def tiny_encoder(size: int = 8, channels: int = 1, patch: int = 4, seed: int = 9
         patch_size=patch, num_channels=channels, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     trunk = fresh_trunk(config, seed)
-    return Encoder(trunk, [0.3] * channels, [0.35] * channels, name="tiny", flips=False).eval()
+    return ImageEncoder(trunk, [0.3] * channels, [0.35] * channels, name="tiny", flips=False).eval()

@@ -82,6 +82,10 @@ def plan(settings: dict[str, Any]) -> str:
 def _shape_words(data: dict[str, Any]) -> str:
     if "columns" in data:
         return f", {len(data['columns']):,} columns"
+    if "tokens" in data:
+        of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
+        known = f"; a model that only counts tokens has loss {data['unigram_nats']:.2f}"
+        return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {data['length']} each{known}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])

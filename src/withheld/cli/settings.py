@@ -42,13 +42,15 @@ def typed(method: str, function: Callable[..., Any], given: Mapping[str, Any], w
     Raises:
         InputError: for a setting that the method does not have, or a value of another type.
     """
-    from withheld.run import RECIPE_SETTINGS
+    from withheld.run import RECIPE_SETTINGS, modality_settings
     from withheld.types import Recipe
 
     recipe = typing.get_type_hints(Recipe)
-    hints = {name: recipe[name] for name in RECIPE_SETTINGS} | typing.get_type_hints(function)
+    hints = (
+        {name: recipe[name] for name in RECIPE_SETTINGS} | typing.get_type_hints(function) | modality_settings(method)
+    )
     known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    known |= set(RECIPE_SETTINGS)
+    known |= {*RECIPE_SETTINGS, *modality_settings(method)}
     settings = {}
     for key, value in given.items():
         if key not in known:

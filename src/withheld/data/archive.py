@@ -15,10 +15,11 @@ from typing import IO, Any, cast
 import numpy as np
 
 from withheld.data.decode import Raw
-from withheld.data.folder import is_hidden, is_image_name
+from withheld.data.folder import is_hidden
 from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.wanted import IMAGES, Wanted
 from withheld.errors import InputError
 
 MAX_MEMBER = 256 << 20
@@ -38,12 +39,14 @@ class Listing:
         tables: the same of labels.csv files.
         left_out: {"file", "reason"}.
         others: how many members are of other kinds.
+        wanted: which members are items.
     """
 
     members: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     tables: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     left_out: list[dict[str, str]] = field(default_factory=list)
     others: int = 0
+    wanted: Wanted = IMAGES
 
     def note(self, name: str, size: int, offset: int, check: int, plain: bool) -> None:
         """Takes a member in, or leaves it out with a reason."""
@@ -52,14 +55,14 @@ class Listing:
             return
         if base == "labels.csv" and plain and size <= _MAX_CSV:
             self.tables[name] = size, offset, check
-        elif not is_image_name(base):
+        elif not self.wanted.named(base):
             self.others += 1
         elif (reason := self._objection(name, size, plain)) is not None:
             self.left_out.append({"file": name, "reason": reason})
         else:
             self.members[name] = size, offset, check
             if len(self.members) > MAX_MEMBERS:
-                raise InputError(f"the archive holds more than {MAX_MEMBERS:,} images; split it")
+                raise InputError(f"the archive holds more than {MAX_MEMBERS:,} {self.wanted}; split it")
 
     def _objection(self, name: str, size: int, plain: bool) -> str | None:
         if not plain:
@@ -121,13 +124,13 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         return data
 
 
-def open_zip(path: Path, text: str, labels: Labels = None) -> Source:
+def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens a zip of images.
 
     Raises:
         InputError: where it is damaged or holds none.
     """
-    listing = Listing()
+    listing = Listing(wanted=wanted)
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -199,13 +202,13 @@ def _tar_stream(path: Path) -> IO[bytes]:
     return stream
 
 
-def open_tar(path: Path, text: str, labels: Labels = None) -> Source:
+def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens a tar or tar.gz of images, with one pass over its headers.
 
     Raises:
         InputError: where it is damaged or holds none.
     """
-    listing = Listing()
+    listing = Listing(wanted=wanted)
     size = path.stat().st_size
     with _tar_stream(path) as stream:
         gzipped = isinstance(stream, gzip.GzipFile)
@@ -224,7 +227,7 @@ def open_tar(path: Path, text: str, labels: Labels = None) -> Source:
                 raise
             count = len(listing.members)
             raise InputError(
-                f"{text} is damaged after {count:,} images: {error}; get it again, or unpack what can be"
+                f"{text} is damaged after {count:,} {wanted}: {error}; get it again, or unpack what can be"
             ) from error
         except Exception as error:
             raise InputError(f"{text} is a damaged archive: {error}; get it again") from error
@@ -259,7 +262,7 @@ def _source(
     if not names:
         left = f"; left out {len(listing.left_out):,}: {listing.left_out[0]}" if listing.left_out else ""
         raise InputError(
-            f"found 0 images in {text}; looked for jpg, png, webp, bmp, tiff, gif and npy members, "
+            f"found 0 {listing.wanted} in {text}; looked for {' '.join(sorted(listing.wanted.suffixes))} members, "
             f"saw {listing.others:,} of other kinds{left}"
         )
     layout = find_layout(names)

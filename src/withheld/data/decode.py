@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 1 << 29
 
-Raw = bytes | Path | np.ndarray | Image.Image | Exception
+Raw = bytes | str | Path | np.ndarray | Image.Image | Exception
 Decoded = Image.Image | np.ndarray
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from withheld.data.decode import SUFFIXES, Raw
+from withheld.data.decode import Raw
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
+from withheld.data.wanted import IMAGES, Wanted
 from withheld.errors import InputError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -37,12 +38,12 @@ class Scan:
     """What a walk through a folder met.
 
     Attributes:
-        images: relative name to (bytes, time of change in ns).
+        items: relative name to (bytes, time of change in ns).
         others: relative names of files of other kinds.
-        left_out: {"file", "reason"} of what is named as an image and is no plain file below the root.
+        left_out: {"file", "reason"} of what is named as an item and is no plain file below the root.
     """
 
-    images: dict[str, tuple[int, int]] = field(default_factory=dict)
+    items: dict[str, tuple[int, int]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
 
@@ -52,12 +53,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "@eaDir")
 
 
-def is_image_name(name: str) -> bool:
-    """Whether the suffix is one of an image format that is read."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def scan_folder(root: Path) -> Scan:
+def scan_folder(root: Path, wanted: Wanted = IMAGES) -> Scan:
     """Walks a folder; folders that are links are not entered, so that the walk always ends."""
     scan = Scan()
     real = os.path.realpath(root)
@@ -74,16 +70,16 @@ def scan_folder(root: Path) -> Scan:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, f"{prefix}{entry.name}/"))
-                if is_image_name(entry.name):
+                if wanted.named(entry.name):
                     scan.left_out.append({"file": prefix + entry.name, "reason": "is a folder"})
             else:
-                _note(scan, entry, prefix + entry.name, real)
+                _note(scan, entry, prefix + entry.name, real, wanted)
     return scan
 
 
-def _note(scan: Scan, entry: os.DirEntry[str], name: str, real: str) -> None:
+def _note(scan: Scan, entry: os.DirEntry[str], name: str, real: str, wanted: Wanted) -> None:
     linked = entry.is_symlink()
-    if not is_image_name(name) and not (linked and os.path.isdir(entry.path)):
+    if not wanted.named(name) and not (linked and os.path.isdir(entry.path)):
         scan.others.append(name)
         return
     reason = None
@@ -98,23 +94,28 @@ def _note(scan: Scan, entry: os.DirEntry[str], name: str, real: str) -> None:
             reason = "is not a plain file"
         if reason is None:
             info = entry.stat()
-            scan.images[name] = info.st_size, info.st_mtime_ns
+            scan.items[name] = info.st_size, info.st_mtime_ns
             return
     except (OSError, ValueError) as error:
         reason = f"cannot be followed: {getattr(error, 'strerror', None) or error}"
     scan.left_out.append({"file": name, "reason": reason})
 
 
-def open_folder(root: Path, text: str, labels: Labels = None) -> Source:
-    """Opens a folder of images; or the IDX files, the Parquet files or the one archive that it holds.
+def open_folder(root: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+    """Opens a folder of items; or the IDX files, the Parquet files or the one archive that it holds.
 
     Raises:
         InputError: where there are no images, saying what was looked for and what was found instead.
     """
-    scan = scan_folder(root)
-    if not scan.images:
+    scan = scan_folder(root, wanted)
+    if not scan.items:
         return _open_other(root, text, labels, scan)
-    names = sorted(scan.images)
+    return source_of(scan, root, text, labels)
+
+
+def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
+    """The files that a walk has found."""
+    names = sorted(scan.items)
     layout = find_layout(names)
     source = Source(
         location=text,
@@ -124,7 +125,7 @@ def open_folder(root: Path, text: str, labels: Labels = None) -> Source:
         fingerprint=_fingerprint(root.resolve(), scan, names),
         parts=layout.parts,
         left_out=sorted(scan.left_out, key=lambda line: line["file"]),
-        stamp=digest([stamp_of(root), *(scan.images[name][1] for name in names)]),
+        stamp=digest([stamp_of(root), *(scan.items[name][1] for name in names)]),
     )
     if labels is not None and labels is not False:
         source.labels, source.classes = find_labels(labels, names, layout, root, text)
@@ -134,7 +135,7 @@ def open_folder(root: Path, text: str, labels: Labels = None) -> Source:
 def open_image(path: Path, text: str, labels: Labels = None) -> Source:
     """Opens a single image file as a set of one."""
     info = path.stat()
-    scan = Scan(images={path.name: (info.st_size, info.st_mtime_ns)})
+    scan = Scan(items={path.name: (info.st_size, info.st_mtime_ns)})
     source = Source(
         location=text,
         kind="folder",
@@ -152,7 +153,7 @@ def _fingerprint(root: Path, scan: Scan, names: list[str]) -> str:
     """Names and sizes, and the first bytes of a few files: sets of equal names and sizes exist."""
     parts: list[str | bytes | int] = []
     for name in names:
-        parts += [name, scan.images[name][0]]
+        parts += [name, scan.items[name][0]]
     for i in np.unique(np.linspace(0, len(names) - 1, 16).astype(int)):
         try:
             with open(root / names[i], "rb") as stream:
@@ -182,7 +183,7 @@ def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
 
 
 def _nothing(text: str, scan: Scan) -> str:
-    message = f"found 0 images under {text}; looked for {' '.join(sorted(SUFFIXES))}, IDX, Parquet and archives"
+    message = f"found 0 images under {text}; looked for {' '.join(sorted(IMAGES.suffixes))}, IDX, Parquet and archives"
     if scan.left_out:
         reasons = Counter(line["reason"] for line in scan.left_out)
         told = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))

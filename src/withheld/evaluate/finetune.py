@@ -20,6 +20,7 @@ from withheld.evaluate.classifier import predict as predict
 from withheld.evaluate.classify import FINE_TUNE, ImageClassifier, class_probabilities, classifier_loop
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
+from withheld.image_encoder import ImageEncoder
 from withheld.types import UNKNOWN_LABEL
 
 DEFAULT_MINUTES = 10.0
@@ -147,7 +148,7 @@ def _classifier(loop: Any, encoder: Encoder, classes: list[str]) -> Classifier:
     network: ImageClassifier = loop.objective.network
     name = f"{encoder.name} fine-tuned"
     trunk = network.trunk
-    tuned = Encoder(trunk, encoder.mean, encoder.std, encoder.split, name, encoder.flips, encoder.scale)
+    tuned = ImageEncoder(trunk, encoder.mean, encoder.std, encoder.split, name, encoder.flips, encoder.scale)
     weight, bias = network.head.weight.data, network.head.bias.data
     return Classifier(tuned, network.mean, network.scale, weight, bias, classes).to(torch.device("cpu")).eval()
 

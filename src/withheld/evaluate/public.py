@@ -14,6 +14,7 @@ from withheld.errors import InputError
 from withheld.evaluate.compare import PUBLIC, Row
 from withheld.evaluate.labelled import Labelled, decode_labelled
 from withheld.evaluate.measure import Measurement, everything
+from withheld.image_encoder import ImageEncoder
 from withheld.run import load_encoder
 
 DEFAULT = "facebook/dinov2-small"
@@ -66,7 +67,7 @@ def open_rival(where: str) -> Encoder:
         return encoder
     size = SIZE // encoder.trunk.patch * encoder.trunk.patch
     trunk, _ = open_trunk(folder or where, size=size, channels=3)
-    return Encoder(trunk, encoder.mean, encoder.std, name=encoder.name)
+    return ImageEncoder(trunk, encoder.mean, encoder.std, name=encoder.name)
 
 
 def _affordable(inner: Measurement, encoder: Encoder, name: str) -> Labelled | None:

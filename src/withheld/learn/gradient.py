@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from withheld import distributed
-from withheld.errors import Diverged, WithheldError
+from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import load_state, newest, save_state
-from withheld.learn.schedule import Order, seed_everything, shards_for
+from withheld.learn.muon import Muon
+from withheld.learn.schedule import Order, Streams, seed_everything, shards_for
 from withheld.objective import Objective
 from withheld.types import Moment, Pair, Recipe, concatenate
 
@@ -80,10 +81,19 @@ def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any
 
 
 def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), one fused kernel."""
-    return torch.optim.AdamW(
-        parameter_groups(objective, recipe), lr=recipe.learning_rate, betas=recipe.betas, fused=True
-    )
+    """AdamW (Loshchilov and Hutter 2019), one fused kernel; plain SGD; or Muon.
+
+    Raises:
+        InputError: for any other.
+    """
+    groups = parameter_groups(objective, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate)
+    if recipe.optimizer == "muon":
+        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas)
+    if recipe.optimizer != "adamw":
+        raise InputError(f"optimizer={recipe.optimizer}: there are adamw, sgd and muon")
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
 @contextmanager
@@ -126,7 +136,8 @@ class Loop:
         self.device = torch.device(device)
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
-        self.order = Order(len(items), recipe.batch_size, seed)
+        streams = recipe.order == "streams"
+        self.order = Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed)
         self.shards = shards_for(recipe.batch_size, shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)

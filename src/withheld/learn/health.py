@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from withheld.objective import Objective
-from withheld.types import Features
+from withheld.types import Features, Moment
 
 
 def effective_rank(features_ND: Tensor) -> float:
@@ -35,9 +35,21 @@ class Watched(Protocol):
         """Small numbers that tell whether it is well, from a batch of whole items."""
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """A loss with measures of its own, such as the accuracy of words."""
+
+    def measures(self, prediction: Any, y: Any) -> dict[str, float]:
+        """Small numbers of a prediction."""
+
+
 @torch.no_grad()
-def vitals(objective: Objective, batch: Any) -> dict[str, float]:
-    """Effective rank and spread of the trunk's pooled features on a batch of whole items, and the network's own vitals."""
+def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str, float]:
+    """Effective rank and spread of the trunk's pooled features on a batch of whole items, and the network's own vitals.
+
+    Args:
+        held_out: whether the batch is never learned from: then the loss of it is told too.
+    """
     was = objective.training
     objective.eval()
     found = {}
@@ -47,5 +59,14 @@ def vitals(objective: Objective, batch: Any) -> dict[str, float]:
         found = {"effective_rank": effective_rank(pooled), "feature_spread": spread(pooled)}
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
+    if held_out:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            pair = objective.pair(batch)
+            prediction = objective.network(pair.x)
+            terms = objective.compare(prediction, pair)
+            found["held_out_loss"] = float(objective.total(terms, Moment(1, 1)))
+            if isinstance(objective.loss, Measured):
+                found.update(objective.loss.measures(prediction, pair.y))
     objective.train(was)
     return found

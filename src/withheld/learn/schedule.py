@@ -45,6 +45,26 @@ class Order:
         return self._epochs[epoch]
 
 
+class Streams:
+    """The items of every step where order matters: item i is block i % n of stream i // n, of which there are B.
+
+    Args:
+        items: B times n.
+        batch_size: B.
+    """
+
+    def __init__(self, items: int, batch_size: int) -> None:
+        self.batch_size, self.each = batch_size, max(1, items // batch_size)
+
+    def step(self, step: int) -> np.ndarray:
+        """The (batch_size,) item numbers of a step: the next block of every stream."""
+        return np.arange(self.batch_size) * self.each + step % self.each
+
+    def epoch_of(self, step: int) -> float:
+        """How many times every item has been seen before a step."""
+        return step / self.each
+
+
 def seed_everything(*numbers: int) -> None:
     """Seeds torch's global generators from a few numbers, such as (seed, step, shard).
 

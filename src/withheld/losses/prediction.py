@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
+
+from withheld.types import UNKNOWN_LABEL, Terms
 
 
 def squared_error(prediction: Tensor, y: Tensor) -> Tensor:
@@ -19,3 +25,34 @@ def absolute_error(prediction: Tensor, y: Tensor) -> Tensor:
 def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
     """Mean of -log p(y|x) of a categorical p, logits (B, K) against labels (B,); labels of -100 do not count."""
     return F.cross_entropy(prediction, y)
+
+
+@dataclass(frozen=True)
+class TokenCrossEntropy:
+    """Mean of -log p(token | x), nats a token, over tokens that are not -100; p is a categorical over the vocabulary."""
+
+    def __call__(self, prediction: Any, y: Any) -> Tensor | Terms:
+        """The loss, or terms "words" and "follows".
+
+        Args:
+            prediction: logits (B, L, V); or a dict with "words" (M, V), the logits of the M tokens asked for, row by row,
+                and perhaps "follows" (B, 2).
+            y: (B, L); or a dict with "words" (B, L) and "follows" (B,).
+        """
+        if isinstance(prediction, Tensor):
+            return F.cross_entropy(prediction.flatten(0, 1), y.flatten())
+        words = y["words"] if isinstance(y, Mapping) else y
+        terms = {"words": F.cross_entropy(prediction["words"], words[words != UNKNOWN_LABEL])}
+        if "follows" in prediction:
+            terms["follows"] = F.cross_entropy(prediction["follows"], y["follows"])
+        return terms
+
+    def measures(self, prediction: Any, y: Any) -> dict[str, float]:
+        """Share of tokens that are told right, and of pairs that are."""
+        words = y["words"] if isinstance(y, Mapping) else y
+        logits = prediction["words"] if isinstance(prediction, Mapping) else prediction[words != UNKNOWN_LABEL]
+        found = {"word_accuracy": float((logits.argmax(dim=-1) == words[words != UNKNOWN_LABEL]).float().mean())}
+        if isinstance(prediction, Mapping) and "follows" in prediction:
+            right = prediction["follows"].argmax(dim=1) == y["follows"]
+            found["follows_accuracy"] = float(right.float().mean())
+        return found

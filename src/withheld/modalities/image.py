@@ -14,8 +14,8 @@ from withheld import distributed
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import Source, open_source
-from withheld.encoder import Encoder, normalization_of
 from withheld.errors import InputError
+from withheld.image_encoder import ImageEncoder, normalization_of
 from withheld.modalities.modality import Modality
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
@@ -94,13 +94,13 @@ class Images(Modality):
     @staticmethod
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         """The trained trunk and a blank batch."""
-        encoder = Encoder.open(folder / "encoder")
+        encoder = ImageEncoder.opened(folder / "encoder")
         return encoder.trunk, torch.zeros(2, encoder.channels, encoder.size, encoder.size)
 
-    def _encoder(self, model: Any, title: str) -> Encoder:
+    def _encoder(self, model: Any, title: str) -> ImageEncoder:
         flips = bool(getattr(model.change, "flip", False))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
-        return Encoder(model.trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
+        return ImageEncoder(model.trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
 
     def _trunk(self, method: str) -> Any:
         name = self.given["encoder"]

@@ -30,12 +30,14 @@ class Modality(ABC):
         sample: a batch of items as the model sees them, for starts and vitals; set by `feed`.
         fingerprint: of the data and how it is prepared; set by `open`.
         skipped: {"file", "reason"} of what could not be used; set by `open`.
+        held_out: whether the sample is never learned from, so that its loss may be compared with the training's.
     """
 
     name: ClassVar[str]
     items: Any
     sample: Any
     fingerprint: str
+    held_out: bool = False
 
     def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
         self.data, self.given, self.device, self.tell = data, given, device, tell

@@ -1,0 +1,91 @@
+"""score, fill, generate: what a language model can do."""
+
+from __future__ import annotations
+
+import click
+
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen, printable
+
+
+@click.command("score")
+@click.argument("run")
+@click.argument("text")
+@device_option
+@talking
+def score_command(run: str, text: str, device: str, screen: Screen) -> None:
+    """How likely TEXT is under RUN (or an encoder folder, or a transformers id): log p of each word, nats.
+
+    \b
+      withheld score runs/lm "the cat sat on the mat"
+
+    In a terminal the words are colored, the least likely red. A model that sees both ways (bert) hides each token in
+    turn; the sum is then a pseudo-log-likelihood.
+    """
+    from withheld.evaluate.language import score
+
+    found = score(run, text, device)
+    line = " ".join(click.style(printable(w.word), bg=_color(w.log_p), fg="black") for w in found.words)
+    click.echo(line, err=True)
+    screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
+    what = "log p(text)" if found.exact else "pseudo-log-likelihood"
+    screen.result(f"{what} = {found.log_p:.3f} nats, {found.log_p / found.tokens:.3f} a token of {found.tokens}")
+
+
+def _color(log_p: float) -> tuple[int, int, int]:
+    """Green where a word was expected, red where it was not: 0 to -12 nats."""
+    surprise = min(1.0, max(0.0, -log_p / 12))
+    return int(150 + 105 * surprise), int(230 - 110 * surprise), 150 - int(30 * surprise)
+
+
+@click.command("fill")
+@click.argument("run")
+@click.argument("text")
+@click.option("--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Candidates for each gap.")
+@device_option
+@talking
+def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> None:
+    """What stands where [MASK] is in TEXT, by RUN (or an encoder folder, or a transformers id).
+
+    \b
+      withheld fill runs/bert "paris is the [MASK] of france"
+      withheld fill bert-base-uncased "paris is the [MASK] of france"
+    """
+    from withheld.evaluate.language import fill
+
+    for number, candidates in enumerate(fill(run, text, top, device), 1):
+        screen.table(f"[MASK] {number}", ["word", "probability"], [(w, round(p, 4)) for w, p in candidates])
+
+
+@click.command("generate")
+@click.argument("run")
+@click.option("--prompt", default="", help="What the text begins with.")
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many texts.")
+@click.option("--length", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens, at most.")
+@click.option(
+    "--temperature", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Below 1 is surer."
+)
+@click.option(
+    "--top-k", type=click.IntRange(min=0), default=0, help="Only the k likeliest tokens may come.  [default: all]"
+)
+@click.option(
+    "--top-p", type=click.FloatRange(0.01, 1), default=1.0, help="Only the likeliest that have this much together."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@device_option
+@talking
+def generate_command(run: str, screen: Screen, count: int, **options: object) -> None:
+    """How a text goes on, by RUN (or an encoder folder, or a transformers id) of a model that looks back only.
+
+    \b
+      withheld generate runs/lm --prompt "Once upon a time"
+      withheld generate runs/lm -n 5 --temperature 0.8 --top-p 0.95
+    """
+    from withheld.evaluate.generate_text import generate
+
+    prompt = str(options.pop("prompt"))
+    texts = generate(run, prompt, count=count, **options)  # type: ignore[arg-type]
+    for number, text in enumerate(texts):
+        if number:
+            screen.result("")
+        screen.result(text)

@@ -1,0 +1,212 @@
+"""Texts: folders and archives of .txt, tables with a column of text, hub data, lists; decoded with care.
+
+A document is what one file, row or element holds.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from withheld.data.array import ListStore
+from withheld.data.decode import Raw
+from withheld.data.labels import find_labels, given_labels
+from withheld.data.layout import PARTS
+from withheld.data.source import Labels, Source, digest
+from withheld.data.wanted import TEXTS
+from withheld.errors import InputError, nearest
+
+MOST_BYTES = 2 << 30
+MOST_WRONG = 0.1
+"""Share of characters that may not be UTF-8; beyond it, a file is no text."""
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+
+
+class Text(NamedTuple):
+    """A document and what had to be mended, "" for nothing."""
+
+    text: str
+    mended: str
+
+
+def decode_text(raw: Raw) -> Text:
+    """Decodes one document: UTF-8 with or without BOM, UTF-16 with one, gzip.
+
+    Raises:
+        ValueError: for what is no text, with the reason.
+    """
+    if isinstance(raw, Exception):
+        raise raw
+    if isinstance(raw, str):
+        return _kept(raw, "")
+    if isinstance(raw, Path):
+        raw = raw.read_bytes()
+    if not isinstance(raw, bytes):
+        raise ValueError(f"is {type(raw).__name__}, not text")
+    if raw[:2] == b"\x1f\x8b":
+        with gzip.open(_as_stream(raw)) as stream:
+            raw = stream.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"has more than {MOST_BYTES >> 30} GB; split it")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _kept(raw.decode("utf-16"), "")
+    if b"\0" in raw[:4096]:
+        raise ValueError("holds zero bytes and is no text")
+    text = raw.decode("utf-8-sig", errors="replace")
+    wrong = text.count("\ufffd")
+    if wrong > MOST_WRONG * len(text):
+        raise ValueError(f"is not UTF-8: {wrong:,} of {len(text):,} characters cannot be read; save it as UTF-8")
+    return _kept(text, f"{wrong:,} characters that are not UTF-8 were replaced" if wrong else "")
+
+
+def _kept(text: str, mended: str) -> Text:
+    if not text.strip():
+        raise ValueError("is empty")
+    return Text(text.replace("\r\n", "\n"), mended)
+
+
+def _as_stream(raw: bytes) -> Any:
+    import io
+
+    return io.BytesIO(raw)
+
+
+def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, str]]:
+    """Yields (position, document); what cannot be read, or had to be mended, goes to `bad` as {"file", "reason"}."""
+    for position, raw in source.raw():
+        try:
+            text, mended = decode_text(raw)
+        except Exception as error:  # damaged files raise anything
+            bad.append({"file": source.names[position], "reason": str(error) or type(error).__name__})
+            continue
+        if mended:
+            bad.append({"file": source.names[position], "reason": f"kept, but {mended}"})
+        yield position, text
+
+
+def open_texts(data: Any, labels: Labels = None) -> Source:
+    """Opens whatever holds texts.
+
+    Args:
+        data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a .txt, a .csv,
+            .tsv, .jsonl or Parquet file (its column of text is found, or named as in reviews.csv:body), "hf:NAME", a
+            list of strings, or (strings, labels).
+        labels: as `withheld.data.source.open_source`.
+
+    Raises:
+        InputError: where there is nothing to read, saying what was looked for.
+    """
+    if isinstance(data, Source):
+        return data
+    if not isinstance(data, str | os.PathLike):
+        return _open_list(data, labels)
+    text = os.fspath(data)
+    text = os.fsdecode(text) if isinstance(text, bytes) else text
+    if text.startswith("hf:"):
+        from withheld.data.text_table import open_text_hub
+
+        return open_text_hub(text, labels)
+    path, column = _path_of(text)
+    if path.is_dir():
+        return _named_parts(_open_folder(path, text, labels))
+    if not path.is_file():
+        from withheld.data.source import _sibling
+
+        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder or file of texts")
+    return _named_parts(_open_file(path, text, labels, column))
+
+
+def _path_of(text: str) -> tuple[Path, str | None]:
+    """A path, and the column where one is named after a colon."""
+    path = Path(text).expanduser()
+    head, colon, column = text.rpartition(":")
+    if not path.exists() and colon and head.lower().endswith(TABLES):
+        return Path(head).expanduser(), column
+    return path, None
+
+
+def _open_folder(root: Path, text: str, labels: Labels) -> Source:
+    from withheld.data.folder import ARCHIVES, scan_folder, source_of
+    from withheld.data.text_table import open_text_tables
+
+    scan = scan_folder(root, TEXTS)
+    if scan.items:
+        return source_of(scan, root, text, labels)
+    tables = sorted(name for name in scan.others if name.lower().endswith(TABLES))
+    if tables:
+        return open_text_tables([root / name for name in tables], text, labels, None)
+    archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
+    if len(archives) == 1:
+        return _open_file(root / archives[0], text, labels, None)
+    if archives:
+        raise InputError(f"{text} holds {len(archives)} archives ({', '.join(archives[:5])}); give one of them")
+    told = f"; it holds {', '.join(sorted(scan.others)[:3])}" if scan.others else ""
+    raise InputError(f"found 0 texts under {text}; looked for .txt, {', '.join(TABLES)} and archives of them{told}")
+
+
+def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Source:
+    from withheld.data import archive
+    from withheld.data.folder import Scan, source_of
+    from withheld.data.text_table import open_text_tables
+
+    if path.name.lower().endswith(TABLES):
+        return open_text_tables([path], text, labels, column)
+    if TEXTS.named(path.name):
+        info = path.stat()
+        source = source_of(Scan(items={path.name: (info.st_size, info.st_mtime_ns)}), path.parent, text, None)
+        if labels is not None and labels is not False:
+            source.labels, source.classes = find_labels(labels, source.names, None, None, text)
+        return source
+    if archive.is_zip(path):
+        return archive.open_zip(path, text, labels, TEXTS)
+    if archive.is_tar(path):
+        return archive.open_tar(path, text, labels, TEXTS)
+    hint = nearest(path.suffix, [*sorted(TEXTS.suffixes), *TABLES])
+    raise InputError(
+        f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .csv, .tsv, "
+        ".jsonl or Parquet file, a zip or tar of .txt files, or hf:NAME"
+    )
+
+
+def _named_parts(source: Source) -> Source:
+    """Where folders say nothing of train and test, the names of the files may: ptb.train.txt, ptb.test.txt."""
+    if source.parts is not None or source.labels is not None:
+        return source
+    found = np.array([part_of(name.rsplit("/", 1)[-1]) for name in source.names])
+    if len(found) > 1 and (found != "").all() and len(set(found.tolist())) > 1:
+        source.parts = found
+    return source
+
+
+def part_of(name: str) -> str:
+    """The part that a file's name tells of, "" where it tells none."""
+    words = name.lower()
+    for mark in "-_.":
+        words = words.replace(mark, "/")
+    known = {**PARTS, "dev": "val"}
+    return next((known[word] for word in words.split("/") if word in known), "")
+
+
+def _open_list(data: Any, labels: Labels) -> Source:
+    own: Any = None
+    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
+        data, own = data
+    texts = [data] if isinstance(data, str) else list(data)
+    wrong = next((i for i, value in enumerate(texts) if not isinstance(value, str)), None)
+    if wrong is not None:
+        raise InputError(f"element {wrong} of the texts is {type(texts[wrong]).__name__}; give strings")
+    if not texts:
+        raise InputError("the list of texts is empty")
+    names = [f"text:{i}" for i in range(len(texts))]
+    source = Source("texts in memory", "array", names, ListStore(list(texts)), digest(texts))
+    if labels is True and own is None:
+        raise InputError("labels were asked for: give (texts, labels)")
+    if labels is not None and labels is not False:
+        source.labels, source.classes = given_labels(own if labels is True else labels, len(texts))  # type: ignore[arg-type]
+    return source

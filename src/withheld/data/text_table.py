@@ -1,0 +1,209 @@
+"""Tables with a column of text: csv, tsv, JSON lines, Parquet, and data sets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.array import ListStore
+from withheld.data.decode import Raw
+from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
+from withheld.data.layout import PARTS
+from withheld.data.source import Labels, Source, digest, stamp_of
+from withheld.data.text import part_of
+from withheld.errors import InputError, nearest
+
+TEXT_COLUMNS = (
+    "text", "sentence", "review", "document", "content", "body", "comment", "tweet", "article", "message",
+    "abstract", "headline", "description", "question", "title",
+)  # fmt: skip
+PAIRS = (("sentence1", "sentence2"), ("question1", "question2"), ("premise", "hypothesis"), ("question", "sentence"))
+csv.field_size_limit(1 << 30)
+
+Rows = list[dict[str, Any]]
+
+
+def open_text_tables(files: list[Path], text: str, labels: Labels, column: str | None) -> Source:
+    """Opens tables that share a column of text.
+
+    Raises:
+        InputError: where a row is ragged (file:line), or no column of text is found.
+    """
+    texts: list[Raw] = []
+    names, told, found, parts = [], [], [], []
+    for file in files:
+        rows = list(_rows(file))
+        if not rows:
+            raise InputError(f"{file.name} has no rows")
+        chosen = column_of(rows, column, file.name)
+        label = _label_of(rows[0], labels, file.name)
+        for number, row in enumerate(rows):
+            texts.append(_joined(row, chosen))
+            names.append(f"{file.name}:{number + 1}")
+            found.append(row.get(label) if label else None)
+        parts += [part_of(file.name)] * len(rows)
+        told += [file.name, file.stat().st_size, stamp_of(file)]
+    source = Source(text, "table", names, ListStore(texts), digest(told))
+    if len(files) > 1 and all(parts) and len(set(parts)) > 1:
+        source.parts = np.array(parts)
+    if labels is True or (isinstance(labels, str) and not Path(labels).is_file()):
+        source.labels, source.classes = given_labels(found, len(names))
+    elif labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, names, None, None, text)
+    return source
+
+
+def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
+    """The column of text of a table; two for pairs of sentences.
+
+    Raises:
+        InputError: where there is none.
+    """
+    columns = list(rows[0])
+    if named is not None:
+        if named not in columns:
+            raise InputError(f"{shown} has no column {named!r}: {nearest(named, columns)}; it has {', '.join(columns)}")
+        return (named,)
+    lower = {str(name).lower(): name for name in columns}
+    for pair in PAIRS:
+        if all(name in lower for name in pair):
+            return tuple(lower[name] for name in pair)
+    for name in TEXT_COLUMNS:
+        if name in lower:
+            return (lower[name],)
+    some = rows[:200]
+    lengths = {c: np.mean([len(r[c]) if isinstance(r[c], str) else 0 for r in some]) for c in columns}
+    best = max(lengths, key=lambda c: lengths[c])
+    if lengths[best] < 10:
+        raise InputError(
+            f"{shown} has no column of text among {', '.join(map(str, columns))}; name it, as in {shown}:COLUMN"
+        )
+    return (best,)
+
+
+def _joined(row: dict[str, Any], columns: tuple[str, ...]) -> str:
+    return "\n".join(str(row[c]) for c in columns if row[c] is not None)
+
+
+def _label_of(row: dict[str, Any], labels: Labels, shown: str) -> str | None:
+    if labels is True:
+        lower = {str(name).lower(): name for name in row}
+        name = next((lower[c] for c in (*LABEL_COLUMNS, "sentiment", "score") if c in lower), None)
+        if name is None:
+            raise InputError(f"{shown} has no column of labels among {', '.join(row)}; name it with --labels COLUMN")
+        return name
+    if isinstance(labels, str) and labels in row:
+        return labels
+    if isinstance(labels, str) and not Path(labels).is_file():
+        raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, list(row))}")
+    return None
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        yield from _parquet(path)
+    elif suffix in (".jsonl", ".ndjson"):
+        yield from _lines_of_json(path)
+    else:
+        yield from _delimited(path, suffix)
+
+
+def _read(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path.name}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
+        ) from None
+
+
+def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
+    content = _read(path)
+    first = content.split("\n", 1)[0]
+    mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
+    lines = content.splitlines(keepends=True)
+    # published .tsv files hold quotes that quote nothing
+    reader = csv.reader(iter(lines), delimiter=mark, quoting=csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                continue
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{path.name}:{reader.line_num}: {len(cells)} columns where the first line has {len(header)}; "
+                    "put quotes around text that holds the separator"
+                )
+            yield dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path.name}:{reader.line_num}: {error}; check the quotes of this line") from None
+
+
+def _lines_of_json(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path.name}:{number}: {error}; every line is one JSON object") from None
+        if isinstance(row, str):
+            row = {"text": row}
+        if not isinstance(row, dict):
+            raise InputError(f"{path.name}:{number}: {type(row).__name__} where an object with a text is wanted")
+        yield row
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is a damaged Parquet file: {error}; get it again") from None
+
+
+def open_text_hub(text: str, labels: Labels) -> Source:
+    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" through `datasets`; no code is run.
+
+    Raises:
+        InputError: where it cannot be loaded, or has no column of text.
+    """
+    from withheld.data.table import _label_column, _load, _numbered
+
+    name, _, config = text.removeprefix("hf:").partition(":")
+    splits = _load(name, config or None, text)
+    features = next(iter(splits.values())).features
+    rows = [dict(row) for row in next(iter(splits.values())).select(range(min(200, len(next(iter(splits.values()))))))]
+    if not rows:
+        raise InputError(f"{text} has no rows")
+    chosen = column_of(rows, None, text)
+    texts: list[Raw] = [_joined(row, chosen) for split in splits.values() for row in split.select_columns(list(chosen))]
+    names = [f"{key}:{i}" for key, split in splits.items() for i in range(len(split))]
+    parts = np.concatenate([np.full(len(s), PARTS.get(key.lower(), "")) for key, s in splits.items()])
+    prints = [str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint)]
+    source = Source(text, "hub", names, ListStore(texts), digest([text, *prints]))
+    if (parts != "").any():
+        source.parts = parts
+    if labels is True or isinstance(labels, str):
+        named = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel"]
+        column = _label_column(labels, named, list(features), text)
+        values = [value for split in splits.values() for value in split[column]]
+        source.labels, source.classes = _numbered(values, getattr(features[column], "names", None))
+    elif labels is not None and labels is not False:
+        source.labels, source.classes = given_labels(labels, len(names))
+    return source

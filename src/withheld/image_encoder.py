@@ -1,0 +1,230 @@
+"""The encoder of images.
+
+Shapes: B batch, C channels, H W pixels, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from withheld.data.scale import Scale
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.networks.image import ImageTrunk, fresh_trunk
+from withheld.networks.open import CARD, encoder_folder, open_trunk, read_card
+from withheld.types import Features, Split
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+class ImageEncoder(Encoder):
+    """Whole images in, features out: resizes, normalizes, applies what the split's `full` asks for, and runs the trunk.
+
+    Also a scikit-learn transformer: `make_pipeline(encoder, LogisticRegression())`.
+
+    Args:
+        trunk: the backbone.
+        mean, std: per channel, of pixels in 0..1.
+        split: whose `full` says what the trunk sees of an item; None for all of it.
+        name: what it is called in tables.
+        flips: whether its training mirrored images, so that fine-tuning may too.
+        scale: what becomes 0 and 1 where the images are not 8 bit; None takes the full range of their type.
+    """
+
+    def __init__(
+        self, trunk: ImageTrunk, mean: Sequence[float], std: Sequence[float], split: Split | None = None,
+        name: str = "encoder", flips: bool = True, scale: Scale | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(trunk, name)
+        self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
+        if len(self.mean) != trunk.channels or len(self.std) != trunk.channels:
+            raise InputError(
+                f"the encoder has {trunk.channels} channels, mean and std have {len(self.mean)} and {len(self.std)}"
+            )
+        self.split = split if split is not None and type(split).full is not Split.full else None
+        self.flips, self.scale = flips, scale
+
+    @property
+    def size(self) -> int:
+        """Side of the images the trunk sees, pixels."""
+        return self.trunk.size
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images the trunk sees."""
+        return self.trunk.channels
+
+    def forward(self, images: Tensor, layers: bool = False) -> Features:
+        """Features of whole images.
+
+        Args:
+            images: (B, C, H, W) of any size, uint8 or floats in 0..1.
+            layers: also give the tokens of every layer.
+        """
+        return self.trunk(self.normalize(images), layers=layers)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """What the trunk gets: (B, C, size, size), channels matched, resized with antialiasing, normalized, `full` applied."""
+        t = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        t = _match_channels(t, self.channels)
+        if t.shape[-2:] != (self.size, self.size):
+            t = F.interpolate(t, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        shape = (1, self.channels, 1, 1)
+        t = (t - t.new_tensor(self.mean).view(shape)) / t.new_tensor(self.std).view(shape)
+        return t if self.split is None else self.split.full(t)
+
+    @torch.no_grad()
+    def transform(self, images: Any, batch_size: int = 256) -> np.ndarray:
+        """Pooled features (n, D), float32.
+
+        Args:
+            images: a list of PIL images, paths or arrays (H, W[, C]); or one array (n, H, W), (n, H, W, C) or uint8 (n, C, H, W).
+            batch_size: images at a time.
+        """
+        was = self.training
+        self.eval()
+        try:
+            parts = [
+                self(torch.from_numpy(batch).to(self.device)).pooled.float().cpu().numpy()
+                for batch in _batches(images, batch_size, self.size, self.channels, self.scale)
+            ]
+        finally:
+            self.train(was)
+        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
+
+    def fresh(self, seed: int) -> ImageEncoder:
+        """The same architecture, untrained: for the from-scratch rows."""
+        trunk = fresh_trunk(copy.deepcopy(self.trunk.config), seed, self.trunk.pooling).to(self.device)
+        return ImageEncoder(trunk, self.mean, self.std, self.split, f"{self.name} untrained", self.flips, self.scale)
+
+    def write(self, folder: Path) -> None:
+        """Weights, config, processor and card."""
+        self.trunk.model.save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(self._processor(), indent=1), encoding="utf-8")
+        (folder / CARD).write_text(json.dumps(self._card(), indent=1), encoding="utf-8")
+
+    @classmethod
+    def opened(cls, where: str | Path) -> ImageEncoder:
+        """Opens a saved encoder, any transformers vision folder, or a transformers id.
+
+        Raises:
+            InputError: where there is none.
+        """
+        folder = encoder_folder(where)
+        card = read_card(folder) if folder else None
+        trunk, _ = open_trunk(folder or where, size=None, channels=3)
+        mean, std = normalization_of(where, trunk.channels)
+        if card is None:
+            return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
+        return cls(
+            trunk, mean, std, _open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"])
+        )
+
+    def _card(self) -> dict[str, Any]:
+        full = None
+        if self.split is not None:
+            kind = type(self.split)
+            full = {"class": f"{kind.__module__}:{kind.__name__}", "settings": dataclasses.asdict(self.split)}
+        return {
+            "format": 1, "modality": "image", "name": self.name, "size": self.size, "channels": self.channels,
+            "mean": self.mean, "std": self.std,
+            "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
+            "scale": self.scale.to_json() if self.scale else None,
+            "how": "images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
+            "features are the mean of the patch tokens (pooling mean) or the first token (cls)",
+        }  # fmt: skip
+
+    def _processor(self) -> dict[str, Any]:
+        return {
+            "image_processor_type": "ViTImageProcessor", "do_resize": True, "do_rescale": True, "do_normalize": True,
+            "size": {"height": self.size, "width": self.size}, "resample": 2, "rescale_factor": 1 / 255,
+            "image_mean": self.mean, "image_std": self.std,
+        }  # fmt: skip
+
+
+def _match_channels(t: Tensor, channels: int) -> Tensor:
+    have = t.shape[1]
+    if have == channels:
+        return t
+    if have == 1:
+        return t.expand(-1, channels, -1, -1)
+    if have == 3 and channels == 1:
+        return (t * t.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    raise InputError(f"images have {have} channels, the encoder was trained on {channels}")
+
+
+def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scale | None) -> Any:
+    from withheld.data.image import to_array
+
+    is_array = isinstance(images, np.ndarray)
+    ready = (
+        is_array
+        and images.ndim == 4
+        and images.dtype == np.uint8
+        and images.shape[1] in (1, channels)
+        and images.shape[3] > 4
+    )
+    if is_array and images.ndim not in (3, 4):
+        raise InputError(f"images of shape {images.shape}: give (n, H, W), (n, H, W, C) or a list of images")
+    for first in range(0, len(images), batch_size):
+        part = images[first : first + batch_size]
+        yield (
+            np.ascontiguousarray(part)
+            if ready
+            else np.stack([to_array(_opened(image), size, channels, scale) for image in part])
+        )
+
+
+def _opened(image: Any) -> Any:
+    if not isinstance(image, (str, Path)):
+        return image
+    from withheld.data.source import open_source
+
+    return open_source(image).read(0)
+
+
+def normalization_of(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
+    settings: dict[str, Any] = {}
+    folder = encoder_folder(where)
+    card = read_card(folder) if folder else None
+    if card is not None:
+        return card["mean"], card["std"]
+    try:
+        if folder is None:
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(str(where), "preprocessor_config.json"))
+        else:
+            path = folder / "preprocessor_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    mean, std = settings.get("image_mean") or [0.485, 0.456, 0.406], settings.get("image_std") or [0.229, 0.224, 0.225]
+    if len(mean) != channels:
+        mean, std = [0.5] * channels, [0.5] * channels
+    return list(mean), list(std)
+
+
+def _open_split(full: dict[str, Any] | None) -> Split | None:
+    """A split named by a card: only classes of withheld.splits are looked up."""
+    if full is None:
+        return None
+    module, _, name = full["class"].partition(":")
+    if not module.startswith("withheld.splits."):
+        raise InputError(f"{full['class']!r} is no split of this library; the encoder's card is not to be trusted")
+    kind = getattr(importlib.import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, Split)):
+        raise InputError(f"{full['class']!r} is no split")
+    return kind(**full["settings"])

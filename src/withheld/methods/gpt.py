@@ -1,0 +1,32 @@
+"""GPT: pretrained by predicting the next token, then fine-tuned."""
+
+from __future__ import annotations
+
+from withheld.losses.prediction import TokenCrossEntropy
+from withheld.networks.text import TextTrunk
+from withheld.networks.words import NextWord
+from withheld.objective import Objective
+from withheld.splits.text import NextToken
+from withheld.types import Recipe
+
+ENCODER = {"cpu": "gpt-tiny", "cuda": "gpt"}
+TOKENIZER = "bpe"
+
+
+def gpt(trunk: TextTrunk) -> tuple[Objective, Recipe]:
+    """Predicts the next token with the first GPT's Transformer, whose encoder is then fine-tuned.
+
+    (x, y): a text without its last token; without its first.
+    p(y|x): a categorical over the vocabulary at every place; their product is p(text).
+    Source: Radford, Narasimhan, Salimans and Sutskever 2018, https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf
+    Differs: byte-level merges (paper: BPE after a word tokenizer); attention stays inside a document; the learning rate is
+        scaled to the size of the network.
+
+    Args:
+        trunk: a causal language model.
+    """
+    rate = 8e-3 if trunk.width < 512 else 2.5e-4 * 4
+    return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
+        base_learning_rate=rate, batch_size=32 if trunk.width < 512 else 64, betas=(0.9, 0.999), weight_decay=0.01,
+        warmup=0.02, clip=1.0, epochs=20,
+    )  # fmt: skip

@@ -1,0 +1,29 @@
+"""A Transformer language model: the next token from all before it."""
+
+from __future__ import annotations
+
+from withheld.losses.prediction import TokenCrossEntropy
+from withheld.networks.text import TextTrunk
+from withheld.networks.words import NextWord
+from withheld.objective import Objective
+from withheld.splits.text import NextToken
+from withheld.types import Recipe
+
+ENCODER = {"cpu": "gpt2-micro", "cuda": "gpt2-mini"}
+TOKENIZER = "bpe"
+
+
+def transformer_lm(trunk: TextTrunk) -> tuple[Objective, Recipe]:
+    """Predicts the next token from all before it, with a Transformer of GPT-2's form, any size.
+
+    (x, y): a text without its last token; without its first.
+    p(y|x): a categorical over the vocabulary at every place; their product is p(text).
+    Source: Radford et al. 2019, GPT-2, https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+    Differs: attention stays inside a document; the small presets have no dropout.
+
+    Args:
+        trunk: a causal language model.
+    """
+    return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
+        base_learning_rate=8e-3, batch_size=32, betas=(0.9, 0.95), weight_decay=0.1, warmup=0.05, clip=1.0, epochs=10
+    )

@@ -1,0 +1,259 @@
+"""Texts: tokenized once, packed into blocks without padding, or sentence by sentence; a `TextEncoder` is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld import distributed
+from withheld.data import cache
+from withheld.data.source import digest
+from withheld.data.text import documents, open_texts
+from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
+from withheld.data.tokens import Blocks, Sentences, Tokens, prepare_tokens
+from withheld.errors import InputError
+from withheld.modalities.modality import Modality
+from withheld.networks.text import TextTrunk, special_of
+from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
+from withheld.provenance import location_of
+from withheld.run import constant, default_encoder
+from withheld.text_encoder import TextEncoder
+from withheld.types import Recipe
+
+SAMPLE = 64
+HELD_OUT = 0.01
+VOCABULARY = {"wordpiece": (8192, 30_522), "bpe": (8192, 32_768), "word": (10_000, 10_000), "character": (2000, 2000)}
+"""Tokens by kind, on a CPU and on a GPU."""
+LEARNED_FROM = 50_000_000
+"""Characters that a tokenizer is trained on."""
+
+
+class Texts(Modality):
+    """Folders, files, tables and lists of texts."""
+
+    name = "text"
+    held_out = True
+    trunk: TextTrunk
+
+    def open(self, method: str | None) -> Any:
+        """Tokenizes every document once; returns the trunk."""
+        assert method is not None  # noqa: S101 - objectives of one's own bring images so far
+        self.method, self.settings = method, self.given["settings"]
+        self.source = open_texts(self.data)
+        if len(self.source) == 0:
+            raise InputError(f"{self.data}: no texts")
+        name = self.given["encoder"]
+        if name == "auto":
+            name = default_encoder(method, self.device.type)
+        self.encoder_name = str(name) if isinstance(name, (str, Path)) else type(name).__name__
+        if distributed.rank() != 0:
+            distributed.barrier()
+        self.length = self._length(name)
+        self.tokenizer = self._tokenizer(name)
+        tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
+        self.tokens = prepare_tokens(self.source, self.tokenizer, tell)
+        if distributed.rank() == 0:
+            distributed.barrier()
+        self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
+        self.skipped = self.tokens.skipped
+        if self.skipped:
+            self.tell(
+                "note",
+                text=f"{len(self.skipped)} of {len(self.source)} texts had to be skipped or mended: see skipped.jsonl",
+            )
+        self.trunk, self.pretrained = open_text_trunk(
+            name, vocabulary=len(self.tokenizer), length=self.length, seed=self.given["seed"]
+        )
+        if self.trunk.vocabulary < len(self.tokenizer):
+            raise InputError(
+                f"--encoder {self.encoder_name} knows {self.trunk.vocabulary:,} tokens, the tokenizer has "
+                f"{len(self.tokenizer):,}: leave out --set tokenizer"
+            )
+        if not self.pretrained:
+            for role in ("bos_token_id", "eos_token_id"):
+                setattr(self.trunk.config, role, getattr(self.tokenizer, role))
+        self.length = min(self.length, self.trunk.length)
+        self.trunk.special = special_of(self.tokenizer)
+        return self.trunk
+
+    def feed(self, recipe: Recipe) -> None:
+        """Blocks or sentences to learn from, and a few that are never learned from."""
+        learn = self.tokens.part("train") or self.tokens
+        check = self.tokens.part("val") if learn is not self.tokens else None
+        self.learned, self.checked = learn, check
+        if constant(self.method, "ITEMS", "blocks") == "sentences":
+            self._sentences(learn, check)
+        else:
+            self._blocks(learn, check, recipe)
+        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, tokens, what a model knows that only counts tokens."""
+        return {
+            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
+            "documents": len(self.learned), "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
+            "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
+            "unigram_nats": round(self.unigram, 4), "held_out": len(self.trial), "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    def model_facts(self, model: Any) -> dict[str, Any]:
+        """The trunk."""
+        trunk = model.trunk
+        return {
+            "encoder": {
+                "name": self.encoder_name, "pretrained": self.pretrained, "width": trunk.width, "depth": trunk.depth,
+                "parameters": sum(p.numel() for p in trunk.parameters()),
+            }
+        }  # fmt: skip
+
+    def keep(self, model: Any, title: str, out: Path) -> None:
+        """The encoder with its tokenizer."""
+        self._encoder(model, title).save(out / "encoder")
+
+    def draw(self, model: Any, title: str, out: Path) -> None:
+        """Words as the model sees them."""
+        from withheld.evaluate.words import draw_words
+
+        draw_words(model, self._encoder(model, title), self.trial, out)
+
+    @staticmethod
+    def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+        """The trained trunk."""
+        encoder = TextEncoder.opened(folder / "encoder")
+        return encoder.trunk, None
+
+    @property
+    def unigram(self) -> float:
+        """Nats a token of a model that knows only how often each occurs."""
+        counts = np.bincount(np.asarray(self.learned.ids).astype(np.int64)).astype(np.float64)
+        share = counts[counts > 0] / counts.sum()
+        return float(-(share * np.log(share)).sum())
+
+    def _encoder(self, model: Any, title: str) -> TextEncoder:
+        return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
+
+    def _length(self, encoder: Any) -> int:
+        asked = self.given["size"]
+        preset = TEXT_PRESETS.get(str(encoder))
+        if asked == "auto":
+            return preset.length if preset else 128
+        try:
+            number = int(asked)
+        except (TypeError, ValueError):
+            number = 0
+        if number < 4:
+            raise InputError(f"--size {asked}: give the tokens of a block, 4 or more, or auto")
+        return number
+
+    def _tokenizer(self, encoder: Any) -> Any:
+        """The encoder's own, or one that is trained on these texts and kept in the cache."""
+        where = own_tokenizer(encoder)
+        kind = self.settings.get("tokenizer")
+        if where is not None and kind is None:
+            self.tokenizer_name = f"of {where}"
+            return open_tokenizer(where)
+        if kind is not None and Path(str(kind)).is_dir():
+            self.tokenizer_name = f"of {kind}"
+            return open_tokenizer(str(kind))
+        kind = str(kind or constant(self.method, "TOKENIZER", "bpe"))
+        self.tokenizer_name = kind
+        usual = VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"]
+        asked = self.settings.get("vocabulary")
+        count = usual if asked is None else int(asked)
+        masked = constant(self.method, "TOKENIZER", "bpe") == "wordpiece"
+        made = self._trained(kind, count, masked)
+        if asked is not None and len(made) < count and kind != "character":
+            raise InputError(
+                f"vocabulary={count}: the text supports {len(made):,} tokens of kind {kind}; ask for fewer, or give more text"
+            )
+        return made
+
+    def _trained(self, kind: str, count: int, masked: bool) -> Any:
+        train = self.source.part("train") or self.source
+        key = digest(["tokenizer", 1, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
+        with cache.locked(key) as entry:
+            if not (entry / "prepared.json").is_file():
+                self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")
+                temporary = cache.begin(entry)
+                train_tokenizer(kind, _some(train), count, masked, min(self.length, 1 << 20)).save_pretrained(temporary)
+                (temporary / "prepared.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
+                cache.commit(temporary, entry)
+            else:
+                cache.touch(entry)
+            return open_tokenizer(entry)
+
+    def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
+        overlap = int(self.trunk.causal)
+        streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
+        goes_on = np.array(continues(self.tokenizer), bool)
+        make = lambda tokens, streams: Blocks(  # noqa: E731
+            tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams
+        )
+        if check is None:
+            share = float(self.settings.get("held_out", HELD_OUT))
+            if not 0 < share < 1:
+                raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
+            learn, check = _cut(learn, share, self.length + 1)
+            self.learned, self.checked = learn, check
+        self.items = make(learn, streams)
+        self.trial = make(check, 0)
+
+    def _sentences(self, learn: Tokens, check: Tokens | None) -> None:
+        from withheld.data.sentences import sentence_rows
+
+        rows = sentence_rows(learn, self.tokenizer, self.length)
+        others = sentence_rows(check, self.tokenizer, self.length) if check is not None else []
+        if not others:
+            cut = max(1, min(2000, round(len(rows) * float(self.settings.get("held_out", HELD_OUT)))))
+            mixed = np.random.default_rng(0).permutation(len(rows))
+            others = [rows[i] for i in mixed[:cut]]
+            rows = [rows[i] for i in np.sort(mixed[cut:])]
+        if len(rows) < 2:
+            raise InputError(f"{self.data}: {len(rows)} sentences; give more text")
+        pad = self.trunk.special.pad or 0
+        self.items, self.trial = Sentences(rows, pad), Sentences(others, pad)
+
+
+def _some(source: Any) -> Any:
+    """Documents spread over the source, `LEARNED_FROM` characters of them."""
+    seen = 0
+    mixed = np.sort(np.random.default_rng(0).permutation(len(source))[:200_000])
+    for _, text in documents(source.subset(mixed), []):
+        yield text[: LEARNED_FROM - seen]
+        seen += len(text)
+        if seen >= LEARNED_FROM:
+            return
+
+
+def _cut(tokens: Tokens, share: float, least: int) -> tuple[Tokens, Tokens]:
+    """The text without its end, and its end."""
+    total = int(tokens.starts[-1])
+    held = max(least, round(share * total))
+    if held + least > total:
+        raise InputError(
+            f"the text has {total:,} tokens: too few for blocks of {least - 1} to learn from and one to check with; give "
+            "more text, or a smaller --size"
+        )
+    at = total - held
+    return _range(tokens, 0, at), _range(tokens, at, total)
+
+
+def _range(tokens: Tokens, start: int, stop: int) -> Tokens:
+    import dataclasses
+
+    inner = tokens.starts[(tokens.starts > start) & (tokens.starts < stop)]
+    starts = np.concatenate([[start], inner, [stop]]).astype(np.int64) - start
+    first = int(np.searchsorted(tokens.starts, start, side="right")) - 1
+    at = np.arange(first, first + len(starts) - 1)
+    return dataclasses.replace(
+        tokens, ids=tokens.ids[start:stop], starts=starts, characters=tokens.characters[at], words=tokens.words[at],
+        kept=tokens.kept[at], parts=None,
+    )  # fmt: skip
+
+
+def _spaced(items: int, count: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, items - 1, min(items, count)).astype(np.int64))

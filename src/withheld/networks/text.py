@@ -1,0 +1,263 @@
+"""Text backbones: any transformers language model behind one face, a trunk.
+
+Shapes: B batch, L tokens, M asked places, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+
+from withheld.errors import InputError
+from withheld.networks import attention
+from withheld.networks.image import LAYER
+from withheld.types import Features
+
+# How the head of a family is applied to tokens; its last step is the product with the table of tokens.
+HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "bert": lambda model, h: model.cls(h),
+    "roberta": lambda model, h: model.lm_head(h),
+    "xlm-roberta": lambda model, h: model.lm_head(h),
+    "camembert": lambda model, h: model.lm_head(h),
+    "distilbert": lambda model, h: model.vocab_projector(
+        model.vocab_layer_norm(model.activation(model.vocab_transform(h)))
+    ),
+    "modernbert": lambda model, h: model.decoder(model.head(h)),
+    "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
+}
+BLOCKWISE = {"openai-gpt"}
+"""Families that take masks of keys only; their blocks are handed the whole mask."""
+UNBOUNDED = 1 << 20
+
+
+class Special(NamedTuple):
+    """Numbers of the tokens that are no text; None where the tokenizer has none."""
+
+    pad: int | None = None
+    start: int | None = None
+    end: int | None = None
+    mask: int | None = None
+    all: tuple[int, ...] = ()
+
+
+def special_of(tokenizer: Any) -> Special:
+    """The special tokens of a transformers tokenizer."""
+    first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    last = tokenizer.sep_token_id if tokenizer.cls_token_id is not None else tokenizer.eos_token_id
+    return Special(
+        tokenizer.pad_token_id, first, last, tokenizer.mask_token_id, tuple(sorted(tokenizer.all_special_ids))
+    )
+
+
+class TextTrunk(nn.Module):
+    """A transformers language model: tokens in, `Features` out, and logits of tokens on request.
+
+    Args:
+        model: with its language-model head: `BertForMaskedLM`, `GPT2LMHeadModel`, `LstmForCausalLM` ...
+
+    Attributes:
+        width: D. depth: number of layers. length: tokens it can see at once. vocabulary: V.
+        causal: whether a token sees only those before it. recurrent: whether it has a state instead of positions.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        config = model.config
+        self.width = int(config.hidden_size)
+        self.vocabulary = int(config.vocab_size)
+        self.recurrent = bool(getattr(config, "recurrent", False))
+        self.causal = self.recurrent or is_causal(config)
+        self.bidirectional = bool(getattr(config, "bidirectional", False))
+        self.length = UNBOUNDED if self.recurrent else _positions(model)
+        found = [LAYER.search(name) for name, _ in model.named_parameters()]
+        self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
+        self._takes = set(inspect.signature(self.base.forward).parameters)
+
+    @property
+    def base(self) -> Any:
+        """The model without its head."""
+        return self.model.base_model
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The transformers config."""
+        return self.model.config
+
+    def forward(self, x: Mapping[str, Tensor], layers: bool = False) -> Features:
+        """Features of texts; what is longer than `length` is seen in windows, and pooled over all of them.
+
+        Args:
+            x: "item" (B, L) tokens; "mask" (B, L), True where real; "document" (B, L), which document a token belongs to:
+                none sees another's; "kind" (B, L), 0 or 1 for the two texts of a pair.
+            layers: also give the tokens of every layer, the embeddings first.
+        """
+        L = x["item"].shape[1]
+        if self.length < L:
+            return self._windows(x, layers)
+        output = self.run(x, layers)
+        tokens, mask = output.last_hidden_state, x.get("mask")
+        hidden = tuple(output.hidden_states) if layers and output.hidden_states is not None else None
+        return Features(pool(tokens, mask), tokens, None, mask, hidden)
+
+    def run(self, x: Mapping[str, Tensor], layers: bool = False, **more: Any) -> Any:
+        """The base model's own output."""
+        item = x["item"]
+        given: dict[str, Any] = {"input_ids": item, **more}
+        if layers:
+            given["output_hidden_states"] = True
+        if self.recurrent:
+            if x.get("mask") is not None:
+                given["attention_mask"] = x["mask"]
+            return self.base(**given)
+        if "kind" in x and "token_type_ids" in self._takes:
+            given["token_type_ids"] = x["kind"]
+        if "use_cache" in self._takes:
+            given.setdefault("use_cache", False)
+        seen = self._seen(x)
+        if seen is not None and "position_ids" in self._takes and x.get("mask") is None:
+            given["position_ids"] = _positions_within(x["document"])
+        if seen is None:
+            return self.base(**given)
+        if self.config.model_type in BLOCKWISE:
+            return self._blockwise(seen, given)
+        return self.base(attention_mask=seen, **given)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(..., V) of tokens (..., D) as the last layer gives them."""
+        head = HEADS.get(self.config.model_type)
+        if head is not None:
+            return head(self.model, tokens)
+        return self.model.get_output_embeddings()(tokens)
+
+    def layer_of(self, name: str) -> int:
+        """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
+        match = LAYER.search(name)
+        if match:
+            return int(match[1]) + 1
+        return 0 if any(part in name for part in ("embed", "wte", "wpe", "tokens_embed")) else self.depth + 1
+
+    def _seen(self, x: Mapping[str, Tensor]) -> Tensor | None:
+        """(B, 1, L, L), True where a token may look; None where the model's own mask does."""
+        mask, document = x.get("mask"), x.get("document")
+        L = x["item"].shape[1]
+        if mask is not None:
+            if bool(mask.all()):
+                return None
+            seen = mask[:, None, None, :].expand(-1, 1, L, -1)
+        elif document is not None and bool(document.any()):
+            seen = document[:, None, :, None] == document[:, None, None, :]
+        else:
+            return None
+        if self.causal:
+            seen = seen & torch.ones(L, L, dtype=torch.bool, device=seen.device).tril()
+            if mask is not None:  # a padded query sees itself: a row with nothing to look at has no softmax
+                seen = seen | torch.eye(L, dtype=torch.bool, device=seen.device)
+        return seen
+
+    def _blockwise(self, seen: Tensor, given: dict[str, Any]) -> Any:
+        bias = torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, torch.finfo(torch.float32).min)
+        hooks = [
+            block.register_forward_pre_hook(
+                lambda module, args, kwargs: ((args[0], bias, *args[2:]), kwargs), with_kwargs=True
+            )
+            for block in self.base.h
+        ]
+        try:
+            return self.base(**given)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _windows(self, x: Mapping[str, Tensor], layers: bool) -> Features:
+        B, L = x["item"].shape
+        W = -(-L // self.length)
+        short = W * self.length - L
+        mask = x.get("mask")
+        mask = torch.ones(B, L, dtype=torch.bool, device=x["item"].device) if mask is None else mask
+        item = F.pad(x["item"], (0, short)).view(B * W, self.length)
+        real = F.pad(mask, (0, short)).view(B * W, self.length)
+        alive = real.any(dim=1)  # windows past the end of a text are not computed
+        found = self({"item": item[alive], "mask": real[alive]}, layers)
+        spread = lambda t: _spread(t, alive, B, W)[:, :L]  # noqa: E731
+        tokens = spread(found.tokens)
+        hidden = None if found.layers is None else tuple(spread(t) for t in found.layers)
+        return Features(pool(tokens, mask), tokens, None, mask, hidden)
+
+
+def pool(tokens_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """(B, D), the mean over real tokens."""
+    if mask_BL is None:
+        return tokens_BLD.mean(dim=1)
+    weight = mask_BL.to(tokens_BLD.dtype).unsqueeze(2)
+    return (tokens_BLD * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
+
+
+def _spread(t: Tensor, alive: Tensor, B: int, W: int) -> Tensor:
+    whole = t.new_zeros(B * W, *t.shape[1:])
+    whole[alive] = t
+    return whole.view(B, W * t.shape[1], t.shape[2])
+
+
+def _positions_within(document_BL: Tensor) -> Tensor:
+    """(B, L) place of a token in its document, counted from where the block meets it."""
+    L = document_BL.shape[1]
+    place = torch.arange(L, device=document_BL.device).expand_as(document_BL)
+    begins = F.pad(document_BL[:, 1:] != document_BL[:, :-1], (1, 0), value=True)
+    return place - torch.where(begins, place, 0).cummax(dim=1).values
+
+
+def _positions(model: PreTrainedModel) -> int:
+    config = model.config
+    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        return int(found) - 2  # their positions begin at 2
+    return int(found)
+
+
+def is_causal(config: PretrainedConfig) -> bool:
+    """Whether this family of models looks back only."""
+    known = type(config) in AutoModelForMaskedLM._model_mapping
+    return not known and type(config) in AutoModelForCausalLM._model_mapping
+
+
+def language_class(config: PretrainedConfig) -> Any:
+    """The transformers class that builds this config with its language-model head.
+
+    Raises:
+        InputError: for a model that is no language model.
+    """
+    for kind in (AutoModelForMaskedLM, AutoModelForCausalLM):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise InputError(
+        f"{config.model_type} is no language model that transformers knows: give a BERT, GPT-2 or their kin"
+    )
+
+
+def language_settings(config: PretrainedConfig) -> dict[str, Any]:
+    """How a model of this config is built here: no remote code, short attention."""
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    kind = language_class(config)._model_mapping[type(config)]
+    kind = kind[0] if isinstance(kind, tuple) else kind
+    if getattr(kind, "_supports_attention_backend", False):
+        settings["attn_implementation"] = attention.NAME
+    return settings
+
+
+def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
+    """An untrained language model of this architecture, as transformers initializes it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TextTrunk(language_class(config).from_config(config, **language_settings(config)))
+
+
+def is_language(config: PretrainedConfig) -> bool:
+    """Whether this config is that of a language model."""
+    return any(type(config) in kind._model_mapping for kind in (AutoModelForMaskedLM, AutoModelForCausalLM))

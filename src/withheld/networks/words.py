@@ -1,0 +1,72 @@
+"""Networks that tell words: the hidden ones, and the next one.
+
+Shapes: B batch, L tokens, M asked places of the whole batch, D width, V vocabulary, N layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from withheld.networks.text import TextTrunk
+
+
+class MaskedWords(nn.Module):
+    """p(hidden tokens | the others); logits at the asked places only, which is what most of the time goes to."""
+
+    def __init__(self, trunk: TextTrunk, next_sentence: bool = False) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.follows = (
+            nn.Sequential(nn.Linear(trunk.width, trunk.width), nn.Tanh(), nn.Linear(trunk.width, 2))
+            if next_sentence
+            else None
+        )
+
+    def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """ "words": logits (M, V) of x["asked"] (B, L), row by row; "follows": (B, 2) where next sentences are told."""
+        tokens = self.trunk.run(x).last_hidden_state
+        found = {"words": self.trunk.logits(tokens[x["asked"]])}
+        if self.follows is not None:
+            found["follows"] = self.follows(tokens[:, 0])
+        return found
+
+
+class NextWord(nn.Module):
+    """p(next token | all before), (B, L, V); a recurrent trunk's state is carried from block to block of a stream.
+
+    The state is a buffer, detached, saved with the run, and zero wherever x["first"] says that a stream begins.
+    """
+
+    state_h: Tensor
+    state_c: Tensor
+
+    def __init__(self, trunk: TextTrunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        for name in ("state_h", "state_c"):
+            self.register_buffer(name, torch.zeros(0))
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        """Logits of the token after each of x["item"] (B, L)."""
+        if not self.trunk.recurrent or "first" not in x:
+            return self.trunk.logits(self.trunk.run(x).last_hidden_state)
+        output = self.trunk.run(x, state=self._carried(x["first"]))
+        if self.training:
+            self.state_h, self.state_c = (part.detach() for part in output.state)
+        return self.trunk.logits(output.last_hidden_state)
+
+    def _carried(self, first_B: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.training or self.state_h.ndim != 3 or self.state_h.shape[1] != len(first_B):
+            return None
+        keep = (~first_B).to(self.state_h.dtype)[None, :, None]
+        return self.state_h * keep, self.state_c * keep
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        for name in ("state_h", "state_c"):  # as many streams as were saved
+            if f"{prefix}{name}" in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)

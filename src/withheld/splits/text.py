@@ -1,0 +1,131 @@
+"""Hiding words: some of them, or those that come next.
+
+Shapes: B batch, L tokens. t is a dict: "item" (B, L) tokens, and what else the items tell ("document", "word", "mask", "first").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from withheld.types import UNKNOWN_LABEL, Pair, Split
+
+Tokens = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class NextToken(Split):
+    """Every token from those before it: x is the sequence without its last, y the sequence without its first.
+
+    A causal network makes of it as many questions as there are tokens. Padding is not asked for.
+    """
+
+    def __call__(self, t: Tokens) -> Pair:
+        """Blocks (B, L + 1) -> x, y (B, L)."""
+        x = {name: part[:, :-1] if part.ndim == 2 else part for name, part in t.items()}
+        y = t["item"][:, 1:]
+        if "mask" in t:
+            y = torch.where(t["mask"][:, 1:], y, UNKNOWN_LABEL)
+        return Pair(x, y)
+
+    def merge(self, pair: Pair) -> Any:
+        """The sequence."""
+        return {**pair.x, "item": torch.cat([pair.x["item"][:, :1], pair.y], dim=1)}
+
+
+@dataclass(frozen=True)
+class MaskWords(Split):
+    """Some tokens from all others: of those asked for, 80 % show [MASK], 10 % a random token, 10 % themselves.
+
+    Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
+
+    Attributes:
+        mask: number of [MASK]. vocabulary: V.
+        special: numbers that are never asked for.
+        rate: share of the tokens that are asked for.
+        shown: share of those that show [MASK]. random: share that show a random token.
+        whole_words: whether all parts of a word are asked for together; then t must hold "word".
+    """
+
+    mask: int = 4
+    vocabulary: int = 30
+    special: tuple[int, ...] = ()
+    rate: float = 0.15
+    shown: float = 0.8
+    random: float = 0.1
+    whole_words: bool = False
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x: "item" with tokens hidden and "asked" (B, L); y (B, L), UNKNOWN_LABEL where not asked for."""
+        item = t["item"]
+        asked = self.choose(t)
+        dice = torch.rand(item.shape, device=item.device)
+        other = torch.randint(0, self.vocabulary, item.shape, device=item.device)
+        shown = torch.where(dice < self.shown, self.mask, torch.where(dice < self.shown + self.random, other, item))
+        x = {name: part for name, part in t.items() if name != "word"}
+        return Pair(
+            {**x, "item": torch.where(asked, shown, item), "asked": asked}, torch.where(asked, item, UNKNOWN_LABEL)
+        )
+
+    def choose(self, t: Tokens) -> Tensor:
+        """(B, L), True where a token is asked for: `rate` of every row's, at least one."""
+        item = t["item"]
+        free = torch.ones_like(item, dtype=torch.bool)
+        for number in self.special:
+            free &= item != number
+        if "mask" in t:
+            free &= t["mask"]
+        noise = torch.rand(item.shape, device=item.device)
+        if self.whole_words:
+            noise = noise.gather(1, t["word"] - t["word"][:, :1])  # one for all parts of a word
+        noise = noise.masked_fill(~free, 2.0)
+        wanted = (self.rate * free.sum(dim=1)).round().clamp_min(1).long()
+        last = noise.sort(dim=1).values.gather(1, (wanted - 1)[:, None])
+        return (noise <= last) & free
+
+    def merge(self, pair: Pair) -> Any:
+        """The text."""
+        return {**pair.x, "item": torch.where(pair.x["asked"], pair.y, pair.x["item"])}
+
+
+@dataclass(frozen=True)
+class NextSentence(Split):
+    """Hidden words, and whether the second half of a pair follows the first: half of the pairs get another's second half.
+
+    Blocks (B, L) become [CLS] first [SEP] second [SEP], (B, L), without their last three tokens.
+
+    Attributes:
+        words: how words are hidden. start, end: numbers of [CLS] and [SEP].
+    """
+
+    words: MaskWords = MaskWords()
+    start: int = 2
+    end: int = 3
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x: "item", "asked", "kind" (B, L); y: {"words" (B, L), "follows" (B,)}."""
+        B, L = t["item"].shape
+        swap = (torch.rand(B, device=t["item"].device) < 0.5) & torch.tensor(B > 1, device=t["item"].device)
+        first, second = self._halves(t["item"], swap)
+        edge = lambda number: first.new_full((B, 1), number)  # noqa: E731
+        joined = {"item": torch.cat([edge(self.start), first, edge(self.end), second, edge(self.end)], dim=1)}
+        if "word" in t:
+            a, b = self._halves(t["word"], swap)
+            a = a - a[:, :1] + 1
+            b = b - b[:, :1] + a[:, -1:] + 2
+            joined["word"] = torch.cat([edge(0), a, a[:, -1:] + 1, b, b[:, -1:] + 1], dim=1)
+        kind = torch.zeros_like(joined["item"])
+        kind[:, first.shape[1] + 2 :] = 1
+        pair = self.words(joined)
+        return Pair({**pair.x, "kind": kind}, {"words": pair.y, "follows": (~swap).long()})
+
+    def _halves(self, t_BL: Tensor, swap_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The first half, and the second: its own, or another's."""
+        whole = t_BL[:, : t_BL.shape[1] - 3]
+        half = whole.shape[1] // 2
+        second = whole[:, half:]
+        return whole[:, :half], torch.where(swap_B[:, None], second.roll(1, dims=0), second)

@@ -1,0 +1,154 @@
+"""The encoder of texts.
+
+Shapes: B batch, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from withheld.data.tokenizer import encode, end_of, open_tokenizer, pieces, start_of
+from withheld.data.tokens import padded
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.networks.open import CARD, encoder_folder
+from withheld.networks.text import TextTrunk, fresh_text_trunk
+from withheld.networks.text_open import open_text_trunk
+from withheld.types import Features
+
+AT_A_TIME = 16_384
+"""Tokens of a batch, padding among them."""
+
+
+class TextEncoder(Encoder):
+    """Whole texts in, features out: tokenizes, frames them as in training, runs the trunk and pools over real tokens.
+
+    Texts longer than the trunk's context are seen in windows and pooled over all of them.
+
+    Args:
+        trunk: the backbone.
+        tokenizer: a transformers fast tokenizer.
+        name: what it is called in tables.
+        most: tokens of a text that are looked at.
+    """
+
+    modality = "text"
+
+    def __init__(self, trunk: TextTrunk, tokenizer: Any, name: str = "encoder", most: int = 1024) -> None:
+        super().__init__(trunk, name)
+        self.tokenizer, self.most = tokenizer, most
+        self.start, self.end = start_of(tokenizer), end_of(tokenizer)
+
+    @property
+    def length(self) -> int:
+        """Tokens the trunk sees at once."""
+        return self.trunk.length
+
+    @property
+    def pad(self) -> int:
+        """The number that fills."""
+        found = self.tokenizer.pad_token_id
+        return int(found) if found is not None else 0
+
+    def rows(self, texts: Sequence[str], most: int | None = None) -> list[np.ndarray]:
+        """Token numbers of texts, special tokens included, at most `most` of them (the encoder's own where None)."""
+        limit = (self.most if most is None else most) - len(self.start) - len(self.end)
+        heads = [next(pieces(text)) if len(text) > 20 * limit else text for text in map(str, texts)]
+        return [np.array([*self.start, *ids[:limit], *self.end], np.int64) for ids in encode(self.tokenizer, heads)]
+
+    def forward(self, items: Sequence[str] | Mapping[str, Tensor], layers: bool = False) -> Features:
+        """Features of texts, or of tokens ("item", "mask").
+
+        Args:
+            items: strings, or a dict as `TextTrunk` takes it.
+            layers: also give the tokens of every layer.
+        """
+        if not isinstance(items, Mapping):
+            items = padded(self.rows(items), self.pad, self.device)
+        return self.trunk(items, layers=layers)
+
+    @torch.no_grad()
+    def transform(self, items: Any, batch_size: int = 256) -> np.ndarray:
+        """Pooled features (n, D), float32.
+
+        Args:
+            items: strings.
+            batch_size: texts at a time, at most.
+        """
+        was = self.training
+        self.eval()
+        rows = self.rows(_strings(items))
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        found = np.zeros((len(rows), self.width), np.float32)
+        try:
+            for some in batches_of([len(rows[i]) for i in order], batch_size):
+                index = order[some]
+                t = padded([rows[i] for i in index], self.pad, self.device)
+                found[index] = self.trunk(t).pooled.float().cpu().numpy()
+        finally:
+            self.train(was)
+        return found
+
+    def fresh(self, seed: int) -> TextEncoder:
+        """The same architecture, untrained: for the from-scratch rows."""
+        trunk = fresh_text_trunk(copy.deepcopy(self.trunk.config), seed).to(self.device)
+        return TextEncoder(trunk, self.tokenizer, f"{self.name} untrained", self.most)
+
+    def write(self, folder: Path) -> None:
+        """Weights, config, tokenizer and card."""
+        self.trunk.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        card = {
+            "format": 1, "modality": "text", "name": self.name, "length": min(self.length, 1 << 20), "most": self.most,
+            "how": "tokenized without special tokens, cut, framed by the start and end tokens; features are the mean of "
+            "the last layer over real tokens, of all windows of `length` tokens",
+        }  # fmt: skip
+        (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+
+    @classmethod
+    def opened(cls, where: str | Path) -> TextEncoder:
+        """Opens a saved encoder, any transformers language folder, or a transformers id.
+
+        Raises:
+            InputError: where there is none.
+        """
+        folder = encoder_folder(where)
+        trunk, _ = open_text_trunk(folder or where, vocabulary=None, length=None)
+        tokenizer = open_tokenizer(folder or where)
+        name, most = Path(where).name, 1024
+        if folder is not None and (folder / CARD).is_file():
+            try:
+                card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+                name, most = str(card["name"]), int(card["most"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{folder / CARD} is damaged: {error!r}") from None
+        return cls(trunk, tokenizer, name, most)
+
+
+def batches_of(lengths: Sequence[int], most: int) -> list[slice]:
+    """Slices of ascending lengths, each at most `most` items and `AT_A_TIME` tokens with padding."""
+    found, first = [], 0
+    for i in range(len(lengths) + 1):
+        full = i == len(lengths) or i - first >= most or (i > first and lengths[i] * (i - first + 1) > AT_A_TIME)
+        if full and i > first:
+            found.append(slice(first, i))
+            first = i
+    return found
+
+
+def _strings(items: Any) -> list[str]:
+    if isinstance(items, str):
+        raise InputError("give a list of texts, not one text")
+    found = list(items)
+    wrong = next((i for i, item in enumerate(found) if not isinstance(item, str)), None)
+    if wrong is not None:
+        raise InputError(f"text {wrong} is {type(found[wrong]).__name__}; give strings")
+    return found
