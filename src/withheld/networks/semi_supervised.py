@@ -42,7 +42,7 @@ class ClassAndStyle(nn.Module):
         if classes < 2:
             raise InputError(f"classes={classes}: a classifier needs at least 2")
         self.columns, self.classes = columns, classes
-        self.classify = nn.Sequential(nn.Linear(columns, width), nn.Softplus(), nn.Linear(width, classes))
+        self.classify = nn.Sequential(nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, classes))
         self.look, self.look_class = nn.Linear(columns, width), nn.Linear(classes, width, bias=False)
         self.infer = nn.Linear(width, 2 * styles)
         self.imagine, self.imagine_class = nn.Linear(styles, width), nn.Linear(classes, width, bias=False)
@@ -59,11 +59,11 @@ class ClassAndStyle(nn.Module):
 
     def bound(self, x_BD: Tensor, noise_BKZ: Tensor) -> Tensor:
         """(B, K) log p(y) + E[log p(x | y, z)] - KL(q(z | x, y) || p(z)), the expectation by one sample."""
-        seen = F.softplus(self.look(x_BD)[:, None] + self.look_class.weight.T)
+        seen = F.relu(self.look(x_BD)[:, None] + self.look_class.weight.T)
         mean, log_variance = self.infer(seen).chunk(2, dim=2)
         z_BKZ = mean + (0.5 * log_variance).exp() * noise_BKZ
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=2)
-        told = self.tell(F.softplus(self.imagine(z_BKZ) + self.imagine_class.weight.T))
+        told = self.tell(F.relu(self.imagine(z_BKZ) + self.imagine_class.weight.T))
         center, log_scale = told.chunk(2, dim=2)
         away = (x_BD[:, None] - center) ** 2 * (-log_scale).exp()
         log_likelihood = -0.5 * (away + log_scale + LOG_2_PI).sum(dim=2)
