@@ -64,6 +64,31 @@ class TextEncoder(Encoder):
         heads = [next(pieces(text)) if len(text) > 20 * limit else text for text in map(str, texts)]
         return [np.array([*self.start, *ids[:limit], *self.end], np.int64) for ids in encode(self.tokenizer, heads)]
 
+    def pair_rows(
+        self, first: Sequence[str], second: Sequence[str], most: int
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Token numbers of single texts or of pairs, and which of the two each belongs to.
+
+        BERT's kin: [CLS] a [SEP] b [SEP]; causal models: <eos> a <sep> b <eos>, start, delimiter and extract in the words of
+        the first GPT. The longer text of a pair is cut.
+        """
+        a = encode(self.tokenizer, list(first))
+        b = encode(self.tokenizer, list(second)) if second else [[] for _ in a]
+        ends = self.end or self.start
+        between = self.end or ([int(self.tokenizer.sep_token_id)] if self.tokenizer.sep_token_id is not None else ends)
+        rows, kinds = [], []
+        for one, two in zip(a, b, strict=True):
+            free = most - len(self.start) - len(ends) - (len(between) if second else 0)
+            if len(one) + len(two) > free:
+                half = free // 2
+                keep = free - len(two) if len(two) <= half else max(half, 0) if len(one) > half else len(one)
+                one, two = one[:keep], two[: free - min(keep, len(one))]
+            head = [*self.start, *one, *(between if second else ends)]
+            tail = [*two, *ends] if second else []
+            rows.append(np.array([*head, *tail], np.int64))
+            kinds.append(np.array([0] * len(head) + [1] * len(tail), np.int64))
+        return rows, kinds
+
     def forward(self, items: Sequence[str] | Mapping[str, Tensor], layers: bool = False) -> Features:
         """Features of texts, or of tokens ("item", "mask").
 

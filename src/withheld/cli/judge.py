@@ -15,8 +15,16 @@ from withheld.cli.screen import Screen
 
 @click.command("evaluate")
 @click.argument("run")
-@click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), a table, IDX or hf:NAME.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option(
+    "--glue", type=click.Path(path_type=Path), help="Instead of --data: the folder of GLUE's tasks as published."
+)
+@click.option("--tasks", help="Of GLUE: sst2,cola ...  [default: all that are there]")
+@click.option("--rows", type=click.IntRange(min=10), help="Of GLUE: training rows of a task, at most.")
+@click.option(
+    "--submit", type=click.Path(path_type=Path), help="Of GLUE: where to write the server's submission files."
+)
 @click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
@@ -45,7 +53,10 @@ from withheld.cli.screen import Screen
 @click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
 @device_option
 @talking
-def evaluate_command(run: str, data: str, labels: str | None, out: Path | None, screen: Screen, **options: Any) -> None:
+def evaluate_command(
+    run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
+    tasks: str | None, rows: int | None, submit: Path | None, **options: Any,
+) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
     Beside it stand the same network from scratch, the same untrained, a classical floor, and whatever --against names;
@@ -57,10 +68,36 @@ def evaluate_command(run: str, data: str, labels: str | None, out: Path | None, 
       withheld evaluate runs/first --data photos/ --labels labels.csv --against facebook/dinov2-small
       withheld evaluate facebook/dinov2-small --data labelled/ --out runs/dino
       withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
+      withheld evaluate runs/bert --data reviews.csv
+      withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
 
     The last line is the verdict.
     """
+    if (data is None) == (glue is None):
+        raise click.UsageError("give --data LABELLED, or --glue DIR with the tasks as published")
+    if glue is not None:
+        glue_aloud(screen, run, folder_for(run, out), glue, tasks, rows, submit, options["seeds"], options["device"])
+        return
     evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
+
+
+def glue_aloud(
+    screen: Screen, run: str, out: Path, folder: Path, tasks: str | None, rows: int | None, submit: Path | None,
+    seeds: int, device: str,
+) -> None:  # fmt: skip
+    """Fine-tunes on every task and shows the table with the published rows."""
+    from withheld.evaluate.glue import glue
+    from withheld.evaluate.glue_table import lines_of
+
+    out.mkdir(parents=True, exist_ok=True)
+    with Narrator(screen) as narrator:
+        found = glue(
+            run, folder, tasks=tasks, seeds=seeds, rows=rows, submit=submit, results=out / "results.jsonl",
+            device=device, listen=narrator.hear,
+        )  # fmt: skip
+    header, cells = lines_of(found)
+    screen.table("GLUE, %: median over seeds (lowest-highest) on dev; published rows on the test server", header, cells)
+    screen.result(f"Scores: {out / 'results.jsonl'}")
 
 
 def folder_for(run: str, out: Path | None) -> Path:

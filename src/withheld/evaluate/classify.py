@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from withheld.data.image import ImageItems
-from withheld.encoder import Encoder
 from withheld.evaluate.few_label import LinearProbe
+from withheld.image_encoder import ImageEncoder as Encoder
 from withheld.learn.gradient import Loop
-from withheld.networks.image import ImageTrunk
 from withheld.objective import Objective
 from withheld.types import Pair, Recipe, Split
 
@@ -43,7 +42,11 @@ class AskLabel(Split):
     seen: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, t: Mapping[str, Tensor]) -> Pair:
-        return Pair(self.full(t["item"]), t["label"])
+        return Pair(self.seen_of(t), t["label"])
+
+    def seen_of(self, t: Any) -> Tensor:
+        """What the network sees of items with or without labels."""
+        return self.full(t["item"] if isinstance(t, Mapping) else t)
 
     def full(self, t: Any) -> Any:
         """The item as the encoder sees it."""
@@ -76,8 +79,8 @@ class LightCrop:
         return {**t, "item": item}
 
 
-class ImageClassifier(nn.Module):
-    """Trunk, standardized pooled features, linear head: items (B, C, H, W) in, logits (B, K) out.
+class ItemClassifier(nn.Module):
+    """Trunk, standardized pooled features, linear head: items as the trunk takes them in, logits (B, K) out.
 
     It begins as the linear probe of its own features, so that the first steps do not tear up what the trunk knows
     (Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features).
@@ -90,16 +93,16 @@ class ImageClassifier(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, trunk: ImageTrunk, classes: int) -> None:
+    def __init__(self, trunk: Any, classes: int) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = nn.Linear(trunk.width, classes)
         self.register_buffer("mean", torch.zeros(trunk.width))
         self.register_buffer("scale", torch.ones(trunk.width))
 
-    def forward(self, t_BCHW: Tensor) -> Tensor:
-        """Logits (B, K) of normalized items."""
-        return self.head((self.trunk(t_BCHW).pooled - self.mean) / self.scale)
+    def forward(self, x: Any) -> Tensor:
+        """Logits (B, K) of whole items."""
+        return self.head((self.trunk(x).pooled - self.mean) / self.scale)
 
     @torch.no_grad()
     def begin_at(self, probe: LinearProbe) -> None:
@@ -123,7 +126,7 @@ def classifier_objective(encoder: Encoder, classes: int, area: float = AREA) -> 
     """The objective whose pair is (item, label), on a copy of an encoder's trunk."""
     seen = None if encoder.split is None else encoder.split.full
     return Objective(
-        AskLabel(seen), ImageClassifier(encoder.copy().trunk, classes), cross_entropy,
+        AskLabel(seen), ItemClassifier(encoder.copy().trunk, classes), cross_entropy,
         change=LightCrop(area, encoder.flips),
     )  # fmt: skip
 
@@ -147,13 +150,22 @@ def classifier_loop(
         area: see `LightCrop`.
     """
     torch.manual_seed(seed)
-    objective = classifier_objective(encoder, classes, area)
+    return loop_of(
+        classifier_objective(encoder, classes, area), ImageItems(images, encoder.mean, encoder.std, labels), recipe,
+        steps=steps, seed=seed, device=device, probe=probe,
+    )  # fmt: skip
+
+
+def loop_of(
+    objective: Objective, items: Any, recipe: Recipe, *, steps: int, seed: int = 0, device: torch.device | str = "cpu",
+    probe: LinearProbe | None = None,
+) -> Loop:  # fmt: skip
+    """A loop that trains an `ItemClassifier`, from the head of a linear probe where one is given."""
     network = objective.network
-    assert isinstance(network, ImageClassifier)  # noqa: S101 - for the type checker
+    assert isinstance(network, ItemClassifier)  # noqa: S101 - for the type checker
     if probe is not None:
         network.begin_at(probe)
-    items = ImageItems(images, encoder.mean, encoder.std, labels)
-    recipe = recipe.change(batch_size=batch_for(len(images), recipe.batch_size))
+    recipe = recipe.change(batch_size=batch_for(len(items), recipe.batch_size))
     return Loop(objective, items, recipe, steps=steps, seed=seed, device=device)
 
 
@@ -168,14 +180,13 @@ def steps_for(items: int) -> int:
 
 
 @torch.no_grad()
-def class_probabilities(objective: Objective, items: ImageItems, batch_size: int = 256) -> NDArray[np.float32]:
+def class_probabilities(objective: Objective, items: Any, batch_size: int = 256) -> NDArray[np.float32]:
     """(N, K) probabilities of whole items."""
     objective.eval()
     device = next(objective.parameters()).device
     parts = []
     for first in range(0, len(items), batch_size):
         index = np.arange(first, min(first + batch_size, len(items)))
-        t = items.batch(index, device)
-        item = t["item"] if isinstance(t, Mapping) else t
-        parts.append(objective.network(objective.split.full(item)).float().softmax(dim=1).cpu().numpy())
+        x = objective.split.seen_of(items.batch(index, device))  # type: ignore[attr-defined]
+        parts.append(objective.network(x).float().softmax(dim=1).cpu().numpy())
     return np.concatenate(parts)

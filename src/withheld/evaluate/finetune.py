@@ -17,7 +17,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier as Classifier
 from withheld.evaluate.classifier import predict as predict
-from withheld.evaluate.classify import FINE_TUNE, ImageClassifier, class_probabilities, classifier_loop
+from withheld.evaluate.classify import FINE_TUNE, ItemClassifier, class_probabilities, classifier_loop
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
 from withheld.image_encoder import ImageEncoder
@@ -145,7 +145,7 @@ def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray)
 
 
 def _classifier(loop: Any, encoder: Encoder, classes: list[str]) -> Classifier:
-    network: ImageClassifier = loop.objective.network
+    network: ItemClassifier = loop.objective.network
     name = f"{encoder.name} fine-tuned"
     trunk = network.trunk
     tuned = ImageEncoder(trunk, encoder.mean, encoder.std, encoder.split, name, encoder.flips, encoder.scale)

@@ -5,7 +5,7 @@ Every row learns from the same items and is tested on the same items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 
 from withheld.data.duplicates import near_duplicates
 from withheld.data.few import FewLabels, affordable, few_label_splits
-from withheld.data.prepared import Prepared, prepare
-from withheld.data.scale import Scale
 from withheld.data.source import Source, open_source
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, silent
 from withheld.types import UNKNOWN_LABEL
 
 MOST_TESTED = 10_000
@@ -80,13 +77,15 @@ class Labelled:
         return replace(self, draws=draws, common={seed: keep(at) for seed, at in self.common.items()})
 
 
-def open_labelled(data: Any, labels: Any, labels_per_class: Sequence[int], seeds: int) -> Labelled:
+def open_labelled(
+    data: Any, labels: Any, labels_per_class: Sequence[int], seeds: int, opened: Callable[..., Source] = open_source
+) -> Labelled:
     """Opens labelled data and draws what every seed learns from and is tested on.
 
     Raises:
         InputError: where there are no labels, or too few for any count.
     """
-    source = open_source(data, labels=labels)
+    source = opened(data, labels=labels)
     if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
         raise InputError(
             f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
@@ -125,13 +124,12 @@ def _more(source: Source, needed: NDArray[np.int64]) -> Source | None:
     return source.subset(at)
 
 
-def decode_labelled(
-    labelled: Labelled, size: int, channels: int, scale: Scale | None = None, listen: Listen = silent
-) -> tuple[Prepared, dict[int, int]]:
-    """The items at a size, and the row of every position that could be read."""
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(labelled.source, size, channels, scale=scale, progress=tell)
-    return prepared, {int(position): row for row, position in enumerate(prepared.kept)}
+def equal_texts(learn: NDArray[Any], test: NDArray[Any]) -> NDArray[np.int64]:
+    """(P, 2) places of texts that are equal but for case and white space."""
+    plain = lambda text: " ".join(str(text).lower().split())  # noqa: E731
+    known = {plain(text): i for i, text in enumerate(learn)}
+    found = [(known[plain(text)], j) for j, text in enumerate(test) if plain(text) in known]
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> list[str]:
@@ -141,7 +139,10 @@ def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> 
     rows = [np.array([row_of[int(at)] for at in some if int(at) in row_of], dtype=np.int64) for some in (learn, test)]
     if not len(rows[0]) or not len(rows[1]):
         return []
-    pairs = near_duplicates(np.asarray(images[rows[0]]), np.asarray(images[rows[1]]))
+    first_items, second_items = np.asarray(images[rows[0]]), np.asarray(images[rows[1]])
+    pairs = (
+        equal_texts(first_items, second_items) if images.dtype == object else near_duplicates(first_items, second_items)
+    )
     twice = len(np.unique(pairs[:, 1])) if len(pairs) else 0
     if not twice:
         return []

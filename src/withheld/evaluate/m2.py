@@ -119,8 +119,9 @@ class StyleClassifier:
     """M2 of Kingma et al. 2014, as a classifier with `fit` and `probabilities`.
 
     Source: "Semi-supervised learning with deep generative models", https://arxiv.org/abs/1406.5298.
-    Differs: one hidden layer of `width` with ReLU (softplus learned more slowly); x is scaled to variance 1; labelled items are a fifth of every batch, in which the
-    classification term weighs `ALPHA` against the bound of an item (the paper: 0.1 with every labelled item once an epoch).
+    Differs: one hidden layer of `width` with ReLU (softplus learns more slowly); x is scaled to variance 1; labelled items are
+    a fifth of every batch, in which the classification term weighs `ALPHA` against the bound of an item (the paper: 0.1
+    with every labelled item once an epoch).
 
     Args:
         classes: K.

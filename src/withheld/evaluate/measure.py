@@ -49,14 +49,16 @@ class Measurement:
 
     Attributes:
         labelled: the data with its draws.
-        images: (N, C, H, W) uint8, as the encoder takes them. row_of: where each position lies in it.
+        judged: how items of this modality are handled (`Judged`).
+        images: (N, C, H, W) uint8, as the encoder takes them, or (N,) texts. row_of: where each position lies in it.
         minutes: that everything may take. started: when it began.
         listen: is told what happens. done: is told every row whose cells at a label count are all measured.
         guesses: (probabilities (N, K), positions (N,)) of the first seed's test items at the most labels, by row.
-        kept: the subject's features of all items that any draw needs. scale: of pixels, as the subject takes them.
+        kept: the subject's features of all items that any draw needs.
     """
 
     labelled: Labelled
+    judged: Any
     images: Any
     row_of: dict[int, int]
     minutes: float
@@ -69,7 +71,6 @@ class Measurement:
     rows: list[Row] = field(default_factory=list)
     probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
     kept: Table | None = None
-    scale: Any = None
 
     @property
     def classes(self) -> int:

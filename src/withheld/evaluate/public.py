@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.compare import PUBLIC, Row
-from withheld.evaluate.labelled import Labelled, decode_labelled
+from withheld.evaluate.judged import judged
+from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.measure import Measurement, everything
 from withheld.image_encoder import ImageEncoder
 from withheld.run import load_encoder
@@ -23,25 +23,28 @@ SHARE = 0.3
 """Of the time, at most, for each public encoder."""
 
 
-def rivals(against: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def rivals(against: Sequence[str], default: str = DEFAULT) -> tuple[list[tuple[str, str]], list[str]]:
     """The named encoders as (name, where to open it), by default a small one that lies in the local cache already."""
     if against:
         return [(str(name), str(name)) for name in against], []
-    where = _cached(DEFAULT)
+    where = _cached(default)
     if where is None:
-        return [], [f"a public encoder: none lies in the local cache; add one with --against {DEFAULT}"]
-    return [(DEFAULT, where)], []
+        return [], [f"a public encoder: none lies in the local cache; add one with --against {default}"]
+    return [(default, where)], []
 
 
 def measure_public(measurement: Measurement, name: str, where: str, device: Any) -> None:
     """The row of one public encoder: a linear probe on its features, of images decoded at its own size."""
     encoder = open_rival(where).to(device).eval()
     measurement.say(f"features of {name}")
-    prepared, row_of = decode_labelled(
-        measurement.labelled, encoder.size, encoder.channels, encoder.scale, measurement.listen
-    )
+    kind = judged(encoder)
+    if type(kind) is not type(measurement.judged):
+        measurement.left_out.append(f"{name}: it is an encoder of {encoder.modality}, and the items are not")
+        return
+    items, kept = kind.decode(measurement.labelled.source, measurement.listen)
+    row_of = {int(position): row for row, position in enumerate(kept)}
     inner = Measurement(
-        measurement.labelled, prepared.images, row_of, measurement.minutes, measurement.started, measurement.listen,
+        measurement.labelled, kind, items, row_of, measurement.minutes, measurement.started, measurement.listen,
         measurement.done,
     )  # fmt: skip
     labelled = _affordable(inner, encoder, name)
@@ -49,11 +52,15 @@ def measure_public(measurement: Measurement, name: str, where: str, device: Any)
         measurement.left_out += inner.left_out
         return
     table = inner.table(encoder, everything(labelled))
-    row = Row(f"{name} (linear probe)", PUBLIC, note=f"at {encoder.size} pixels" + "".join(inner.notes))
+    row = Row(f"{name} (linear probe)", PUBLIC, note=_size_of(encoder) + "".join(inner.notes))
     measurement.rows.append(inner.frozen(row, lambda seed: table, inner.probe, labelled))
 
 
-def open_rival(where: str) -> Encoder:
+def _size_of(encoder: Any) -> str:
+    return f"at {encoder.size} pixels" if isinstance(encoder, ImageEncoder) else f"{encoder.length} tokens at once"
+
+
+def open_rival(where: str) -> Any:
     """An encoder of this library, or a transformers one at 224 pixels if it is larger.
 
     Raises:
@@ -62,6 +69,8 @@ def open_rival(where: str) -> Encoder:
     from withheld.networks.open import encoder_folder, open_trunk, read_card
 
     encoder, folder = load_encoder(where), encoder_folder(where)
+    if not isinstance(encoder, ImageEncoder):
+        return encoder
     ours = folder is not None and read_card(folder) is not None
     if ours or encoder.size <= SIZE or not encoder.trunk.patch:
         return encoder
@@ -70,7 +79,7 @@ def open_rival(where: str) -> Encoder:
     return ImageEncoder(trunk, encoder.mean, encoder.std, name=encoder.name)
 
 
-def _affordable(inner: Measurement, encoder: Encoder, name: str) -> Labelled | None:
+def _affordable(inner: Measurement, encoder: Any, name: str) -> Labelled | None:
     """All items, or the common test items only, or none, as the clock allows."""
     sample = np.array(inner.images[: min(16, len(inner.images))])
     encoder.transform(sample[:1])

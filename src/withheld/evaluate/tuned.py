@@ -5,18 +5,11 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import torch
 
-from withheld.data.image import ImageItems
 from withheld.encoder import Encoder
 from withheld.errors import Diverged
-from withheld.evaluate.classify import (
-    FINE_TUNE,
-    SCRATCH,
-    batch_for,
-    class_probabilities,
-    classifier_loop,
-    steps_for,
-)
+from withheld.evaluate.classify import batch_for, class_probabilities, loop_of, steps_for
 from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.compare import SCRATCH as SCRATCH_KIND
 from withheld.evaluate.features import features
@@ -102,9 +95,10 @@ class Tuning:
         images, labels = m.images[rows(m.row_of, draw.train)], self.labelled.labels[draw.train]
         start = self.encoder.fresh(seed).eval() if scratch else self.encoder
         probe = None if scratch else m.probes.get((len(labels), seed))
-        loop = classifier_loop(
-            start, images, labels, m.classes, SCRATCH if scratch else FINE_TUNE, steps=steps, seed=seed,
-            device=self.encoder.device,
+        torch.manual_seed(seed)
+        loop = loop_of(
+            m.judged.objective(start, m.classes), m.judged.items(start, images, labels),
+            m.judged.recipe(start, scratch), steps=steps, seed=seed, device=self.encoder.device,
             probe=probe or LinearProbe(m.classes, seed).fit(features(start, images), labels),
         )  # fmt: skip
         try:
@@ -114,7 +108,7 @@ class Tuning:
         self.told += steps
         common = self.labelled.common[seed]
         test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]
-        items = ImageItems(m.images[rows(m.row_of, test)], self.encoder.mean, self.encoder.std)
+        items = m.judged.items(self.encoder, m.images[rows(m.row_of, test)])
         m.score(row, count, seed, class_probabilities(loop.objective, items), test)
         row.budget[count] = {"steps": steps, "seconds": round(time.monotonic() - begun, 2)}
 
@@ -131,9 +125,11 @@ class Tuning:
             batch = batch_for(len(train))
             if batch not in by_batch:
                 images, labels = m.images[rows(m.row_of, train)], self.labelled.labels[train]
-                loop = classifier_loop(
-                    self.encoder, images, labels, m.classes, SCRATCH, steps=100, device=self.encoder.device
-                )
+                torch.manual_seed(0)
+                loop = loop_of(
+                    m.judged.objective(self.encoder, m.classes), m.judged.items(self.encoder, images, labels),
+                    m.judged.recipe(self.encoder, True), steps=100, device=self.encoder.device,
+                )  # fmt: skip
                 by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * m.budget))
             step[count] = by_batch[batch]
         return Pace(step, self.item, 0.1 + 0.6 * self._learned(self.labelled.largest) * self.item)

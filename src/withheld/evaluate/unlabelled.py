@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from withheld.data.few import FewLabels
-from withheld.data.prepared import prepare
 from withheld.errors import Diverged, InputError
 from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.features import features
@@ -63,8 +62,7 @@ def gather(m: Measurement, subject: Any, table: Table, most: int | None = None) 
         return Seen(none, table)
     if most is not None and len(source) > most:
         source = source.subset(np.sort(np.random.default_rng(0xA11).choice(len(source), most, replace=False)))
-    prepared = prepare(source, int(m.images.shape[-1]), int(m.images.shape[1]), scale=m.scale)
-    return Seen(features(subject, prepared.images, listen=m.listen), table)
+    return Seen(features(subject, m.judged.decode(source, m.listen)[0], listen=m.listen), table)
 
 
 def measure_mixture(m: Measurement, subject: Any, item: float) -> None:

@@ -21,9 +21,11 @@ from withheld.evaluate import sentence as closing
 from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.floors import floors
-from withheld.evaluate.labelled import Labelled, decode_labelled, duplicates_note, open_labelled
+from withheld.evaluate.judged import Judged, JudgedTexts, judged
+from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
+from withheld.evaluate.text_floors import measure_tfidf
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
 from withheld.learn.checkpoint import writing
@@ -32,7 +34,8 @@ from withheld.run import pick_device
 from withheld.types import Score
 
 WORST = 24
-PLAIN_SIZE = 64
+TOLD = 280
+"""Characters of a text that was guessed wrong."""
 
 
 @dataclass
@@ -106,9 +109,10 @@ def verdict(
     check_rivals(against)
     check_also(also)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
-    labelled = open_labelled(data, labels, list(labels_per_class), seeds)
+    kind = judged(subject, data)
+    labelled = open_labelled(data, labels, list(labels_per_class), seeds, kind.open)
     book = _Book(labelled, results, command, listen)
-    measurement = _begin(subject, labelled, minutes, started, listen, book)
+    measurement = _begin(kind, labelled, minutes, started, listen, book)
     try:
         _measure(measurement, subject, against, also, place)
     except Interrupted as error:
@@ -134,31 +138,34 @@ def _is_plain(subject: Any) -> bool:
 
 
 def _begin(
-    subject: Any, labelled: Labelled, minutes: float, started: float, listen: Listen, book: _Book
+    kind: Judged, labelled: Labelled, minutes: float, started: float, listen: Listen, book: _Book
 ) -> Measurement:
     """Decodes the items, drops the broken ones, and looks for near-duplicates."""
-    size, channels = getattr(subject, "size", PLAIN_SIZE), getattr(subject, "channels", 3)
-    prepared, row_of = decode_labelled(labelled, size, channels, getattr(subject, "scale", None), listen)
-    bad = np.setdiff1d(np.arange(len(labelled.source)), prepared.kept)
+    items, kept = kind.decode(labelled.source, listen)
+    row_of = {int(position): row for row, position in enumerate(kept)}
+    bad = np.setdiff1d(np.arange(len(labelled.source)), kept)
     notes = list(labelled.notes)
     if len(bad):
         labelled = labelled.without(bad)
         notes.append(f"{len(bad)} items could not be read and were left out")
-    notes += duplicates_note(labelled, prepared.images, row_of)
-    found = Measurement(labelled, prepared.images, row_of, minutes, started, listen, book.write)
-    found.notes, found.scale = notes, getattr(subject, "scale", None)
+    notes += duplicates_note(labelled, items, row_of)
+    found = Measurement(labelled, kind, items, row_of, minutes, started, listen, book.write)
+    found.notes = notes
     return found
 
 
 def _measure(measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], device: str) -> None:
     measurement.say("classical floors")
-    for name, function in floors(int(measurement.images.shape[1])).items():
-        measurement.floor(Row(name, FLOOR), _Floor(function))
+    if isinstance(measurement.judged, JudgedTexts):
+        measure_tfidf(measurement)
+    else:
+        for name, function in floors(int(measurement.images.shape[1])).items():
+            measurement.floor(Row(name, FLOOR), _Floor(function))
     item = measurement.pretrained(subject)
     measure_mixture(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)
-    named, missing = rivals(against)
+    named, missing = rivals(against, measurement.judged.rival)
     measurement.left_out += missing
     for name, where in named:
         measure_public(measurement, name, where, device)
@@ -253,15 +260,24 @@ def _mistakes(measurement: Measurement) -> dict[str, Any]:
         {
             "name": labelled.source.names[int(at[i])], "true": labelled.classes[int(true[i])],
             "predicted": labelled.classes[int(guess[i])], "probability": round(float(sure[i]), 4),
-            "position": int(at[i]),
+            "position": int(at[i]), **_shown(measurement, int(at[i])),
         }
         for i in wrong
     ]  # fmt: skip
     return {"errors": errors, "confusion": confusion.tolist(), "errors_of": method}
 
 
+def _shown(measurement: Measurement, position: int) -> dict[str, str]:
+    """The beginning of a text."""
+    if not isinstance(measurement.judged, JudgedTexts):
+        return {}
+    return {"text": str(measurement.images[measurement.row_of[position]])[:TOLD]}
+
+
 def _draw_errors(measurement: Measurement, errors: list[dict[str, Any]], folder: Path) -> None:
     from withheld.evaluate.pictures import draw_errors
 
+    if isinstance(measurement.judged, JudgedTexts):
+        return
     images = [np.asarray(measurement.images[measurement.row_of[error["position"]]]) for error in errors]
     draw_errors(errors, images, folder)

@@ -1,0 +1,147 @@
+"""What a verdict asks of a modality: how items are opened, decoded, learned from, and what they are classically judged by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld.data.image import ImageItems
+from withheld.data.prepared import prepare
+from withheld.data.source import Source, open_source
+from withheld.data.text import decode_text, open_texts
+from withheld.encoder import Encoder
+from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
+from withheld.evaluate.features import Listen
+from withheld.text_encoder import TextEncoder
+from withheld.types import Recipe
+
+PLAIN_SIZE = 64
+
+
+class Judged(ABC):
+    """Items of one modality, as one encoder takes them.
+
+    Args:
+        encoder: the subject, or a rival.
+    """
+
+    rival: str
+    """A small public encoder of this modality."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+
+    @staticmethod
+    @abstractmethod
+    def open(data: Any, labels: Any = None) -> Source:
+        """The data."""
+
+    @abstractmethod
+    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+        """The items that can be read, as something indexed by arrays, and their positions in the source."""
+
+    @abstractmethod
+    def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
+        """Decoded items as the loop asks for them."""
+
+    @abstractmethod
+    def objective(self, encoder: Any, classes: int) -> Any:
+        """The objective whose pair is (item, label)."""
+
+    @abstractmethod
+    def recipe(self, encoder: Any, scratch: bool) -> Recipe:
+        """How it is fine-tuned, or trained from scratch."""
+
+
+class JudgedImages(Judged):
+    """Images at the encoder's size."""
+
+    rival = "facebook/dinov2-small"
+
+    @staticmethod
+    def open(data: Any, labels: Any = None) -> Source:
+        """A folder, archive, table or array of images."""
+        return open_source(data, labels=labels)
+
+    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+        """(N, C, size, size) uint8, memory-mapped."""
+        size, channels = getattr(self.encoder, "size", PLAIN_SIZE), getattr(self.encoder, "channels", 3)
+        prepared = prepare(
+            source, size, channels, scale=getattr(self.encoder, "scale", None),
+            progress=lambda done, total: listen({"kind": "prepare", "done": done, "total": total}),
+        )  # fmt: skip
+        return prepared.images, prepared.kept
+
+    def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
+        """Normalized images."""
+        return ImageItems(some, encoder.mean, encoder.std, labels)
+
+    def objective(self, encoder: Any, classes: int) -> Any:
+        """With a light augmentation."""
+        return classifier_objective(encoder, classes)
+
+    def recipe(self, encoder: Any, scratch: bool) -> Recipe:
+        """Layer-wise decay where the layers have learned."""
+        return SCRATCH if scratch else FINE_TUNE
+
+
+class JudgedTexts(Judged):
+    """Texts as strings."""
+
+    rival = "sentence-transformers/all-MiniLM-L6-v2"
+
+    @staticmethod
+    def open(data: Any, labels: Any = None) -> Source:
+        """A folder, archive, table or list of texts."""
+        return open_texts(data, labels)
+
+    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+        """(N,) strings."""
+        found, kept = [], []
+        for position, raw in source.raw():
+            try:
+                found.append(decode_text(raw).text)
+            except Exception:  # noqa: S112 - counted by what is missing
+                continue
+            kept.append(position)
+        at = np.argsort(np.array(kept, np.int64))
+        texts = np.array([*found, None], dtype=object)[:-1]
+        return texts[at], np.array(kept, np.int64)[at]
+
+    def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
+        """Token rows."""
+        from withheld.evaluate.classify_text import LOOKED_AT, LabelledTexts
+
+        return LabelledTexts(encoder.rows(list(some), LOOKED_AT), encoder.pad, labels)
+
+    def objective(self, encoder: Any, classes: int) -> Any:
+        """On a copy of the trunk."""
+        from withheld.evaluate.classify_text import text_objective
+
+        return text_objective(encoder, classes)
+
+    def recipe(self, encoder: Any, scratch: bool) -> Recipe:
+        """By the width of the network; from scratch with a higher rate."""
+        from withheld.evaluate.classify_text import text_recipe
+
+        return text_recipe(encoder)
+
+
+def judged(subject: Any, data: Any = None) -> Judged:
+    """How the items of a subject are handled."""
+    if isinstance(subject, TextEncoder) or (not isinstance(subject, Encoder) and _holds_text(data)):
+        return JudgedTexts(subject)
+    return JudgedImages(subject)
+
+
+def _holds_text(data: Any) -> bool:
+    """For subjects that are no encoder of this library: lists of strings, and files that are no images."""
+    if isinstance(data, tuple) and len(data) == 2:
+        data = data[0]
+    if isinstance(data, list):
+        return bool(data) and isinstance(data[0], str) and not Path(data[0][:1000]).suffix
+    return False
