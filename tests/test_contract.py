@@ -164,7 +164,7 @@ def text_trunk(name: str):
     from withheld.networks.text_open import open_text_trunk
 
     trunk, _ = open_text_trunk(default_encoder(name), vocabulary=40, length=32)
-    trunk.special = Special(0, 2, 3, 4, (0, 1, 2, 3, 4))
+    trunk._special = Special(0, 2, 3, 4, (0, 1, 2, 3, 4))
     return trunk
 
 

@@ -42,6 +42,8 @@ class ImageEncoder(Encoder):
         scale: what becomes 0 and 1 where the images are not 8 bit; None takes the full range of their type.
     """
 
+    modality = "image"
+
     def __init__(
         self, trunk: ImageTrunk, mean: Sequence[float], std: Sequence[float], split: Split | None = None,
         name: str = "encoder", flips: bool = True, scale: Scale | None = None,

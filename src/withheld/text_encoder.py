@@ -45,6 +45,7 @@ class TextEncoder(Encoder):
     def __init__(self, trunk: TextTrunk, tokenizer: Any, name: str = "encoder", most: int = 1024) -> None:
         super().__init__(trunk, name)
         self.tokenizer, self.most = tokenizer, most
+        trunk.know(tokenizer)
         self.start, self.end = start_of(tokenizer), end_of(tokenizer)
 
     @property

@@ -85,6 +85,7 @@ def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> N
     \b
       withheld likelihood runs/vae --data mnist/ --samples 500
       withheld likelihood runs/groups --data held_out.csv
+      withheld likelihood runs/lm --data ptb/       # perplexity, and bits a character
     """
     from withheld.cli.narrator import Narrator
     from withheld.evaluate.likelihood import likelihood

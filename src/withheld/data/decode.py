@@ -73,6 +73,8 @@ def decode(raw: Raw, near: int | None = None, grey: bool = False) -> Decoded:
         return as_hwc(raw)
     if isinstance(raw, Image.Image):
         return _loaded(raw)
+    if isinstance(raw, str):
+        raise ValueError("is text, not an image")
     with _opened(raw) as stream:
         head = stream.read(8)
         stream.seek(0)

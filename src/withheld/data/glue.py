@@ -166,7 +166,8 @@ def read_task(folder: Path, task: Task) -> Sets:
     Raises:
         InputError: with every line that is wrong, at most 20; where train or dev is missing.
     """
-    parts, notes = {}, []
+    parts: dict[str, Examples] = {}
+    notes: list[str] = []
     for part, names in FILES.items():
         path = next((folder / name for name in names if (folder / name).is_file()), None)
         if path is None:

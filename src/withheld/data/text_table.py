@@ -35,7 +35,10 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
         InputError: where a row is ragged (file:line), or no column of text is found.
     """
     texts: list[Raw] = []
-    names, told, found, parts = [], [], [], []
+    names: list[str] = []
+    told: list[str | int] = []
+    found: list[Any] = []
+    parts: list[str] = []
     for file in files:
         rows = list(_rows(file))
         if not rows:
@@ -205,5 +208,5 @@ def open_text_hub(text: str, labels: Labels) -> Source:
         values = [value for split in splits.values() for value in split[column]]
         source.labels, source.classes = _numbered(values, getattr(features[column], "names", None))
     elif labels is not None and labels is not False:
-        source.labels, source.classes = given_labels(labels, len(names))
+        source.labels, source.classes = given_labels(labels, len(names))  # type: ignore[arg-type]
     return source

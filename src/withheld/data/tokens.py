@@ -208,25 +208,6 @@ class Blocks:
         return {name: torch.from_numpy(np.ascontiguousarray(part)).to(device) for name, part in found.items()}
 
 
-class Sentences:
-    """Short documents, each an item of its own, padded to the longest of the batch: "item" (B, L) and "mask" (B, L).
-
-    Args:
-        rows: token numbers of every item, special tokens included, at most `length` of them.
-        pad: the number that fills.
-    """
-
-    def __init__(self, rows: list[NDArray[Any]], pad: int) -> None:
-        self.rows, self.pad = rows, pad
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, index: NDArray[np.int64], device: torch.device | str) -> dict[str, Tensor]:
-        """Items by number."""
-        return padded([self.rows[int(i)] for i in index], self.pad, device)
-
-
 def padded(rows: list[Any], pad: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Rows of different lengths as "item" and "mask" (True where real)."""
     longest = max(1, max((len(row) for row in rows), default=1))

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from withheld.encoder import Encoder
 from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.image_encoder import ImageEncoder
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Seen:
     grid: tuple[int, ...] | None
 
 
-def how_many(encoder: Encoder, items: int) -> int:
+def how_many(encoder: ImageEncoder, items: int) -> int:
     """How many items can be looked at in a few seconds: a function of the encoder's size, not of the clock."""
     trunk = encoder.trunk
     work = 2.0 * sum(p.numel() for p in trunk.parameters()) * max(1, (trunk.size // max(1, trunk.patch)) ** 2)
@@ -44,7 +44,7 @@ def how_many(encoder: Encoder, items: int) -> int:
 
 
 @torch.no_grad()
-def look(encoder: Encoder, images_NCHW: Bytes, pixels: Bytes, names: list[str], batch_size: int = 32) -> Seen:
+def look(encoder: ImageEncoder, images_NCHW: Bytes, pixels: Bytes, names: list[str], batch_size: int = 32) -> Seen:
     """Features of these items; the encoder is left in the mode it was in."""
     was = encoder.training
     encoder.eval()

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, features, prepare_unlabelled, printable_name, silent
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import write_json, writing
 from withheld.run import pick_device
 
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, encoder: Encoder, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, classes: list[str],
+        self, encoder: ImageEncoder, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, classes: list[str],
         settings: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         """The likeliest class of every image, and the probabilities (N, K).
 
         Args:
-            images: whatever `Encoder.transform` takes.
+            images: whatever `ImageEncoder.transform` takes.
         """
         return self._answer(self.encoder.transform(images))
 
@@ -112,7 +112,7 @@ class Classifier(nn.Module):
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             head = load_file(folder / HEAD)
             return cls(
-                Encoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
+                ImageEncoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
                 [str(name) for name in card["classes"]], card.get("made"),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from withheld.encoder import Encoder
 from withheld.errors import InputError, WithheldError, nearest
 from withheld.evaluate.classifier import CARD, Classifier
-from withheld.evaluate.features import as_encoder
+from withheld.evaluate.features import as_image_encoder
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 
 TARGETS = ("hf", "onnx")
@@ -41,7 +41,7 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     model `probabilities` (B, K) too. Resizing, normalization and the split's `full` are in the graph. Within 1e-4.
 
     Args:
-        subject: a run, an encoder folder, a model folder, a transformers id, an `Encoder` or a `Classifier`.
+        subject: a run, an encoder folder, a model folder, a transformers id, an `ImageEncoder` or a `Classifier`.
         out: the folder or file to write; it is replaced.
         to: "hf" or "onnx".
 
@@ -56,16 +56,16 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     return _to_hf(encoder, classifier, Path(out)) if to == "hf" else _to_onnx(encoder, classifier, Path(out))
 
 
-def _opened(subject: Any) -> tuple[Encoder, Classifier | None]:
+def _opened(subject: Any) -> tuple[ImageEncoder, Classifier | None]:
     if isinstance(subject, (str, Path)) and (Path(subject) / CARD).is_file():
         subject = Classifier.open(subject)
     if isinstance(subject, Classifier):
         subject = subject.to("cpu").eval()
         return subject.encoder, subject
-    return as_encoder(subject, "cpu"), None
+    return as_image_encoder(subject, "cpu"), None
 
 
-def _to_hf(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path:
+def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> Path:
     from transformers import AutoModel
 
     if classifier is not None:
@@ -91,7 +91,7 @@ def _to_hf(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path:
 class _Whole(nn.Module):
     """The encoder with its resizing written as two matrix products, which every ONNX runtime computes alike."""
 
-    def __init__(self, encoder: Encoder, classifier: Classifier | None) -> None:
+    def __init__(self, encoder: ImageEncoder, classifier: Classifier | None) -> None:
         super().__init__()
         self.encoder, self.classifier = encoder, classifier
 
@@ -115,7 +115,7 @@ def shrink_matrix(have: int, want: int) -> Tensor:
     return weight / weight.sum(dim=1, keepdim=True)
 
 
-def _to_onnx(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path:
+def _to_onnx(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> Path:
     network = _Whole(encoder, classifier).eval()
     names = ["pooled", "tokens"] + (["probabilities"] if classifier is not None else [])
     example = _images(encoder, 3, 1.5, 1.25)
@@ -136,7 +136,7 @@ def _to_onnx(encoder: Encoder, classifier: Classifier | None, out: Path) -> Path
     return out
 
 
-def _check_onnx(path: Path, encoder: Encoder, classifier: Classifier | None, out: Path) -> None:
+def _check_onnx(path: Path, encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> None:
     """Runs the file with onnxruntime on images of other sizes and compares with the library."""
     import onnxruntime
 
@@ -154,7 +154,7 @@ def _check_onnx(path: Path, encoder: Encoder, classifier: Classifier | None, out
                 raise WithheldError(f"{out}: onnxruntime differs from the library by {gap:.1e}; nothing was written")
 
 
-def _images(encoder: Encoder, count: int, tall: float, wide: float) -> Tensor:
+def _images(encoder: ImageEncoder, count: int, tall: float, wide: float) -> Tensor:
     shape = (count, encoder.channels, max(2, round(tall * encoder.size)), max(2, round(wide * encoder.size)))
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 

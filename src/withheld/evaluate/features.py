@@ -54,7 +54,7 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
-def prepare_unlabelled(data: Any, encoder: Encoder, listen: Listen = silent) -> Prepared:
+def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prepared:
     """The items of any data as an encoder takes them; broken ones are skipped and said."""
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
@@ -80,17 +80,45 @@ def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", lis
     if out.suffix not in WRITERS:
         raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
     encoder = as_encoder(subject, device)
-    prepared = prepare_unlabelled(data, encoder, listen)
-    found = features(encoder, prepared.images, listen=listen)
+    names, items = _items_of(data, encoder, listen)
+    found = features(encoder, items, listen=listen)
     aside = out.with_name(out.name + ".tmp")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            WRITERS[out.suffix](aside, prepared.names, found)
+            WRITERS[out.suffix](aside, names, found)
             os.replace(aside, out)
         finally:
             aside.unlink(missing_ok=True)
     return out
+
+
+def _items_of(data: Any, encoder: Encoder, listen: Listen) -> tuple[list[str], Any]:
+    """Names and decoded items of the encoder's modality."""
+    if encoder.modality == "image":
+        prepared = prepare_unlabelled(data, encoder, listen)
+        return prepared.names, prepared.images
+    from withheld.evaluate.judged import judged
+
+    kind = judged(encoder)
+    source = kind.open(data)
+    items, kept = kind.decode(source, listen)
+    return [source.names[int(i)] for i in kept], items
+
+
+def as_image_encoder(subject: Any, device: str = "auto") -> Any:
+    """As `as_encoder`, for what is made for images.
+
+    Raises:
+        InputError: for an encoder of texts, with what to do instead.
+    """
+    encoder = as_encoder(subject, device)
+    if encoder.modality != "image":
+        raise InputError(
+            f"{subject}: an encoder of {encoder.modality}; this command takes images. For texts: withheld evaluate, withheld "
+            "embed, or in Python make_pipeline(withheld.load_encoder(RUN), LogisticRegression())"
+        )
+    return encoder
 
 
 def _write_parquet(path: Path, names: list[str], features_ND: NDArray[np.float32]) -> None:

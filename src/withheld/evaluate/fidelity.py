@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from withheld.errors import InputError
-from withheld.evaluate.features import as_encoder, features
+from withheld.evaluate.features import as_image_encoder, features
 from withheld.evaluate.floors import oriented_gradients
 from withheld.evaluate.generate import latent_of
 from withheld.networks.code_prior import CodePrior
@@ -110,7 +110,7 @@ def sharpness(images_NCHW: Array) -> float:
 
 def _features(encoder: str | None) -> tuple[str, Any]:
     if encoder is not None:
-        opened = as_encoder(encoder)
+        opened = as_image_encoder(encoder)
         return f"features of {opened.name}", lambda images: features(opened, images)
     return "oriented gradients (HOG)", oriented_gradients
 

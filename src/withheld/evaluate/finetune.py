@@ -13,12 +13,11 @@ from withheld.data.few import few_label_splits
 from withheld.data.image import ImageItems
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import open_source
-from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier as Classifier
 from withheld.evaluate.classifier import predict as predict
 from withheld.evaluate.classify import FINE_TUNE, ItemClassifier, class_probabilities, classifier_loop
-from withheld.evaluate.features import Listen, as_encoder, features, silent
+from withheld.evaluate.features import Listen, as_image_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
 from withheld.image_encoder import ImageEncoder
 from withheld.types import UNKNOWN_LABEL
@@ -38,7 +37,7 @@ def finetune(
     `listen` and kept in model.json.
 
     Args:
-        subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
+        subject: a run folder, an encoder folder, a transformers id or an `ImageEncoder`.
         data: labelled: class folders, labels.csv, IDX, hub data, arrays.
         out: the model folder to make.
         labels: True, or a csv with the columns file and label.
@@ -55,7 +54,7 @@ def finetune(
     """
     out = Path(out)
     _check(out, minutes=minutes, epochs=epochs, steps=steps)
-    encoder = as_encoder(subject, device)
+    encoder = as_image_encoder(subject, device)
     prepared = _labelled(data, labels, encoder, listen)
     learn, test = held_out(prepared, seed)
     images, known = prepared.subset(learn).images, prepared.labels[learn]  # type: ignore[index]
@@ -111,7 +110,7 @@ def _check(out: Path, **lengths: float | None) -> None:
         raise InputError(f"--out {out} exists and is not an empty folder: choose another")
 
 
-def _labelled(data: Any, labels: bool | str | Path, encoder: Encoder, listen: Listen) -> Prepared:
+def _labelled(data: Any, labels: bool | str | Path, encoder: ImageEncoder, listen: Listen) -> Prepared:
     source = open_source(data, labels=labels)
     if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
         raise InputError(
@@ -136,7 +135,7 @@ def _steps(loop: Any, items: int, minutes: float | None, epochs: float | None, s
     return affordable if minutes is not None else min(wanted, affordable)
 
 
-def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray) -> float | None:
+def _accuracy(loop: Any, encoder: ImageEncoder, prepared: Prepared, test: np.ndarray) -> float | None:
     if not len(test):
         return None
     items = ImageItems(prepared.subset(test), encoder.mean, encoder.std)
@@ -144,7 +143,7 @@ def _accuracy(loop: Any, encoder: Encoder, prepared: Prepared, test: np.ndarray)
     return float((guess == prepared.labels[test]).mean())  # type: ignore[index]
 
 
-def _classifier(loop: Any, encoder: Encoder, classes: list[str]) -> Classifier:
+def _classifier(loop: Any, encoder: ImageEncoder, classes: list[str]) -> Classifier:
     network: ItemClassifier = loop.objective.network
     name = f"{encoder.name} fine-tuned"
     trunk = network.trunk

@@ -18,12 +18,11 @@ from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
-from withheld.networks.text import special_of
 from withheld.text_encoder import TextEncoder
 
 BITS = 1 / math.log(2)
 AT_ONCE = 32
-CHUNK = 4096
+CHUNK = 128
 """Tokens that a recurrent model reads at a time."""
 
 
@@ -102,7 +101,7 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     encoder = as_encoder(subject, device)
     if not isinstance(encoder, TextEncoder):
         raise InputError(f"{subject}: an encoder of images; give a run on text, such as withheld pretrain bert makes")
-    encoder.trunk.special = special_of(encoder.tokenizer)
+    encoder.trunk.know(encoder.tokenizer)
     return encoder
 
 

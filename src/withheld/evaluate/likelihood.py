@@ -95,6 +95,8 @@ def likelihood(
 ) -> Any:  # fmt: skip
     """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).
 
+    Of a causal language model: a `Perplexity`.
+
     Args:
         run: its folder.
         data: what `withheld.pretrain` takes; its test part where it has one.
@@ -108,6 +110,10 @@ def likelihood(
     if samples < 1:
         raise InputError(f"samples={samples}: give at least 1")
     run = run if isinstance(run, Run) else open_run(run)
+    if run.settings["modality"] == "text":
+        from withheld.evaluate.language import perplexity
+
+        return perplexity(run.folder, data, device=device, listen=listen)
     where = pick_device(device)
     model = run.objective().to(where)
     if isinstance(model, LatentModel):

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.few_label import check_labelled
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Loop
 from withheld.networks.recognition import RecognitionModel
 from withheld.networks.semi_supervised import ClassAndStyle, semi_supervised_bound
@@ -53,7 +53,7 @@ class Told:
 class Posterior:
     """An encoder as something whose `transform` gives means and deviations side by side, (n, 2 D)."""
 
-    encoder: Encoder
+    encoder: ImageEncoder
 
     @torch.no_grad()
     def transform(self, images_NCHW: Any) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class Posterior:
 
 def told_by(encoder: Any) -> tuple[Any, Callable[[NDArray], Told]]:
     """What to take features from, and how to read these as `Told`."""
-    if isinstance(encoder, Encoder) and isinstance(encoder.trunk.model, RecognitionModel):
+    if isinstance(encoder, ImageEncoder) and isinstance(encoder.trunk.model, RecognitionModel):
         return Posterior(encoder), lambda found: Told(*np.split(found, 2, axis=1))
     return encoder, Told
 

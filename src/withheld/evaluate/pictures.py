@@ -20,12 +20,12 @@ from torch import Tensor
 
 from withheld.data.prepared import prepare
 from withheld.data.source import open_source
-from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import atlas
 from withheld.evaluate.canvas import Tile, blank, enlargement, ladder, png, sheet, strip, tile, written
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.objective import Objective
 from withheld.run import Run
@@ -40,7 +40,12 @@ RANKS = ["item", "nearest", "2nd", "3rd", "4th", "5th"]
 
 
 def draw_run(
-    objective: Objective | None, encoder: Encoder, images: Any, names: Sequence[str], folder: str | Path, seed: int = 0
+    objective: Objective | None,
+    encoder: ImageEncoder,
+    images: Any,
+    names: Sequence[str],
+    folder: str | Path,
+    seed: int = 0,
 ) -> Path:
     """Draws samples, the split, nearest neighbors, patch features and a map into `folder`/pictures, with index.json.
 
@@ -219,7 +224,7 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
 
 
 def _splits(
-    objective: Objective, encoder: Encoder, some: NDArray[np.uint8], names: list[str], seed: int
+    objective: Objective, encoder: ImageEncoder, some: NDArray[np.uint8], names: list[str], seed: int
 ) -> list[dict[str, Any]]:
     t = torch.from_numpy(some).to(encoder.device).float() / 255
     if t.shape[-2:] != (encoder.size, encoder.size):

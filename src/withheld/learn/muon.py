@@ -61,8 +61,8 @@ class Muon(torch.optim.Optimizer):
             members = [p for p in group["params"] if p.grad is not None]
             (self._matrices if group["matrix"] else self._adam)(group, members)
 
-    def _matrices(self, group: dict[str, Any], members: list[Tensor]) -> None:
-        by_shape: dict[torch.Size, list[Tensor]] = {}
+    def _matrices(self, group: dict[str, Any], members: list[Any]) -> None:
+        by_shape: dict[torch.Size, list[Any]] = {}
         for p in members:
             by_shape.setdefault(p.shape, []).append(p)
         for shape, same in by_shape.items():
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
             for p, update in zip(same, orthogonalized(torch.stack(updates)), strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
-    def _adam(self, group: dict[str, Any], members: list[Tensor]) -> None:
+    def _adam(self, group: dict[str, Any], members: list[Any]) -> None:
         first, second = group["betas"]
         for p in members:
             state = self.state[p]

@@ -40,8 +40,10 @@ def bert(
             f"bert needs a network that sees both ways; {trunk.config.model_type} looks back only: use gpt"
         )
     special = trunk.special
-    if special.mask is None:
-        raise InputError("the tokenizer of this encoder has no mask token: use one that has, or another --encoder")
+    if special.mask is None or special.start is None or special.end is None:
+        raise InputError(
+            "the tokenizer of this encoder has no tokens for mask, start and end: use one that has, or another --encoder"
+        )
     words = MaskWords(special.mask, trunk.vocabulary, special.all, rate, whole_words=whole_words)
     split: Split = NextSentence(words, special.start, special.end) if next_sentence else words
     objective = Objective(split, MaskedWords(trunk, next_sentence), TokenCrossEntropy())

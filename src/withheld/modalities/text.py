@@ -1,4 +1,4 @@
-"""Texts: tokenized once, packed into blocks without padding, or sentence by sentence; a `TextEncoder` is kept."""
+"""Texts: tokenized once, packed into blocks without padding; a `TextEncoder` is kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from withheld.data import cache
 from withheld.data.source import digest
 from withheld.data.text import documents, open_texts
 from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
-from withheld.data.tokens import Blocks, Sentences, Tokens, prepare_tokens
+from withheld.data.tokens import Blocks, Tokens, prepare_tokens
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
-from withheld.networks.text import TextTrunk, special_of
+from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
@@ -77,18 +77,15 @@ class Texts(Modality):
             for role in ("bos_token_id", "eos_token_id"):
                 setattr(self.trunk.config, role, getattr(self.tokenizer, role))
         self.length = min(self.length, self.trunk.length)
-        self.trunk.special = special_of(self.tokenizer)
+        self.trunk.know(self.tokenizer)
         return self.trunk
 
     def feed(self, recipe: Recipe) -> None:
-        """Blocks or sentences to learn from, and a few that are never learned from."""
+        """Blocks to learn from, and a few that are never learned from."""
         learn = self.tokens.part("train") or self.tokens
         check = self.tokens.part("val") if learn is not self.tokens else None
         self.learned, self.checked = learn, check
-        if constant(self.method, "ITEMS", "blocks") == "sentences":
-            self._sentences(learn, check)
-        else:
-            self._blocks(learn, check, recipe)
+        self._blocks(learn, check, recipe)
         self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
 
     def facts(self) -> dict[str, Any]:
@@ -201,21 +198,6 @@ class Texts(Modality):
             self.learned, self.checked = learn, check
         self.items = make(learn, streams)
         self.trial = make(check, 0)
-
-    def _sentences(self, learn: Tokens, check: Tokens | None) -> None:
-        from withheld.data.sentences import sentence_rows
-
-        rows = sentence_rows(learn, self.tokenizer, self.length)
-        others = sentence_rows(check, self.tokenizer, self.length) if check is not None else []
-        if not others:
-            cut = max(1, min(2000, round(len(rows) * float(self.settings.get("held_out", HELD_OUT)))))
-            mixed = np.random.default_rng(0).permutation(len(rows))
-            others = [rows[i] for i in mixed[:cut]]
-            rows = [rows[i] for i in np.sort(mixed[cut:])]
-        if len(rows) < 2:
-            raise InputError(f"{self.data}: {len(rows)} sentences; give more text")
-        pad = self.trunk.special.pad or 0
-        self.items, self.trial = Sentences(rows, pad), Sentences(others, pad)
 
 
 def _some(source: Any) -> Any:

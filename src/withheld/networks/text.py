@@ -69,6 +69,7 @@ class TextTrunk(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self._special = Special()
         config = model.config
         self.width = int(config.hidden_size)
         self.vocabulary = int(config.vocab_size)
@@ -79,6 +80,15 @@ class TextTrunk(nn.Module):
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
         self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
         self._takes = set(inspect.signature(self.base.forward).parameters)
+
+    def know(self, tokenizer: Any) -> None:
+        """Remembers which tokens of this tokenizer are no text."""
+        self._special = special_of(tokenizer)
+
+    @property
+    def special(self) -> Special:
+        """Numbers of the tokens that are no text."""
+        return self._special
 
     @property
     def base(self) -> Any:

@@ -1,0 +1,216 @@
+"""Texts in, tokens out: what is read, mended, left out and refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from withheld.data.text import decode_text, documents, open_texts
+from withheld.data.tokenizer import PIECE, continues, encode, pieces, train_tokenizer
+from withheld.data.tokens import Blocks, prepare_tokens
+from withheld.errors import InputError
+
+STORY = "The cat sat on the mat. It was a fine day, and nobody came.\nA dog barked; then it slept.\n"
+
+
+def words(kind: str = "bpe", masked: bool = False, vocabulary: int = 400):
+    return train_tokenizer(kind, [STORY * 5], vocabulary, masked, 64)
+
+
+class TestDecoding:
+    def test_bom_gzip_utf16_and_windows_lines(self):
+        assert decode_text("é a".encode("utf-8-sig")).text == "é a"
+        assert decode_text(gzip.compress(b"a b")).text == "a b"
+        assert decode_text("é a".encode("utf-16")).text == "é a"
+        assert decode_text(b"a\r\nb").text == "a\nb"
+
+    def test_a_few_bad_bytes_are_mended_and_told(self):
+        found = decode_text(b"a good sentence with \xff one bad byte in it")
+        assert "\ufffd" in found.text
+        assert "1 characters" in found.mended
+
+    @pytest.mark.parametrize(
+        ("raw", "why"),
+        [(b"", "is empty"), (b" \n", "is empty"), (b"\x00\x01ab", "no text"), (b"\xf1\xf2" * 20 + b"a b", "not UTF-8")],
+    )
+    def test_what_is_no_text_says_why(self, raw, why):
+        with pytest.raises((ValueError, UnicodeError), match=why):
+            decode_text(raw)
+
+    def test_one_long_line_is_cut_before_white_space_and_nothing_is_lost(self):
+        line = "word " * 60_000
+        parts = list(pieces(line))
+        assert "".join(parts) == line
+        assert max(map(len, parts)) <= PIECE
+        assert all(part.startswith(" ") for part in parts[1:])
+
+
+class TestSources:
+    def test_folder_with_classes_and_parts(self, tmp_path):
+        for part in ("train", "test"):
+            for label in ("neg", "pos"):
+                for i in range(3):
+                    path = tmp_path / part / label / f"{i}.txt"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(f"{label} {i}")
+        (tmp_path / "train" / "unsup").mkdir()
+        (tmp_path / "train" / "unsup" / "0.txt").write_text("who knows")
+        source = open_texts(tmp_path, True)
+        assert source.classes == ["neg", "pos"]
+        assert (source.labels == -100).sum() == 1
+        assert sorted(set(source.parts)) == ["test", "train"]
+
+    def test_archives_are_read_without_unpacking(self, tmp_path):
+        (tmp_path / "a.txt").write_text("one")
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            archive.write(tmp_path / "a.txt", "set.train.txt")
+            archive.write(tmp_path / "a.txt", "set.test.txt")
+        with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / "a.txt", "d/a.txt")
+        assert open_texts(tmp_path / "x.zip").parts.tolist() == ["test", "train"]
+        assert [text for _, text in documents(open_texts(tmp_path / "x.tar.gz"), [])] == ["one"]
+
+    def test_tables_find_or_are_told_their_column(self, tmp_path):
+        (tmp_path / "r.csv").write_text('id,review,label\n1,"good, very",pos\n2,bad,neg\n')
+        (tmp_path / "r.jsonl").write_text('{"body": "x y"}\n\n{"body": "z"}\n')
+        source = open_texts(tmp_path / "r.csv", True)
+        assert [t for _, t in documents(source, [])] == ["good, very", "bad"]
+        assert source.classes == ["neg", "pos"]
+        assert len(open_texts(f"{tmp_path / 'r.csv'}:label")) == 2
+        assert len(open_texts(tmp_path / "r.jsonl")) == 2
+
+    def test_parquet_and_hub(self, tmp_path):
+        datasets = pytest.importorskip("datasets")
+        table = datasets.Dataset.from_dict({"text": ["a b", "c d"], "label": [0, 1]})
+        table.to_parquet(str(tmp_path / "t.parquet"))
+        datasets.DatasetDict({"train": table, "test": table}).save_to_disk(str(tmp_path / "hub"))
+        assert len(open_texts(tmp_path / "t.parquet", True)) == 2
+        hub = open_texts(f"hf:{tmp_path / 'hub'}", True)
+        assert hub.parts.tolist() == ["train", "train", "test", "test"]
+        assert hub.labels.tolist() == [0, 1, 0, 1]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("r.csv", "text,label\na,b,c\n", r"r.csv:2: 3 columns"),
+            ("r.jsonl", '{"text": "a"}\n{oops\n', r"r.jsonl:2: "),
+            ("r.csv", "a,b\n1,2\n", "no column of text"),
+            ("r.csv", b"text\n\xff\xfe\n", r"r.csv:2: the byte 0xff"),
+        ],
+    )
+    def test_a_bad_table_names_file_and_line(self, tmp_path, name, content, told):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(InputError, match=told):
+            open_texts(path)
+
+    def test_nothing_there(self, tmp_path):
+        (tmp_path / "a.jpg").write_bytes(b"x")
+        with pytest.raises(InputError, match="found 0 texts"):
+            open_texts(tmp_path)
+        with pytest.raises(InputError, match="no file or folder"):
+            open_texts(tmp_path / "absent")
+        with pytest.raises(InputError, match="element 1"):
+            open_texts(["a", 3])
+
+
+class TestTokenizers:
+    def test_words_end_lines_and_know_special_tokens_in_the_text(self):
+        tokenizer = train_tokenizer("word", ["a b <unk>\na a\n"], 100, False, 64)
+        ids = encode(tokenizer, ["a <unk>\nzz"])[0]
+        assert tokenizer.convert_ids_to_tokens(ids) == ["a", "<unk>", "<eos>", "<unk>"]
+        assert len(tokenizer) == max(tokenizer.get_vocab().values()) + 1
+
+    @pytest.mark.parametrize("kind", ["bpe", "character"])
+    def test_there_and_back(self, kind):
+        tokenizer = words(kind)
+        assert tokenizer.decode(encode(tokenizer, [STORY])[0]) == STORY
+
+    def test_continuations_of_word_pieces(self):
+        tokenizer = words("wordpiece", True, 320)
+        parts = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        goes_on = continues(tokenizer)
+        assert any(goes_on)
+        assert all(str(part).startswith("##") for part, on in zip(parts, goes_on, strict=True) if on)
+
+    def test_kept_and_opened_it_says_the_same(self, tmp_path):
+        from withheld.data.tokenizer import open_tokenizer
+
+        for kind in ("bpe", "wordpiece", "word", "character"):
+            tokenizer = words(kind, kind == "wordpiece")
+            tokenizer.save_pretrained(tmp_path / kind)
+            assert encode(open_tokenizer(tmp_path / kind), [STORY]) == encode(tokenizer, [STORY])
+
+    def test_bad_settings(self):
+        with pytest.raises(InputError, match="wordpiece"):
+            train_tokenizer("wordpiec", [STORY], 400, True, 8)
+        with pytest.raises(InputError, match="vocabulary=20"):
+            train_tokenizer("bpe", [STORY], 20, True, 8)
+
+
+class TestTokens:
+    def test_every_document_is_framed_counted_and_cached(self, tmp_path):
+        (tmp_path / "a.txt").write_text(STORY)
+        (tmp_path / "b.txt").write_text("short one")
+        (tmp_path / "c.txt").write_bytes(b"")
+        source, tokenizer = open_texts(tmp_path), words("wordpiece", True)
+        tokens = prepare_tokens(source, tokenizer, allow_bad=0.5)
+        assert len(tokens) == 2
+        assert tokens.characters.tolist() == [len(STORY), 9]
+        assert tokens.words.tolist() == [len(STORY.split()), 2]
+        assert [line["reason"] for line in tokens.skipped] == ["is empty"]
+        first = tokens.document(0)
+        assert first.tolist() == [
+            tokenizer.cls_token_id, *encode(tokenizer, [STORY])[0], tokenizer.sep_token_id
+        ]  # fmt: skip
+        again = prepare_tokens(source, tokenizer, allow_bad=0.5)
+        assert again.fingerprint == tokens.fingerprint
+        assert np.array_equal(again.ids, tokens.ids)
+
+    def test_too_many_bad_texts_stop_the_run(self, tmp_path):
+        (tmp_path / "a.txt").write_text("fine")
+        (tmp_path / "b.txt").write_bytes(b"\0\0")
+        with pytest.raises(InputError, match="1 of 2 texts"):
+            prepare_tokens(open_texts(tmp_path), words())
+
+    def test_blocks_hold_every_token_once_and_know_documents_and_words(self):
+        tokenizer = words("wordpiece", True, 320)
+        tokens = prepare_tokens(open_texts([STORY * 3, "a cat", STORY]), tokenizer)
+        goes_on = np.array(continues(tokenizer))
+        blocks = Blocks(tokens, 16, continues=goes_on)
+        t = blocks.batch(np.arange(len(blocks)), "cpu")
+        flat = t["item"].flatten().numpy()
+        assert np.array_equal(flat, np.asarray(tokens.ids[: len(flat)]))
+        begins = t["item"] == tokenizer.cls_token_id
+        changes = t["document"].diff(dim=1) > 0
+        assert bool((begins[:, 1:] == changes).all())
+        same_word = t["word"].diff(dim=1) == 0
+        assert bool((same_word == goes_on[t["item"][:, 1:].numpy()]).all() if goes_on.any() else True)
+
+    def test_streams_go_on_where_they_were(self):
+        tokens = prepare_tokens(open_texts([STORY * 20]), words())
+        blocks = Blocks(tokens, 9, 1, streams=4)
+        n = blocks.steps
+        first, second = (blocks.batch(np.arange(4) * n + s, "cpu") for s in (0, 1))
+        assert bool(first["first"].all())
+        assert not bool(second["first"].any())
+        assert bool((first["item"][:, -1] == second["item"][:, 0]).all())
+
+    def test_a_text_that_is_too_short_says_so(self):
+        tokens = prepare_tokens(open_texts(["a cat"]), words())
+        with pytest.raises(InputError, match="fewer than one block of 64"):
+            Blocks(tokens, 64)
+
+
+def test_real_sets_are_read_as_published(shared_data):
+    ptb = open_texts(shared_data / "ptb")
+    assert sorted(ptb.parts) == ["test", "train", "val"]
+    imdb = open_texts(shared_data / "imdb-subset", True)
+    assert imdb.classes == ["neg", "pos"]
+    assert (imdb.labels == -100).sum() == 6000
+    assert json.dumps(imdb.left_out) == "[]"
