@@ -55,6 +55,7 @@ def bert(texts, tmp_path_factory):
 
 
 class TestScore:
+    @torch.no_grad()
     def test_words_add_up_to_the_chain_rule(self, lm):
         encoder, text = language_model(lm), "a wonderful film"
         found = score(lm, text)

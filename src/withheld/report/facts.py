@@ -32,7 +32,7 @@ def data_facts(found: Contents) -> Facts:
     """What was learned from."""
     data = mapping(found.run.get("data"))
     size, channels = number(data.get("size")), number(data.get("channels"))
-    shape = ""
+    shape, unigram = "", number(data.get("unigram_nats"))
     if size:
         shape = f"{plain(size)} \u00d7 {plain(size)} pixels" + (f", {plural(channels, 'channel')}" if channels else "")
     facts = [
@@ -41,11 +41,22 @@ def data_facts(found: Contents) -> Facts:
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
         ("seen at", shape),
+        ("texts", _counted(data.get("documents"))),
+        ("tokens", _counted(data.get("tokens"))),
+        ("tokenizer", _tokenizer_words(data)),
+        ("tokens at once", _counted(data.get("length")) if data.get("tokens") else ""),
+        ("a model that only counts tokens", f"{unigram:.2f} nats a token" if unigram else ""),
         ("mean of the channels", _numbers(found.run.get("mean"))),
         ("standard deviation", _numbers(found.run.get("std"))),
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _tokenizer_words(data: dict[str, Any]) -> str:
+    """Such as "wordpiece, 8,192 different"."""
+    size = number(data.get("vocabulary"))
+    return f"{_said(data.get('tokenizer'))}, {count(size)} different" if size else ""
 
 
 def skipped_facts(found: Contents) -> dict[str, Any]:

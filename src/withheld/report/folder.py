@@ -27,6 +27,7 @@ class Contents:
     status: dict[str, Any] = field(default_factory=dict)
     pictures: list[dict[str, Any]] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,6 +53,7 @@ def read_folder(folder: Path) -> Contents:
     found.log = _steps(_lines(folder / "log.jsonl", found.notes))
     found.skipped = list(_lines(folder / "skipped.jsonl", found.notes))
     _read_results(found)
+    found.words = _object(folder / "pictures" / "words.json", found.notes)
     found.pictures = _pictures(folder / "pictures" / "index.json", found.notes)
     return found
 

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, training
+from withheld.report import curves, facts, headline, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, objects, read_folder
@@ -26,6 +26,7 @@ SECTIONS = {
     "sweep": "Sweep",
     "data": "The data",
     "split": "What is hidden",
+    "words": "Words",
     "components": "Components",
     "reconstructions": "Reconstructions",
     "drawn": "Samples",
@@ -98,6 +99,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "status": facts.status_words(found),
         "curve": _curve(table),
         "sweep": _sweep(sweep),
+        "words": words.read_words(found),
         "data": {
             "facts": facts.data_facts(found),
             "skipped": facts.skipped_facts(found),
@@ -120,11 +122,11 @@ def _view(found: Contents) -> dict[str, Any]:
     }
     for name in ("split", "neighbors", "patches", "map"):
         view[name] = pictures.pop(name, [])
-    latent = [(name, words, pictures.pop(name, [])) for name, words in LATENT.items()]
+    latent = [(name, said, pictures.pop(name, [])) for name, said in LATENT.items()]
     view["more"] = [picture for rest in pictures.values() for picture in rest]
-    view["latent"] = [(name, words, pictures_of) for name, words, pictures_of in latent if pictures_of]
+    view["latent"] = [(name, said, pictures_of) for name, said, pictures_of in latent if pictures_of]
     view |= {name: pictures_of for name, _, pictures_of in latent}
-    view["sections"] = [(name, words) for name, words in SECTIONS.items() if _has(name, view)]
+    view["sections"] = [(name, title) for name, title in SECTIONS.items() if _has(name, view)]
     view["titles"] = SECTIONS
     view["shown"] = [name for name, _ in view["sections"]]
     return view

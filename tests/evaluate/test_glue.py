@@ -1,0 +1,147 @@
+"""GLUE's files as published, and every way they can be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from withheld.data.glue import TASKS, chosen_tasks, find_tasks, read_task
+from withheld.errors import InputError
+from withheld.evaluate.glue import glue
+from withheld.evaluate.glue_metrics import glue_metrics, write_submission
+from withheld.evaluate.glue_table import PUBLISHED, GlueRow, lines_of, markdown
+
+PUBLISHED_FORMS = {
+    "sst2": ("sentence\tlabel", "a film\t1", "index\tsentence\n0\ta film"),
+    "cola": (None, 'gj04\t1\t\t"Quoted" words', "index\tsentence\n0\ta b"),
+    "mrpc": ("\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", "1\t7\t8\ta b\tc d", None),
+    "stsb": ("index\tgenre\tsentence1\tsentence2\tscore", "0\tx\ta b\tc d\t3.5", None),
+    "qqp": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "0\t1\t2\ta\tb\t1", None),
+    "qnli": ("index\tquestion\tsentence\tlabel", "0\ta\tb\tnot_entailment", None),
+    "rte": ("index\tsentence1\tsentence2\tlabel", "0\ta\tb\tentailment", None),
+    "mnli": ("index\tsentence1\tsentence2\tgold_label", "0\ta\tb\tneutral", None),
+}
+
+
+def written(folder, task: str, train: str | None = None):
+    header, row, test = PUBLISHED_FORMS[task]
+    place = folder / TASKS[task].title
+    place.mkdir(parents=True, exist_ok=True)
+    content = (f"{header}\n" if header else "") + f"{row}\n{row}\n"
+    (place / "train.tsv").write_text(train if train is not None else content, encoding="utf-8")
+    for dev in ("dev_matched.tsv", "dev_mismatched.tsv") if task == "mnli" else ("dev.tsv",):
+        (place / dev).write_text(content, encoding="utf-8")
+    if test:
+        (place / "test.tsv").write_text(test + "\n", encoding="utf-8")
+    return place
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_every_task_is_read_as_published(tmp_path, task):
+    place = written(tmp_path, task)
+    sets = read_task(find_tasks(tmp_path)[task], TASKS[task])
+    train = sets.parts["train"]
+    assert len(train) == 2
+    assert bool(train.second) == TASKS[task].pair
+    assert train.label is not None
+    assert train.label.dtype == (np.int64 if TASKS[task].classes else np.float64)
+    assert find_tasks(place)[task] == place
+    if "test" in sets.parts:
+        assert sets.parts["test"].label is None
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "told"),
+    [
+        ("sst2", "sentence\tlabel\na film\t1\nbroken\n", "train.tsv:3: 1 columns where 2"),
+        ("sst2", "sentence\tlabel\na film\t7\n", "train.tsv:2: the label '7' is not one of 0, 1"),
+        ("sst2", "text\tlabel\na film\t1\n", "no column sentence"),
+        ("sst2", "sentence\tlable\na film\t1\n", "no column label"),
+        ("stsb", "index\tgenre\tsentence1\tsentence2\tscore\n0\tx\ta\tb\tnine\n", "not a score"),
+        ("sst2", "", "is empty"),
+    ],
+)
+def test_a_bad_file_names_its_line(tmp_path, task, train, told):
+    written(tmp_path, task, train)
+    with pytest.raises(InputError, match=told):
+        read_task(find_tasks(tmp_path)[task], TASKS[task])
+
+
+def test_missing_files_and_unknown_tasks(tmp_path):
+    with pytest.raises(InputError, match="no task in it"):
+        find_tasks(tmp_path)
+    place = written(tmp_path, "rte")
+    (place / "dev.tsv").unlink()
+    with pytest.raises(InputError, match="no dev file"):
+        read_task(place, TASKS["rte"])
+    with pytest.raises(InputError, match="did you mean"):
+        chosen_tasks(find_tasks(tmp_path), "rtee")
+    with pytest.raises(InputError, match="not there"):
+        chosen_tasks(find_tasks(tmp_path), "cola")
+
+
+def test_metrics_are_the_naive_formulas():
+    generator = np.random.default_rng(0)
+    guess, label = generator.integers(0, 2, 100), generator.integers(0, 2, 100)
+    tp, fp = int(((guess == 1) & (label == 1)).sum()), int(((guess == 1) & (label == 0)).sum())
+    fn, tn = int(((guess == 0) & (label == 1)).sum()), int(((guess == 0) & (label == 0)).sum())
+    found = glue_metrics(TASKS["mrpc"], guess, label)
+    assert found["f1"] == pytest.approx(100 * 2 * tp / (2 * tp + fp + fn))
+    assert found["accuracy"] == pytest.approx(tp + tn)
+    matthews = (tp * tn - fp * fn) / ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
+    assert glue_metrics(TASKS["cola"], guess, label)["matthews"] == pytest.approx(100 * matthews)
+    a, b = generator.normal(size=50), generator.normal(size=50)
+    spearman = np.corrcoef(rankdata(a), rankdata(b))[0, 1]
+    assert glue_metrics(TASKS["stsb"], a, b)["spearman"] == pytest.approx(100 * spearman)
+    assert glue_metrics(TASKS["stsb"], np.ones(50), b) == {"spearman": 0.0, "pearson": 0.0}
+
+
+def test_the_servers_files(tmp_path):
+    written(tmp_path, "sst2")
+    sets = read_task(find_tasks(tmp_path)["sst2"], TASKS["sst2"])
+    (path,) = write_submission(tmp_path / "out", sets, {"test": np.array([1])})
+    assert path.name == "SST-2.tsv"
+    assert path.read_text() == "index\tprediction\n0\t1\n"
+
+
+def test_the_table_has_the_papers_layout():
+    ours = GlueRow("ours", "dev", {"sst2": [80.0, 82.0, 81.0]})
+    header, cells = lines_of([ours])
+    assert header[2:5] == ["MNLI-(m/mm)", "QQP", "QNLI"]
+    assert cells[-1][5] == "81.0 (80.0-82.0)"
+    assert cells[-1][-1] == "-"
+    base = next(row for row in PUBLISHED if row.name == "BERT base")
+    assert base.cell("mnli") == "84.6/83.4"
+    assert pytest.approx(79.6, abs=0.06) == ((84.6 + 83.4) / 2 + 71.2 + 90.5 + 93.5 + 52.1 + 85.8 + 88.9 + 66.4) / 8
+    assert markdown([ours]).count("\n") == len(PUBLISHED) + 2
+
+
+def test_a_task_is_measured_once_and_goes_on(tmp_path):
+    import withheld
+
+    words = ["good", "bad"]
+    rows = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(60))
+    place = written(tmp_path / "glue", "sst2", f"sentence\tlabel\n{rows}\n")
+    (place / "dev.tsv").write_text(f"sentence\tlabel\n{rows}\n")
+    texts = [f"a {words[i % 2]} film number {i} of many" for i in range(60)]
+    run = tmp_path / "run"
+    withheld.pretrain("bert", texts, run, steps=3, size=16, batch_size=8, settings={"held_out": 0.1}, pictures=False)
+    heard: list = []
+    given = {"seeds": 1, "results": run / "results.jsonl", "epochs": 1.0, "submit": tmp_path / "out"}
+    first = glue(run, tmp_path / "glue", listen=heard.append, **given)
+    assert {row.name for row in first} == {"bert bert-tiny", "from scratch", "tf-idf"}
+    assert first[-1].values["sst2"] == [100.0]
+    assert (tmp_path / "out" / "SST-2.tsv").is_file()
+    steps = sum(event["kind"] == "step" for event in heard)
+    heard.clear()
+    again = glue(run, tmp_path / "glue", listen=heard.append, **given)
+    assert steps > 0
+    assert not [event for event in heard if event["kind"] == "step"]
+    assert [row.values for row in again] == [row.values for row in first]
+
+
+def test_the_real_files(shared_data):
+    found = find_tasks(shared_data / "glue")
+    sizes = {name: len(read_task(path, TASKS[name]).parts["train"]) for name, path in found.items()}
+    assert sizes == {"sst2": 67349, "cola": 8551, "stsb": 5749, "mrpc": 4076}
