@@ -41,8 +41,12 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     import numpy as np
 
     from withheld.data.source import open_source
-    from withheld.run import pretrain
+    from withheld.run import modality_of, pretrain
 
+    if modality_of(method) == "text":  # tokens are counted once and kept, so the whole text is the sample
+        plan = pretrain(method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
+        pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
+        return Cost(plan, plan["data"]["items"], pace, _memory(plan["device"]))
     source = open_source(data)
     train = source.part("train")
     source = source if train is None else train

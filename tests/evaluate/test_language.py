@@ -207,3 +207,16 @@ def test_a_text_shorter_than_a_block(tmp_path):
         withheld.pretrain(
             "transformer_lm", ["a short text"], tmp_path / "r", steps=1, settings={"tokenizer": "character"}
         )
+
+
+def test_check_tells_what_a_folder_of_texts_holds_and_costs(texts):
+    from click.testing import CliRunner
+
+    from withheld.cli import main
+
+    found = CliRunner().invoke(main, ["check", str(texts), "--labelled"])
+    assert found.exit_code == 0, found.output
+    assert "84" in found.output
+    assert "train 60" in found.output
+    assert "items/s" in found.output
+    assert "withheld pretrain bert" in found.output

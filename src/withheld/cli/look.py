@@ -81,24 +81,55 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
       withheld check photos/
       withheld check photos.tar.gz
       withheld check labelled/ --labelled
+      withheld check reviews.csv
     """
     from withheld.cost import measure
     from withheld.data.describe import describe
 
-    found = describe(data, labels or labelled or None)
-    lines = found.to_lines()
+    try:
+        found = describe(data, labels or labelled or None)
+        lines, method = found.to_lines(), found.suggested_method
+    except InputError:
+        texts = _texts(data, labels or labelled or None)
+        if texts is None:
+            raise
+        lines, method = texts, "bert"
     screen.say("timing a few steps ...")
     try:
-        lines += _cost(measure(found.suggested_method, data, device))
+        lines += _cost(measure(method, data, device))
     except InputError as error:  # what was found out about the data is told all the same
         lines.append(("note", str(error)))
     wide = max(len(what) for what, _ in lines)
     for what, value in sorted(lines, key=lambda line: line[0] == "note"):
         screen.result(f"{what:<{wide}}  {value}")
     screen.result("")
-    screen.result(
-        f"withheld pretrain {found.suggested_method} --data {shlex.quote(data)} --out runs/first --minutes 10"
-    )
+    screen.result(f"withheld pretrain {method} --data {shlex.quote(data)} --out runs/first --minutes 10")
+
+
+def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
+    """What is in data that holds texts and no images; None where it holds neither."""
+    from collections import Counter
+
+    from withheld.data.text import documents, open_texts
+
+    try:
+        source = open_texts(data, labels)
+    except InputError:
+        return None
+    bad: list[dict[str, str]] = []
+    sizes = [len(text) for _, text in documents(source, bad)]
+    if not sizes:
+        return None
+    middle = sorted(sizes)[len(sizes) // 2]
+    lines = [("kind", f"texts, {source.kind}"), ("items", f"{len(sizes):,}")]
+    lines.append(("characters", f"{sum(sizes):,}; the median text has {middle:,}, the longest {max(sizes):,}"))
+    if source.parts is not None:
+        told = Counter(part or "no part" for part in source.parts.tolist())
+        lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
+    if source.labels is not None:
+        lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
+    lines += [("note", f"{line['file']}: {line['reason']}") for line in bad[:5]]
+    return lines
 
 
 def _cost(cost: Any) -> list[tuple[str, str]]:
