@@ -108,6 +108,7 @@ class TestGenerate:
 
 
 class TestPerplexity:
+    @torch.no_grad()
     def test_it_is_the_naive_sum_and_its_units_agree(self, lm, texts):
         found = perplexity(lm, texts)
         encoder = language_model(lm)
