@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sentences import end_behind
 from withheld.data.tokenizer import encode, end_of, open_tokenizer, pieces, start_of
 from withheld.data.tokens import padded
 from withheld.encoder import Encoder
@@ -47,6 +48,8 @@ class TextEncoder(Encoder):
         self.tokenizer, self.most = tokenizer, most
         trunk.know(tokenizer)
         self.start, self.end = start_of(tokenizer), end_of(tokenizer)
+        if trunk.recognition:  # it learned from sentences that ended
+            self.end = self.end or end_behind(tokenizer)
 
     @property
     def length(self) -> int:

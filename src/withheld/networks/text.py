@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from withheld.errors import InputError
 from withheld.networks import attention
@@ -44,6 +44,7 @@ class Special(NamedTuple):
     end: int | None = None
     mask: int | None = None
     all: tuple[int, ...] = ()
+    unknown: int | None = None
 
 
 def special_of(tokenizer: Any) -> Special:
@@ -51,7 +52,12 @@ def special_of(tokenizer: Any) -> Special:
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     last = tokenizer.sep_token_id if tokenizer.cls_token_id is not None else tokenizer.eos_token_id
     return Special(
-        tokenizer.pad_token_id, first, last, tokenizer.mask_token_id, tuple(sorted(tokenizer.all_special_ids))
+        tokenizer.pad_token_id,
+        first,
+        last,
+        tokenizer.mask_token_id,
+        tuple(sorted(tokenizer.all_special_ids)),
+        tokenizer.unk_token_id,
     )
 
 
@@ -64,6 +70,7 @@ class TextTrunk(nn.Module):
     Attributes:
         width: D. depth: number of layers. length: tokens it can see at once. vocabulary: V.
         causal: whether a token sees only those before it. recurrent: whether it has a state instead of positions.
+        recognition: whether it tells z of a sentence, and no words.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -74,7 +81,7 @@ class TextTrunk(nn.Module):
         self.width = int(config.hidden_size)
         self.vocabulary = int(config.vocab_size)
         self.recurrent = bool(getattr(config, "recurrent", False))
-        self.causal = self.recurrent or is_causal(config)
+        self.causal, self.recognition = is_causal(config), is_recognition(config)
         self.bidirectional = bool(getattr(config, "bidirectional", False))
         self.length = UNBOUNDED if self.recurrent else _positions(model)
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
@@ -238,7 +245,7 @@ def is_causal(config: PretrainedConfig) -> bool:
 
 
 def language_class(config: PretrainedConfig) -> Any:
-    """The transformers class that builds this config with its language-model head.
+    """The transformers class that builds this config with its language-model head; a recognition network has none.
 
     Raises:
         InputError: for a model that is no language model.
@@ -246,6 +253,8 @@ def language_class(config: PretrainedConfig) -> Any:
     for kind in (AutoModelForMaskedLM, AutoModelForCausalLM):
         if type(config) in kind._model_mapping:
             return kind
+    if is_recognition(config):
+        return AutoModel
     raise InputError(
         f"{config.model_type} is no language model that transformers knows: give a BERT, GPT-2 or their kin"
     )
@@ -268,6 +277,12 @@ def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
         return TextTrunk(language_class(config).from_config(config, **language_settings(config)))
 
 
+def is_recognition(config: PretrainedConfig) -> bool:
+    """Whether this config is that of a recognition network of sentences: it tells z, and no words."""
+    return bool(getattr(config, "recognition", False))
+
+
 def is_language(config: PretrainedConfig) -> bool:
-    """Whether this config is that of a language model."""
-    return any(type(config) in kind._model_mapping for kind in (AutoModelForMaskedLM, AutoModelForCausalLM))
+    """Whether this config is that of a model of texts."""
+    kinds = (AutoModelForMaskedLM, AutoModelForCausalLM)
+    return any(type(config) in kind._model_mapping for kind in kinds) or is_recognition(config)

@@ -13,6 +13,7 @@ from transformers import AutoConfig, BertConfig, GPT2Config, OpenAIGPTConfig, Pr
 from withheld.errors import InputError, nearest
 from withheld.networks.lstm import LstmConfig
 from withheld.networks.open import encoder_folder, read_config
+from withheld.networks.sentence import SentenceConfig
 from withheld.networks.text import TextTrunk, fresh_text_trunk, language_class, language_settings
 from withheld.networks.text import is_language as is_language
 
@@ -74,6 +75,11 @@ def lstm(width: int, dropout: float, bound: float, length: int, about: str) -> T
     )
 
 
+def sentence(latents: int, width: int, about: str) -> TextPreset:
+    """The shape of a recognition network of sentences."""
+    return TextPreset(about, lambda vocabulary, _: SentenceConfig(vocabulary, latents, width, width), 100)
+
+
 TEXT_PRESETS = {
     "bert-tiny": bert(128, 2, "2 layers of 128 (Turc et al. 2019), for minutes on a CPU"),
     "bert-mini": bert(256, 4, "4 layers of 256 (Turc et al. 2019), for an hour on a CPU"),
@@ -89,6 +95,7 @@ TEXT_PRESETS = {
     "gpt2-small": gpt2(768, 12, 12, 1024, "124 M parameters (Radford et al. 2019), for a GPU", 0.1),
     "lstm-small": lstm(200, 0.0, 0.1, 20, "2 layers of 200 (Zaremba et al. 2014)"),
     "lstm-medium": lstm(650, 0.5, 0.05, 35, "2 layers of 650 (Zaremba et al. 2014)"),
+    "lstm-vae": sentence(32, 256, "an LSTM of 256 and 32 latents (Bowman et al. 2015), for sentence_vae"),
     "lstm-large": lstm(1500, 0.65, 0.04, 35, "2 layers of 1,500 (Zaremba et al. 2014), for a GPU"),
 }
 

@@ -1,4 +1,4 @@
-"""Hiding words: some of them, or those that come next.
+"""Hiding words: some of them, those that come next, or none, where a sentence is told from z.
 
 Shapes: B batch, L tokens. t is a dict: "item" (B, L) tokens, and what else the items tell ("document", "word", "mask", "first").
 """
@@ -35,6 +35,24 @@ class NextToken(Split):
     def merge(self, pair: Pair) -> Any:
         """The sequence."""
         return {**pair.x, "item": torch.cat([pair.x["item"][:, :1], pair.y], dim=1)}
+
+
+@dataclass(frozen=True)
+class WholeSentence(Split):
+    """Nothing observed is hidden: the sentence is told from z, which nobody saw; the copy in x feeds the recognition network.
+
+    x is the sentence, y what comes behind each of its tokens. Padding is not asked for.
+    """
+
+    def __call__(self, t: Tokens) -> Pair:
+        """Sentences (B, L) -> x, y (B, L - 1)."""
+        y = t["item"][:, 1:]
+        x = {name: t[name] for name in ("item", "mask") if name in t}
+        return Pair(x, torch.where(t["mask"][:, 1:], y, UNKNOWN_LABEL) if "mask" in t else y)
+
+    def merge(self, pair: Pair) -> Any:
+        """The sentence."""
+        return pair.x
 
 
 @dataclass(frozen=True)
