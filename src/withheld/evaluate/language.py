@@ -101,6 +101,11 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     encoder = as_encoder(subject, device)
     if not isinstance(encoder, TextEncoder):
         raise InputError(f"{subject}: an encoder of images; give a run on text, such as withheld pretrain bert makes")
+    if encoder.trunk.recognition:
+        raise InputError(
+            f"{subject}: a sentence VAE tells whole sentences from z, and no single words: use withheld likelihood, sample or "
+            "interpolate"
+        )
     encoder.trunk.know(encoder.tokenizer)
     return encoder
 

@@ -95,7 +95,7 @@ def likelihood(
 ) -> Any:  # fmt: skip
     """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).
 
-    Of a causal language model: a `Perplexity`.
+    Of a causal language model: a `Perplexity`; of sentence_vae: a `SentenceLikelihood`.
 
     Args:
         run: its folder.
@@ -112,7 +112,10 @@ def likelihood(
     run = run if isinstance(run, Run) else open_run(run)
     if run.settings["modality"] == "text":
         from withheld.evaluate.language import perplexity
+        from withheld.evaluate.likelihood_text import sentence_likelihood
 
+        if run.settings["data"].get("unit") == "sentence":
+            return sentence_likelihood(run, data, samples=samples, items=items, seed=seed, device=device, listen=listen)
         return perplexity(run.folder, data, device=device, listen=listen)
     where = pick_device(device)
     model = run.objective().to(where)

@@ -21,6 +21,7 @@ from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
 from withheld.data.tokens import Blocks, Tokens, prepare_tokens
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
+from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
 from withheld.provenance import location_of
@@ -154,7 +155,11 @@ class Texts(Modality):
         self._encoder(model, title).save(out / "encoder")
 
     def draw(self, model: Any, title: str, out: Path) -> None:
-        """Words as the model sees them, where blocks were learned from."""
+        """Words as the model sees them, where blocks were learned from; sentences told from z."""
+        if isinstance(model.network, SentenceAutoencoder):
+            from withheld.evaluate.latent_text import draw_sentences
+
+            draw_sentences(model.network, self._encoder(model, title), self.trial, out)
         if self.by_sentence:
             return
         from withheld.evaluate.words import draw_words

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, training, words
+from withheld.report import curves, facts, headline, sentences, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, objects, read_folder
@@ -27,6 +27,7 @@ SECTIONS = {
     "data": "The data",
     "split": "What is hidden",
     "words": "Words",
+    "sentences": "Sentences",
     "components": "Components",
     "reconstructions": "Reconstructions",
     "drawn": "Samples",
@@ -100,6 +101,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "curve": _curve(table),
         "sweep": _sweep(sweep),
         "words": words.read_words(found),
+        "sentences": sentences.read_sentences(found),
         "data": {
             "facts": facts.data_facts(found),
             "skipped": facts.skipped_facts(found),
