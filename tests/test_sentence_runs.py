@@ -46,7 +46,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(corpus, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "svae"
-    return withheld.pretrain("sentence_vae", corpus, out, encoder=str(config), steps=60, batch_size=16)
+    return withheld.pretrain("sentence_vae", corpus, out, encoder=str(config), steps=60, batch_size=16, settings={"base_learning_rate": 0.1})
 
 
 def typed(*words, code: int = 0) -> str:

@@ -35,7 +35,7 @@ def sentence_vae(
     *,
     annealing: str = "logistic",
     word_dropout: float = 0.3,
-    dropout: float = 0.3,
+    dropout: float = 0.2,
     free_bits: float = 0.0,
     beta: float = 1.0,
     width: int = 256,
@@ -73,5 +73,5 @@ def sentence_vae(
             SentenceBound(free_bits),
             weights={"kl": kl_weight},
         ),
-        Recipe(base_learning_rate=8e-3, batch_size=64, weight_decay=0.0, warmup=0.02, clip=50.0, epochs=5),
+        Recipe(base_learning_rate=1.6e-2, batch_size=32, weight_decay=0.0, warmup=0.02, clip=50.0, epochs=4),
     )
