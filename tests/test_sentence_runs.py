@@ -46,7 +46,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(corpus, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "svae"
-    return withheld.pretrain("sentence_vae", corpus, out, encoder=str(config), steps=60, batch_size=16, settings={"base_learning_rate": 0.1})
+    return withheld.pretrain(
+        "sentence_vae", corpus, out, encoder=str(config), steps=60, batch_size=16, settings={"base_learning_rate": 0.1}
+    )
 
 
 def typed(*words, code: int = 0) -> str:
@@ -119,7 +121,7 @@ def test_likelihood_says_its_parts(run, corpus):
     assert run.results()[-1]["kind"] == "likelihood"
 
 
-def test_report_shows_sentences(run):
+def test_report_shows_sentences(run, corpus):
     told = json.loads((run.folder / "pictures" / "sentences.json").read_text())
     assert set(told) == {"reconstructions", "interpolations", "drawn", "likeliest"}
     assert all(len(way["told"]) == 7 for way in told["interpolations"])
@@ -127,6 +129,10 @@ def test_report_shows_sentences(run):
     assert "From one sentence to another" in page
     assert told["reconstructions"][0]["item"] in page
     assert "active units" in page
+    likelihood_line = json.dumps({**likelihood(run, str(corpus), samples=1).to_json(), "kl": 1.25})
+    with (run.folder / "results.jsonl").open("a") as file:
+        file.write(likelihood_line + "\n")
+    assert "KL 1.25; -log p(x) at most" in write_page(run.folder).read_text()
 
 
 @pytest.mark.parametrize(

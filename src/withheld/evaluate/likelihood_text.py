@@ -131,7 +131,7 @@ def sentence_likelihood(
     """
     model = open_sentences(run, device)
     network, encoder = model.network, model.encoder
-    sentences, at, words = _sentences(run, encoder, data, items, listen)
+    sentences, at, words, where = _sentences(run, encoder, data, items, listen)
     torch.manual_seed(seed)
     batches = [at[i : i + 64] for i in range(0, len(at), 64)]
     posteriors = [network.infer(sentences.batch(some, encoder.device)) for some in batches]
@@ -156,7 +156,7 @@ def sentence_likelihood(
     tokens = int(sentences.lengths[at].sum()) - len(at)
     few = torch.linspace(0, len(at) - 1, min(MUTUAL, len(at)), device=mean.device).long()
     return SentenceLikelihood(
-        str(data), len(at), words + len(at), unknown / max(1, tokens), samples, -float((rec + kl).mean()), _error(rec + kl),
+        where, len(at), words + len(at), unknown / max(1, tokens), samples, -float((rec + kl).mean()), _error(rec + kl),
         float(rec.mean()), float(kl.mean()), float(nll.mean()), _error(nll), float(torch.cat(wrong).mean()),
         int((mean.var(dim=0) > ACTIVE).sum()), network.latents, float(mutual_information(mean[few], log_variance[few])), seed,
     )  # fmt: skip
@@ -164,8 +164,8 @@ def sentence_likelihood(
 
 def _sentences(
     run: Run, encoder: Any, data: Any, items: int | None, listen: Listen
-) -> tuple[Sentences, np.ndarray, int]:
-    """Sentences parted as the run parted its own and never cut, which of them by length, and their words."""
+) -> tuple[Sentences, np.ndarray, int, str]:
+    """Sentences parted as the run parted its own and never cut, which of them by length, their words, and whose they are."""
     source = open_texts(data)
     chosen = source.part("test") or source
     how = str((run.settings["given"].get("settings") or {}).get("sentences", "auto"))
@@ -174,7 +174,7 @@ def _sentences(
     sentences = Sentences(tokens, 1 << 20, end_behind(encoder.tokenizer), encoder.pad)
     at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
     at = at[np.argsort(sentences.lengths[at], kind="stable")]
-    return sentences, at, int(tokens.words[at].sum())
+    return sentences, at, int(tokens.words[at].sum()), f"{data}" + (" (test)" if chosen is not source else "")
 
 
 def _error(values: Tensor) -> float:

@@ -29,6 +29,7 @@ class Contents:
     sweep: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     sentences: dict[str, Any] = field(default_factory=dict)
+    likelihood: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -151,6 +152,7 @@ def _read_results(found: Contents) -> None:
     verdicts = [line for line in lines if line.get("kind") == "verdict"]
     scores = [line for line in lines if line.get("kind") == "score" and number(line.get("value")) is not None]
     found.verdict = verdicts[-1] if verdicts else {}
+    found.likelihood = next((line for line in reversed(lines) if line.get("kind") == "likelihood"), {})
     found.evaluations = len(verdicts)
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:

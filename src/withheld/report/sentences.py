@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from withheld.report.folder import Contents, objects, texts
+from withheld.report.clean import shorten
+from withheld.report.folder import Contents, number, objects, texts
+from withheld.report.wording import count
 
 MOST = 12
 
@@ -19,7 +21,23 @@ def read_sentences(found: Contents) -> dict[str, Any]:
     drawn, likeliest = (texts(found.sentences.get(name))[:MOST] for name in ("drawn", "likeliest"))
     if not (pairs or ways or drawn or likeliest):
         return {}
-    return {"pairs": pairs[:MOST], "ways": ways[:MOST], "drawn": drawn, "likeliest": likeliest}
+    return {
+        "pairs": pairs[:MOST], "ways": ways[:MOST], "drawn": drawn, "likeliest": likeliest, "measured": _measured(found),
+    }  # fmt: skip
+
+
+def _measured(found: Contents) -> str:
+    """What `withheld likelihood` found last, "" where it was not asked."""
+    names = ("elbo", "reconstruction", "kl", "nll", "other_z", "active_units", "latents", "items")
+    known = [value for value in (number(found.likelihood.get(name)) for name in names) if value is not None]
+    if len(known) < len(names):
+        return ""
+    elbo, told, kl, nll, other, active, latents, items = known
+    return (
+        f"Measured on {count(items)} sentences of {shorten(found.likelihood.get('data') or 'held-out data', 60)}, nats a sentence: "
+        f"-ELBO {-elbo:.2f} = reconstruction {told:.2f} + KL {kl:.2f}; -log p(x) at most {nll:.2f} by importance sampling. With "
+        f"another sentence's z the reconstruction is {other - told:.2f} worse; {active:.0f} of {latents:.0f} units of z are active."
+    )
 
 
 def _said(entry: dict[str, Any], name: str) -> str:
