@@ -54,7 +54,7 @@ class SentenceModel:
         Raises:
             InputError: for a sentence that is empty, or holds no word the run knows.
         """
-        rows = self.encoder.rows(sentences)
+        rows = self.encoder.rows([" ".join(sentence.split()) for sentence in sentences])
         for sentence, row in zip(sentences, rows, strict=True):
             self._check(sentence, row)
         return self.network.infer(padded(rows, self.encoder.pad, self.encoder.device))[0]

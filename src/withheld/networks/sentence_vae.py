@@ -81,11 +81,11 @@ class SentenceAutoencoder(nn.Module):
     def infer(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, Z) of q(z | sentence)."""
         output = self.trunk.run(x)
-        return output.mean, output.log_variance
+        return output.mean.float(), output.log_variance.float()
 
     def start(self, z_BZ: Tensor) -> State:
         """The decoder's first state."""
-        h, c = self.first(z_BZ).chunk(2, dim=1)
+        h, c = self.first(z_BZ).to(z_BZ.dtype).chunk(2, dim=1)
         return torch.tanh(h)[None].contiguous(), c[None].contiguous()
 
     def read(self, before_BL: Tensor, z_BZ: Tensor, state: State | None = None) -> tuple[Tensor, State]:
