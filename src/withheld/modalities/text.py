@@ -169,8 +169,10 @@ class Texts(Modality):
 
     @property
     def unigram(self) -> float:
-        """Nats a token of a model that knows only how often each occurs."""
+        """Nats a token of a model that knows only how often each occurs, of the tokens that are asked for."""
         counts = np.bincount(np.asarray(self.learned.ids).astype(np.int64)).astype(np.float64)
+        if not self.trunk.causal:
+            counts[[number for number in self.trunk.special.all if number < len(counts)]] = 0  # never hidden
         share = counts[counts > 0] / counts.sum()
         return float(-(share * np.log(share)).sum())
 
