@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedC
 
 from withheld.errors import InputError
 from withheld.networks import attention
+from withheld.networks.beginning import begin
 from withheld.networks.image import LAYER
 from withheld.types import Features
 
@@ -168,6 +169,14 @@ class TextTrunk(nn.Module):
             return head(self.model, tokens)
         return self.model.get_output_embeddings()(tokens)
 
+    @torch.no_grad()
+    def expect(self, counts_V: Tensor) -> None:
+        """Lets an untrained head begin at how frequent tokens are, where it has a bias."""
+        bias = getattr(self.model.get_output_embeddings(), "bias", None)
+        if bias is not None:
+            counts = F.pad(counts_V.double(), (0, len(bias) - len(counts_V))) + 0.5
+            bias.copy_((counts / counts.sum()).log())
+
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
         match = LAYER.search(name)
@@ -284,10 +293,12 @@ def language_settings(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
-    """An untrained language model of this architecture, as transformers initializes it."""
+    """An untrained language model of this architecture, as transformers initializes it; small BERTs begin at neighbors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TextTrunk(language_class(config).from_config(config, **language_settings(config)))
+        model = language_class(config).from_config(config, **language_settings(config))
+        begin(model, config)
+        return TextTrunk(model)
 
 
 def is_language(config: PretrainedConfig) -> bool:

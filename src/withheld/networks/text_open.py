@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, BertConfig, GPT2Config, OpenAIGPTConfig, PretrainedConfig, PreTrainedModel
 
 from withheld.errors import InputError, nearest
+from withheld.networks.beginning import settings_of
 from withheld.networks.lstm import LstmConfig
 from withheld.networks.open import encoder_folder, read_config
 from withheld.networks.text import TextTrunk, fresh_text_trunk, language_class, language_settings
@@ -34,6 +35,7 @@ def bert(width: int, layers: int, about: str, dropout: float = 0.0) -> TextPrese
             vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(1, width // 64),
             intermediate_size=4 * width, max_position_embeddings=max(length, 512 if width >= 768 else length),
             hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+            **(settings_of(width) if width < 768 else {}),
         )  # fmt: skip
 
     return TextPreset(about, config, 512 if width >= 768 else 128)
