@@ -60,4 +60,4 @@ def bert(
         return objective, recipe.change(
             base_learning_rate=1e-4, batch_size=256, betas=(0.9, 0.999), warmup=0.01, schedule="linear"
         )
-    return objective, recipe.change(base_learning_rate=32e-3, optimizer="muon", matrix_rate=4.0)
+    return objective, recipe.change(base_learning_rate=32e-3, optimizer="muon", matrix_rate=8.0)
