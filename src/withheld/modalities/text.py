@@ -23,7 +23,7 @@ from withheld.data.tokens import Blocks, Tokens, prepare_tokens
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
 from withheld.networks.text import TextTrunk
-from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
+from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.text_encoder import TextEncoder
@@ -88,7 +88,24 @@ class Texts(Modality):
                 setattr(self.trunk.config, role, getattr(self.tokenizer, role))
         self.length = min(self.length, self.trunk.length)
         self.trunk.know(self.tokenizer)
+        if constant(method, "CONTINUES", False):
+            self._advise(name)
         return self.trunk
+
+    def _advise(self, encoder: Any) -> None:
+        """Says so where a method that continues from a language model is given another start."""
+        if not self.pretrained:
+            text = (
+                f"{self.method} continues from a language model, and this one is untrained: first withheld pretrain bert "
+                f"--data {self.data} --out RUN, then {self.method} with --encoder RUN/encoder"
+            )
+            self.tell("note", text=text)
+        elif learned_from_labels(encoder):
+            text = (
+                f"{encoder} was trained with labels, and {self.method} after that unlearns what they taught: continue from "
+                "the language model, and fine-tune last"
+            )
+            self.tell("note", text=text)
 
     def feed(self, recipe: Recipe) -> None:
         """Blocks to learn from, and a few that are never learned from."""

@@ -70,7 +70,7 @@ class Reconstructor(nn.Module):
         vector = self.trunk({"item": x["item"], "mask": x["mask"]}).pooled
         words = self.trunk.model.get_input_embeddings()(x["before"])
         L = words.shape[1]
-        h = self.enter(words + words.detach().std() * places(L, self.trunk.width, words))
+        h = self.enter(words) + places(L, self.trunk.width, words)
         past = torch.ones(L, L, dtype=torch.bool, device=h.device).triu(1)
         for block in self.blocks:
             h = block(h, vector[:, None], tgt_mask=past)

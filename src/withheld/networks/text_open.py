@@ -158,6 +158,17 @@ def own_tokenizer(encoder: Any) -> str | None:
     return str(encoder)
 
 
+def learned_from_labels(encoder: Any) -> bool:
+    """Whether an encoder is known to have been trained with labels: a model folder of `finetune`, or a transformers classifier."""
+    folder = encoder_folder(encoder) if isinstance(encoder, (str, Path)) else None
+    if folder is None:
+        return False
+    if any((place / "model.json").is_file() for place in (folder, folder.parent)):
+        return True
+    kinds = getattr(read_config(folder / "config.json"), "architectures", None) or []
+    return any(kind.endswith(("Classification", "QuestionAnswering", "MultipleChoice")) for kind in kinds)
+
+
 def _with_weights(where: str, config: PretrainedConfig) -> PreTrainedModel:
     kind = language_class(config)
     return kind.from_pretrained(
