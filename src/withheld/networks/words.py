@@ -42,6 +42,7 @@ class MaskedWords(nn.Module):
             found["follows"] = self.follows(tokens[:, 0])
         return found
 
+    @torch.no_grad()
     def vitals(self, t: Mapping[str, Tensor]) -> dict[str, float]:
         """Loss (nats) and accuracy of every `CHECKED`th word behind [MASK], whatever the split's rate and disguises.
 
