@@ -89,10 +89,11 @@ def _shape_words(data: dict[str, Any]) -> str:
         return f", {len(data['columns']):,} columns"
     if "tokens" in data:
         of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
-        known = f"; a model that only counts tokens has loss {data['unigram_nats']:.2f}"
+        floor = data.get("unigram_nats")
+        known = f"; a model that only counts tokens has loss {floor:.2f}" if floor is not None else ""
         each = f"{data['length']} each{known}"
         if data.get("unit") == "sentence":
-            each = f"one sentence each, {data['length']} tokens at most{known} a token"
+            each = f"one text each, {data['length']} tokens at most{known}"
         return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
@@ -126,7 +127,7 @@ def _pace(event: dict[str, Any]) -> str:
 def words_known(vitals: dict[str, float], floor: float | None) -> str:
     """Of a model of words: its held-out loss beside that of counting, how many it tells right, and the gap to training."""
     loss = vitals.get("masked_loss", vitals.get("held_out_loss"))
-    if floor is None or loss is None:
+    if floor is None or loss is None or not {"masked_loss", "word_accuracy"} & set(vitals):
         return ""
     right = vitals.get("masked_accuracy", vitals.get("word_accuracy"))
     told = f", {100 * right:.0f} % right" if right is not None else ""

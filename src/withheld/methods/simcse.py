@@ -14,6 +14,7 @@ ENCODER = {"cpu": "bert-tiny", "cuda": "bert-small"}
 TOKENIZER = "wordpiece"
 ITEMS = "sentences"
 CONTINUES = True
+TELLS_WORDS = False
 
 
 def simcse(trunk: TextTrunk, *, temperature: float = 0.05, dropout: float = 0.1) -> tuple[Objective, Recipe]:

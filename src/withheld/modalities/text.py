@@ -156,7 +156,8 @@ class Texts(Modality):
             "documents": len(np.unique(self.learned.kept)), "unit": "sentence" if self.by_sentence else "block",
             "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
-            "unigram_nats": round(self.unigram, 4), "held_out": len(self.trial), "fingerprint": self.fingerprint,
+            **({"unigram_nats": round(self.unigram, 4)} if constant(self.method, "TELLS_WORDS", True) else {}),
+            "held_out": len(self.trial), "fingerprint": self.fingerprint,
         }  # fmt: skip
 
     def model_facts(self, model: Any) -> dict[str, Any]:
