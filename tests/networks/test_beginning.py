@@ -1,4 +1,4 @@
-"""A small BERT begins with heads that look at neighbors, and a head that knows frequencies."""
+"""A small BERT begins with heads that look at neighbors."""
 
 from __future__ import annotations
 
@@ -46,14 +46,6 @@ def test_the_beginning_is_kept_with_the_config(tmp_path):
     again = fresh_text_trunk(opened.config, 3)
     for (name, one), (_, two) in zip(trunk.model.named_parameters(), again.model.named_parameters(), strict=True):
         assert torch.equal(one, two), name
-
-
-def test_an_untrained_head_expects_frequencies():
-    trunk, _ = open_text_trunk("bert-tiny", vocabulary=6, length=16)
-    counts = torch.tensor([0.0, 8, 1, 1, 0])
-    trunk.expect(counts)
-    share = trunk.model.get_output_embeddings().bias.double().softmax(dim=0)
-    torch.testing.assert_close(share, torch.tensor([0.5, 8.5, 1.5, 1.5, 0.5, 0.5]).double() / 13, rtol=1e-5, atol=1e-6)
 
 
 def test_places_have_variance_one_and_turn():

@@ -30,7 +30,7 @@ def bert(
         rate=0.15, shown=0.8, random=0.1), exactly `rate` of every block; next-sentence prediction is off by default (Liu et
         al. 2019), and where it is on, a block's second half is exchanged; attention stays inside a document. Networks
         narrower than 768: no dropout; Muon with a cosine (Adam: optimizer=adamw); presets begin with heads that look at
-        neighboring words, and an untrained head with how frequent words are.
+        neighboring words (networks/beginning.py).
 
     Args:
         trunk: a bidirectional language model.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from withheld import distributed
@@ -113,8 +112,6 @@ class Texts(Modality):
             self._sentences()
         else:
             self._packed(recipe)
-        if not (self.pretrained or self.trunk.causal):
-            self.trunk.expect(torch.from_numpy(self._counts()))
         self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
 
     def _packed(self, recipe: Recipe) -> None:

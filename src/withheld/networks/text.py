@@ -169,14 +169,6 @@ class TextTrunk(nn.Module):
             return head(self.model, tokens)
         return self.model.get_output_embeddings()(tokens)
 
-    @torch.no_grad()
-    def expect(self, counts_V: Tensor) -> None:
-        """Lets an untrained head begin at how frequent tokens are, where it has a bias."""
-        bias = getattr(self.model.get_output_embeddings(), "bias", None)
-        if bias is not None:
-            counts = F.pad(counts_V.double(), (0, len(bias) - len(counts_V))) + 0.5
-            bias.copy_((counts / counts.sum()).log())
-
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
         match = LAYER.search(name)
