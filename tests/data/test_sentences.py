@@ -89,3 +89,8 @@ class TestOrder:
         lengths = np.arange(4000)
         means = [lengths[Order(4000, 8, 0, lengths).step(s)].mean() for s in range(40)]
         assert np.abs(np.diff(means)).mean() > 500
+
+
+def test_a_document_may_be_one_item():
+    assert sentences_of("  One. Two.\n\nThree. ", "documents") == ["One. Two.\n\nThree."]
+    assert sentences_of(" \n ", "documents") == []

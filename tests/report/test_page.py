@@ -15,6 +15,7 @@ from page_reader import Reader, read
 
 import withheld.report as report
 from withheld.errors import InputError
+from withheld.report.training import held_out_words
 
 ALL_SECTIONS = {
     "verdict", "sweep", "data", "split", "neighbors", "patches", "map", "errors", "training", "cost", "reproduce",
@@ -46,6 +47,20 @@ def test_full_run_has_every_section(full: Path) -> None:
         "17 of 100",
     ):
         assert expected in words
+
+
+def test_what_a_model_of_words_knows_is_said() -> None:
+    vitals = {"masked_loss": 5.0, "masked_accuracy": 0.25, "held_out_loss": 4.9, "word_accuracy": 0.3, "gap": 0.02}
+    said = held_out_words(
+        [{"step": 1, "vitals": {"masked_loss": 9.0}}, {"step": 2, "vitals": vitals}, {"step": 3}], 6.62
+    )
+    assert "words behind [MASK] with 5.00 nats each, 25.0 % of them right" in said
+    assert "only counts words has 6.62" in said
+    assert "+0.02 nats" in said
+    stuck = held_out_words([{"step": 2, "vitals": {"masked_loss": 6.55}}], 6.62)
+    assert "no more than counting words" in stuck
+    assert held_out_words([{"step": 2, "vitals": {"held_out_loss": 0.3}}], None) == ""
+    assert held_out_words([], 6.62) == ""
 
 
 def test_every_anchor_leads_somewhere(full: Path) -> None:

@@ -18,7 +18,7 @@ from withheld.data.tokenizer import end_of, start_of
 from withheld.data.tokens import Parted, Tokens
 from withheld.errors import InputError, nearest
 
-HOW = ("auto", "lines", "ends")
+HOW = ("auto", "lines", "ends", "documents")
 LOOKED_AT = 4000
 """Lines of a text that are looked at to see whether each is a sentence."""
 MOST_INNER = 0.1
@@ -42,13 +42,15 @@ def sentences_of(text: str, how: str = "auto") -> list[str]:
         text: a document.
         how: "lines", one on each, as in the Penn Treebank sets; "ends", at full stops, question and exclamation marks
             before anything but a small letter, and at blank lines; "auto" takes lines where at most a tenth of them hold
-            the end of a sentence inside.
+            the end of a sentence inside; "documents", the whole text as one.
 
     Raises:
         InputError: for another word.
     """
     if how not in HOW:
         raise InputError(f"sentences={how}: {nearest(how, HOW)}; there are {', '.join(HOW)}")
+    if how == "documents":
+        return [text.strip()] if text.strip() else []
     text = BREAK.sub("\n\n", text)
     if how == "lines" or (how == "auto" and lines_are_sentences(text)):
         return [line.strip() for line in text.split("\n") if line.strip()]

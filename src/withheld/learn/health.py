@@ -60,6 +60,7 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
     if held_out:
+        objective.train(isinstance(objective.target, str))  # views that differ in dropout only
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             pair = objective.pair(batch)

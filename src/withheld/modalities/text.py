@@ -23,7 +23,7 @@ from withheld.errors import InputError
 from withheld.modalities.modality import Modality
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
-from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
+from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.text_encoder import TextEncoder
@@ -88,7 +88,24 @@ class Texts(Modality):
                 setattr(self.trunk.config, role, getattr(self.tokenizer, role))
         self.length = min(self.length, self.trunk.length)
         self.trunk.know(self.tokenizer)
+        if constant(method, "CONTINUES", False):
+            self._advise(name)
         return self.trunk
+
+    def _advise(self, encoder: Any) -> None:
+        """Says so where a method that continues from a language model is given another start."""
+        if not self.pretrained:
+            text = (
+                f"{self.method} continues from a language model, and this one is untrained: first withheld pretrain bert "
+                f"--data {self.data} --out RUN, then {self.method} with --encoder RUN/encoder"
+            )
+            self.tell("note", text=text)
+        elif learned_from_labels(encoder):
+            text = (
+                f"{encoder} was trained with labels, and {self.method} after that unlearns what they taught: continue from "
+                "the language model, and fine-tune last"
+            )
+            self.tell("note", text=text)
 
     def feed(self, recipe: Recipe) -> None:
         """Blocks to learn from, and a few that are never learned from."""
@@ -137,7 +154,8 @@ class Texts(Modality):
             "documents": len(np.unique(self.learned.kept)), "unit": "sentence" if self.by_sentence else "block",
             "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
-            "unigram_nats": round(self.unigram, 4), "held_out": len(self.trial), "fingerprint": self.fingerprint,
+            **({"unigram_nats": round(self.unigram, 4)} if constant(self.method, "TELLS_WORDS", True) else {}),
+            "held_out": len(self.trial), "fingerprint": self.fingerprint,
         }  # fmt: skip
 
     def model_facts(self, model: Any) -> dict[str, Any]:
@@ -174,10 +192,17 @@ class Texts(Modality):
 
     @property
     def unigram(self) -> float:
-        """Nats a token of a model that knows only how often each occurs."""
-        counts = np.bincount(np.asarray(self.learned.ids).astype(np.int64)).astype(np.float64)
+        """Nats a token of a model that knows only how often each occurs, of the tokens that are asked for."""
+        counts = self._counts()
         share = counts[counts > 0] / counts.sum()
         return float(-(share * np.log(share)).sum())
+
+    def _counts(self) -> NDArray[np.float64]:
+        """(V,) how often each token is there to be asked for."""
+        found = np.bincount(np.asarray(self.learned.ids).astype(np.int64), minlength=self.trunk.vocabulary)
+        if not self.trunk.causal:
+            found[list(self.trunk.special.all)] = 0  # never hidden
+        return found.astype(np.float64)
 
     def _encoder(self, model: Any, title: str) -> TextEncoder:
         return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
