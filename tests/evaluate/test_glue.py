@@ -130,7 +130,7 @@ def test_a_task_is_measured_once_and_goes_on(tmp_path):
     heard: list = []
     given = {"seeds": 1, "results": run / "results.jsonl", "epochs": 1.0, "submit": tmp_path / "out"}
     first = glue(run, tmp_path / "glue", listen=heard.append, **given)
-    assert {row.name for row in first} == {"bert bert-tiny", "from scratch", "tf-idf"}
+    assert {row.name for row in first} == {"bert bert-tiny", "bert bert-tiny, from scratch", "tf-idf"}
     assert first[-1].values["sst2"] == [100.0]
     assert (tmp_path / "out" / "SST-2.tsv").is_file()
     steps = sum(event["kind"] == "step" for event in heard)

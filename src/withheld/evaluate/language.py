@@ -128,7 +128,9 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     else:
         log_p = _masked_log_p(encoder, framed, len(encoder.start), len(ids))
     values = log_p.double().cpu().numpy()[: len(ids)]
-    return TextScore(_by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal or trunk.bidirectional)
+    return TextScore(
+        _by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal or trunk.bidirectional
+    )
 
 
 @torch.no_grad()
@@ -230,7 +232,9 @@ def _read_on(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
 
 def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
     """By the forward states of an ELMo; the whole document is read, logits are taken a chunk at a time."""
-    tokens = encoder.trunk.run({"item": item[:, :-1]}).last_hidden_state[0] if item.shape[1] > 1 else item.new_zeros(0, 1)
+    tokens = (
+        encoder.trunk.run({"item": item[:, :-1]}).last_hidden_state[0] if item.shape[1] > 1 else item.new_zeros(0, 1)
+    )
     parts = [
         encoder.trunk.logits(states).float().log_softmax(dim=1).gather(1, after[:, None]).squeeze(1)
         for states, after in zip(tokens.split(CHUNK), item[0, 1:].split(CHUNK), strict=True)

@@ -34,9 +34,7 @@ def elmo(trunk: TextTrunk) -> tuple[Objective, Recipe]:
             "or pretrain it with bert, gpt or lstm_lm"
         )
     rate = 2.4e-2 if trunk.width < 512 else 8e-3
-    objective = Objective(
-        Neighbors(), BothWays(trunk), BothWaysCrossEntropy(), weights={"next": 0.5, "previous": 0.5}
-    )
+    objective = Objective(Neighbors(), BothWays(trunk), BothWaysCrossEntropy(), weights={"next": 0.5, "previous": 0.5})
     return objective, Recipe(
         base_learning_rate=rate, batch_size=32, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.05, clip=1.0, epochs=10
     )

@@ -27,7 +27,9 @@ def gpt(trunk: TextTrunk) -> tuple[Objective, Recipe]:
         trunk: a causal language model.
     """
     if not trunk.causal:
-        raise InputError(f"gpt needs a network that looks back only; {trunk.config.model_type} sees both ways: use bert or elmo")
+        raise InputError(
+            f"gpt needs a network that looks back only; {trunk.config.model_type} sees both ways: use bert or elmo"
+        )
     rate = 8e-3 if trunk.width < 512 else 2.5e-4 * 4
     return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
         base_learning_rate=rate, batch_size=32 if trunk.width < 512 else 64, betas=(0.9, 0.999), weight_decay=0.01,

@@ -26,7 +26,9 @@ def transformer_lm(trunk: TextTrunk) -> tuple[Objective, Recipe]:
         trunk: a causal language model.
     """
     if not trunk.causal:
-        raise InputError(f"transformer_lm needs a network that looks back only; {trunk.config.model_type} sees both ways: use bert or elmo")
+        raise InputError(
+            f"transformer_lm needs a network that looks back only; {trunk.config.model_type} sees both ways: use bert or elmo"
+        )
     return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
         base_learning_rate=8e-3, batch_size=32, betas=(0.9, 0.95), weight_decay=0.1, warmup=0.05, clip=1.0, epochs=10
     )

@@ -76,16 +76,17 @@ def spelled(words: Sequence[str], longest: int) -> Tensor:
 class CharacterWords(nn.Module):
     """Tokens from their characters: convolutions, the maximum over places, highway layers, a projection (Kim et al. 2015).
 
-    Every different token of a batch is computed once. Until `spell` tells how tokens are written, each is its number.
+    Every different token of a batch is computed once. `spelling` (V, C) holds rows of the table of characters; until `spell`
+    tells how tokens are written, each is its number.
     """
 
-    characters_VC: Tensor
+    spelling: Tensor
 
     def __init__(self, config: ElmoConfig) -> None:
         super().__init__()
         self.longest = config.longest
         width = sum(count for _, count in config.filters)
-        self.register_buffer("characters_VC", spelled([str(i) for i in range(config.vocab_size)], config.longest))
+        self.register_buffer("spelling", spelled([str(i) for i in range(config.vocab_size)], config.longest))
         self.table = nn.Embedding(CHARACTERS, config.character_size, padding_idx=0)
         self.convolutions = nn.ModuleList([nn.Conv1d(config.character_size, n, k) for k, n in config.filters])
         self.highways = nn.ModuleList([nn.Linear(width, 2 * width) for _ in range(config.highways)])
@@ -93,13 +94,13 @@ class CharacterWords(nn.Module):
 
     def spell(self, words: Sequence[str]) -> None:
         """Tells how tokens are written, the first of them in the order of their numbers."""
-        table = spelled(words[: len(self.characters_VC)], self.longest)
-        self.characters_VC[: len(table)] = table.to(self.characters_VC)
+        table = spelled(words[: len(self.spelling)], self.longest)
+        self.spelling[: len(table)] = table.to(self.spelling)
 
     def forward(self, item: Tensor) -> Tensor:
         """(B, L, P) of tokens (B, L)."""
         which_U, place = item.unique(return_inverse=True)
-        letters = self.table(self.characters_VC[which_U].long()).transpose(1, 2)
+        letters = self.table(self.spelling[which_U].long()).transpose(1, 2)
         hidden = F.relu(torch.cat([layer(letters).amax(dim=2) for layer in self.convolutions], dim=1))
         for layer in self.highways:
             change, gate = layer(hidden).chunk(2, dim=1)
@@ -138,8 +139,8 @@ class ElmoPreTrained(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         if isinstance(module, CharacterWords):
             for layer in module.highways:  # carries its input on at first (Srivastava et al. 2015)
-                with torch.no_grad():
-                    layer.bias[layer.bias.shape[0] // 2 :] = 1.0
+                if isinstance(layer, nn.Linear):
+                    nn.init.ones_(layer.bias.detach()[layer.out_features // 2 :])
 
 
 class ElmoModel(ElmoPreTrained):
@@ -167,7 +168,9 @@ class ElmoModel(ElmoPreTrained):
         """Tokens (B, L), attention_mask (B, L) True where real; padding stands at the end."""
         inputs = self.dropout(self.embeddings(input_ids))
         ahead = self._layers(self.forward_layers, inputs)
-        behind = [_turned(h, attention_mask) for h in self._layers(self.backward_layers, _turned(inputs, attention_mask))]
+        behind = [
+            _turned(h, attention_mask) for h in self._layers(self.backward_layers, _turned(inputs, attention_mask))
+        ]
         layers = tuple(torch.cat(both, dim=2) for both in zip([inputs, *ahead], [inputs, *behind], strict=True))
         return ElmoOutput(None, None, layers[-1], layers if output_hidden_states else None)
 

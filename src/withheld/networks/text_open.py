@@ -105,15 +105,27 @@ TEXT_PRESETS = {
     "lstm-medium": lstm(650, 0.5, 0.05, 35, "2 layers of 650 (Zaremba et al. 2014)"),
     "lstm-large": lstm(1500, 0.65, 0.04, 35, "2 layers of 1,500 (Zaremba et al. 2014), for a GPU"),
     "elmo-tiny": elmo(
-        256, 128, SMALL_FILTERS, "2 layers of 128 in each direction over characters, for minutes on a CPU",
-        dropout=0.0, highways=1, longest=20, length=64,
+        256,
+        128,
+        SMALL_FILTERS,
+        "2 layers of 128 in each direction over characters, for minutes on a CPU",
+        dropout=0.0,
+        highways=1,
+        longest=20,
+        length=64,
     ),
     "elmo-tiny-tokens": elmo(
         256, 128, (), "the same with a table of tokens", dropout=0.0, highways=0, longest=20, length=64
     ),
     "elmo": elmo(
-        1024, 4096, PUBLISHED_FILTERS, "93.6 M parameters and the softmax (Peters et al. 2018), for a GPU",
-        dropout=0.1, highways=2, longest=50, length=128,
+        1024,
+        4096,
+        PUBLISHED_FILTERS,
+        "93.6 M parameters and the softmax (Peters et al. 2018), for a GPU",
+        dropout=0.1,
+        highways=2,
+        longest=50,
+        length=128,
     ),
 }
 
