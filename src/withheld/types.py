@@ -140,8 +140,7 @@ class Recipe:
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
-        order: "shuffled"; "grouped": shuffled, items of about equal length together; or "streams": a batch is the next block
-            of each of `batch_size` streams, in order.
+        order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
 

@@ -44,9 +44,8 @@ class AskTextLabel(Split):
         x = self.seen_of(t)
         if not self.words:
             return Pair(x, t["label"])
-        orders = [x["item"], x["turned"]] if "turned" in x else [x["item"]]
-        asked = torch.cat([x["mask"][:, 1:]] * len(orders), dim=1)
-        words = torch.where(asked, torch.cat([item[:, 1:] for item in orders], dim=1), UNKNOWN_LABEL)
+        asked = x["mask"][:, 1:]
+        words = torch.where(asked, x["item"][:, 1:], UNKNOWN_LABEL)
         return Pair({**x, "asked": asked}, {"label": t["label"], "words": words})
 
     def seen_of(self, t: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,14 +147,10 @@ def text_objective(
 
 
 def text_recipe(encoder: TextEncoder) -> Recipe:
-    """Fine-tuning: the usual 5e-5 at a width of 768, more for smaller networks; 1e-3 for what stands on an ELMo.
-
-    Texts of about equal length are taken together.
-    """
+    """Fine-tuning: the usual 5e-5 at a width of 768, more for smaller networks; 1e-3 for what stands on an ELMo."""
     rate = 1e-3 if encoder.trunk.bidirectional else 5e-5 * max(1.0, 768 / encoder.width) ** 1.6
     return Recipe(
-        base_learning_rate=8 * rate, batch_size=32, weight_decay=0.01, warmup=0.1, clip=1.0, schedule="linear",
-        order="grouped",
+        base_learning_rate=8 * rate, batch_size=32, weight_decay=0.01, warmup=0.1, clip=1.0, schedule="linear"
     )  # fmt: skip
 
 

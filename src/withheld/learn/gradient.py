@@ -33,7 +33,7 @@ class Items(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, index: np.ndarray, device: torch.device) -> Any:
-        """The items t of these numbers, on the device. For `Recipe.order` "grouped", items also tell their `lengths` (N,)."""
+        """The items t of these numbers, on the device."""
 
 
 class Interrupted(WithheldError):
@@ -136,7 +136,8 @@ class Loop:
         self.device = torch.device(device)
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
-        self.order = _order(items, recipe, seed)
+        streams = recipe.order == "streams"
+        self.order = Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed)
         self.shards = shards_for(recipe.batch_size, shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
@@ -292,12 +293,6 @@ def train(
     start = loop.resume(keeper) if keeper is not None and keeper.resume else 0
     loop.run(keeper, listen, start)
     return loop
-
-
-def _order(items: Any, recipe: Recipe, seed: int) -> Order | Streams:
-    if recipe.order == "streams":
-        return Streams(len(items), recipe.batch_size)
-    return Order(len(items), recipe.batch_size, seed, items.lengths if recipe.order == "grouped" else None)
 
 
 def _rows(t: Any, start: int, stop: int) -> Any:

@@ -14,10 +14,6 @@ def shards_for(batch_size: int, wanted: int = 8) -> int:
     return shards
 
 
-POOL = 50
-"""Batches whose items are sorted by length together."""
-
-
 class Order:
     """The items of every step: shuffled epochs laid end to end and cut into batches, so that no batch is short.
 
@@ -25,12 +21,10 @@ class Order:
         items: how many there are.
         batch_size: of one optimizer step over all ranks.
         seed: of the shuffling.
-        lengths: (items,) of every item, where those of about equal length shall come together, so that little is padded;
-            which items meet is still drawn, and so is when they come.
     """
 
-    def __init__(self, items: int, batch_size: int, seed: int, lengths: np.ndarray | None = None) -> None:
-        self.items, self.batch_size, self.seed, self.lengths = items, batch_size, seed, lengths
+    def __init__(self, items: int, batch_size: int, seed: int) -> None:
+        self.items, self.batch_size, self.seed = items, batch_size, seed
         self._epochs: dict[int, np.ndarray] = {}
 
     def step(self, step: int) -> np.ndarray:
@@ -47,22 +41,8 @@ class Order:
     def _epoch(self, epoch: int) -> np.ndarray:
         if epoch not in self._epochs:
             self._epochs = {e: order for e, order in self._epochs.items() if e == epoch - 1}
-            dice = np.random.default_rng([self.seed, epoch])
-            order = dice.permutation(self.items)
-            self._epochs[epoch] = order if self.lengths is None else self._grouped(order, epoch, dice)
+            self._epochs[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.items)
         return self._epochs[epoch]
-
-    def _grouped(self, order: np.ndarray, epoch: int, dice: np.random.Generator) -> np.ndarray:
-        """Whole batches of about equal length in random order; what a batch shares with the next epoch stays outside."""
-        assert self.lengths is not None  # noqa: S101 - for the type checker
-        B = self.batch_size
-        first = min(-epoch * self.items % B, self.items)
-        whole = (self.items - first) // B * B
-        inner, rest = order[first : first + whole], order[first + whole :]
-        pools = [inner[at : at + POOL * B] for at in range(0, whole, POOL * B)]
-        batches = [pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, B) for pool in pools]
-        mixed = np.concatenate(batches)[dice.permutation(whole // B)] if batches else inner
-        return np.concatenate([order[:first], mixed.reshape(-1), rest])
 
 
 class Streams:

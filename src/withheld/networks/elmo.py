@@ -151,9 +151,8 @@ class ElmoModel(ElmoPreTrained):
         P, cell = config.hidden_size // 2, config.cell_size
         self.embeddings: nn.Module = CharacterWords(config) if config.filters else nn.Embedding(config.vocab_size, P)
         size = {"hidden_size": cell, "proj_size": P if cell != P else 0, "batch_first": True}
-        stack = lambda: nn.ModuleList([nn.LSTM(P, **size) for _ in range(config.num_hidden_layers)])  # noqa: E731
-        self.forward_layers = stack()
-        self.backward_layers = stack()
+        ways = lambda: nn.ModuleDict({way: nn.LSTM(P, **size) for way in ("ahead", "behind")})  # noqa: E731
+        self.layers = nn.ModuleList([ways() for _ in range(config.num_hidden_layers)])
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()
 
@@ -167,18 +166,17 @@ class ElmoModel(ElmoPreTrained):
     ) -> ElmoOutput:  # fmt: skip
         """Tokens (B, L), attention_mask (B, L) True where real; padding stands at the end."""
         inputs = self.dropout(self.embeddings(input_ids))
-        ahead = self._layers(self.forward_layers, inputs)
-        behind = [
-            _turned(h, attention_mask) for h in self._layers(self.backward_layers, _turned(inputs, attention_mask))
-        ]
+        ahead = self._read("ahead", inputs)
+        behind = [_turned(h, attention_mask) for h in self._read("behind", _turned(inputs, attention_mask))]
         layers = tuple(torch.cat(both, dim=2) for both in zip([inputs, *ahead], [inputs, *behind], strict=True))
         return ElmoOutput(None, None, layers[-1], layers if output_hidden_states else None)
 
-    def _layers(self, stack: nn.ModuleList, hidden: Tensor) -> list[Tensor]:
+    def _read(self, way: str, hidden: Tensor) -> list[Tensor]:
+        """What every layer of a direction gives; from the second on its input is added."""
         found: list[Tensor] = []
-        for number, layer in enumerate(stack):
-            told = self.dropout(layer(hidden)[0])
-            hidden = told + hidden if number else told
+        for layer in self.layers:
+            told = self.dropout(layer[way](hidden)[0])  # type: ignore[index]
+            hidden = told + hidden if found else told
             found.append(hidden)
         return found
 

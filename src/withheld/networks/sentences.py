@@ -133,7 +133,7 @@ class LastTokenClassifier(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """ "label" (B, K) of "item" and "mask" (B, L) and perhaps "turned", the pairs in the other order (B, L); "words":
-        logits (n, V) at the places x["asked"] (B, L - 1, or twice that where there is "turned"), row by row.
+        logits (n, V) of the tokens after the places x["asked"] (B, L - 1), row by row, of the first order only.
         """
         item, mask = x["item"], x["mask"]
         B = len(item)
@@ -145,8 +145,7 @@ class LastTokenClassifier(nn.Module):
         state = state[:B] + state[B:] if "turned" in x else state
         found = {"label": self.head(self.dropout(state))}
         if "asked" in x:
-            before = torch.cat(tokens[:, :-1].split(B), dim=1)
-            found["words"] = self.trunk.logits(before[x["asked"]])
+            found["words"] = self.trunk.logits(tokens[:B, :-1][x["asked"]])
         return found
 
     def _ends(self, mask_BL: Tensor) -> Tensor:
