@@ -41,7 +41,9 @@ RECIPE_SETTINGS = (
     "decay",
 )
 # What a modality may be told besides.
-MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
+MODALITY_SETTINGS: dict[str, dict[str, type]] = {
+    "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str}
+}
 
 
 def method_names() -> list[str]:

@@ -85,7 +85,10 @@ def _shape_words(data: dict[str, Any]) -> str:
     if "tokens" in data:
         of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
         known = f"; a model that only counts tokens has loss {data['unigram_nats']:.2f}"
-        return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {data['length']} each{known}"
+        each = f"{data['length']} each{known}"
+        if data.get("unit") == "sentence":
+            each = f"one sentence each, {data['length']} tokens at most{known} a token"
+        return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,15 @@ class Items(Protocol):
 
     def batch(self, index: np.ndarray, device: torch.device) -> Any:
         """The items t of these numbers, on the device."""
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    """Items of different lengths: batches of like length are padded least."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) of every item."""
 
 
 class Interrupted(WithheldError):
@@ -137,7 +146,10 @@ class Loop:
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
         streams = recipe.order == "streams"
-        self.order = Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed)
+        lengths = items.lengths if isinstance(items, Ragged) else None
+        self.order = (
+            Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed, lengths)
+        )
         self.shards = shards_for(recipe.batch_size, shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)

@@ -1,4 +1,7 @@
-"""Texts: tokenized once, packed into blocks without padding; a `TextEncoder` is kept."""
+"""Texts: tokenized once, packed into blocks without padding or, where the method asks, parted into sentences.
+
+A method's file says ITEMS = "sentences" where its items are sentences. A `TextEncoder` is kept.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from withheld import distributed
 from withheld.data import cache
+from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.source import digest
 from withheld.data.text import documents, open_texts
 from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
@@ -55,7 +59,12 @@ class Texts(Modality):
         self.length = self._length(name)
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
-        self.tokens = prepare_tokens(self.source, self.tokenizer, tell)
+        how = str(self.settings.get("sentences", "auto"))
+        self.by_sentence = constant(method, "ITEMS", "blocks") == "sentences"
+        if not self.by_sentence and "sentences" in self.settings:
+            raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
+        parted = parted_by(how) if self.by_sentence else None
+        self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
         if distributed.rank() == 0:
             distributed.barrier()
         self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
@@ -82,17 +91,50 @@ class Texts(Modality):
 
     def feed(self, recipe: Recipe) -> None:
         """Blocks to learn from, and a few that are never learned from."""
+        if self.by_sentence:
+            self._sentences()
+        else:
+            self._packed(recipe)
+        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+
+    def _packed(self, recipe: Recipe) -> None:
         learn = self.tokens.part("train") or self.tokens
         check = self.tokens.part("val") if learn is not self.tokens else None
         self.learned, self.checked = learn, check
         self._blocks(learn, check, recipe)
-        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+
+    def _sentences(self) -> None:
+        """One sentence an item; those to check with are of the part "val", or every so manyth one."""
+        kind = self.tokens.parts if self.tokens.parts is not None else np.full(len(self.tokens), "")
+        learn = kind == "train"
+        check = (kind == "val") & learn.any()
+        if not learn.any():
+            learn = np.ones(len(kind), bool)
+        if not check.any():
+            every = max(2, min(round(1 / self._held_out()), int(learn.sum()) // 2))
+            check = learn & (learn.cumsum() % every == 0)
+            learn = learn & ~check
+        if not learn.any() or not check.any():
+            raise InputError(
+                f"{self.data}: {len(self.tokens):,} sentence(s), too few to learn from and to check with; give more text"
+            )
+        end, pad = end_behind(self.tokenizer), self.tokenizer.pad_token_id or 0
+        self.learned, self.checked = self.tokens.subset(learn), self.tokens.subset(check)
+        self.items: Any = Sentences(self.learned, self.length, end, pad)
+        self.trial: Any = Sentences(self.checked, self.length, end, pad)
+        if self.items.cut:
+            self.tell(
+                "note",
+                text=f"{self.items.cut:,} of {len(self.items):,} sentences are longer than {self.length} tokens and are cut "
+                "there; --size takes longer ones",
+            )
 
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
-            "documents": len(self.learned), "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
+            "documents": len(np.unique(self.learned.kept)), "unit": "sentence" if self.by_sentence else "block",
+            "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
             "unigram_nats": round(self.unigram, 4), "held_out": len(self.trial), "fingerprint": self.fingerprint,
         }  # fmt: skip
@@ -112,7 +154,9 @@ class Texts(Modality):
         self._encoder(model, title).save(out / "encoder")
 
     def draw(self, model: Any, title: str, out: Path) -> None:
-        """Words as the model sees them."""
+        """Words as the model sees them, where blocks were learned from."""
+        if self.by_sentence:
+            return
         from withheld.evaluate.words import draw_words
 
         draw_words(model, self._encoder(model, title), self.trial, out)
@@ -191,13 +235,16 @@ class Texts(Modality):
             tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams
         )
         if check is None:
-            share = float(self.settings.get("held_out", HELD_OUT))
-            if not 0 < share < 1:
-                raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
-            learn, check = _cut(learn, share, self.length + 1)
+            learn, check = _cut(learn, self._held_out(), self.length + 1)
             self.learned, self.checked = learn, check
         self.items = make(learn, streams)
         self.trial = make(check, 0)
+
+    def _held_out(self) -> float:
+        share = float(self.settings.get("held_out", HELD_OUT))
+        if not 0 < share < 1:
+            raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
+        return share
 
 
 def _some(source: Any) -> Any:
