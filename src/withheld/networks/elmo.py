@@ -7,10 +7,12 @@ C characters of a token, U different tokens of a batch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,11 +68,16 @@ class ElmoOutput(ModelOutput):
 
 def spelled(words: Sequence[str], longest: int) -> Tensor:
     """(V, longest) rows of the table of characters, words cut to fit between begin and end."""
-    table = torch.zeros(len(words), longest, dtype=torch.int32)
-    for place, word in enumerate(words):
-        row = [BEGIN, *(byte + 1 for byte in word.encode("utf-8")[: longest - 2]), END]
-        table[place, : len(row)] = torch.tensor(row, dtype=torch.int32)
-    return table
+    most = longest - 2
+    written = [word.encode("utf-8")[:most] for word in words]
+    letters = np.frombuffer(b"".join(word.ljust(most, b"\0") for word in written), np.uint8).reshape(len(words), most)
+    length = np.array([len(word) for word in written], np.int64)[:, None]
+    inside = np.arange(most) < length
+    table = np.zeros((len(words), longest), np.int32)
+    table[:, 0] = BEGIN
+    table[:, 1:-1] = np.where(inside, letters.astype(np.int32) + 1, 0)
+    np.put_along_axis(table, length + 1, END, axis=1)
+    return torch.tensor(table)
 
 
 class CharacterWords(nn.Module):
@@ -129,14 +136,15 @@ class ElmoPreTrained(PreTrainedModel):
                 else:
                     nn.init.xavier_uniform_(parameter)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.1)
+            nn.init.normal_(module.weight)
             if module.padding_idx is not None:
-                with torch.no_grad():
-                    module.weight[module.padding_idx] = 0.0
-        elif isinstance(module, (nn.Linear, nn.Conv1d)):
+                nn.init.zeros_(module.weight.detach()[module.padding_idx])
+        elif isinstance(module, nn.Conv1d):  # of a maximum over places and a ReLU
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias) if module.bias is not None else None
+        elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.bias)
         if isinstance(module, CharacterWords):
             for layer in module.highways:  # carries its input on at first (Srivastava et al. 2015)
                 if isinstance(layer, nn.Linear):
@@ -173,6 +181,13 @@ class ElmoModel(ElmoPreTrained):
 
     def _read(self, way: str, hidden: Tensor) -> list[Tensor]:
         """What every layer of a direction gives; from the second on its input is added."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "LSTM with projections is not supported with oneDNN"
+            )  # slower there, that is all
+            return self._stacked(way, hidden)
+
+    def _stacked(self, way: str, hidden: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
         for layer in self.layers:
             told = self.dropout(layer[way](hidden)[0])  # type: ignore[index]
