@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from withheld.data.tokenizer import train_tokenizer
 from withheld.evaluate.classify import class_probabilities, loop_of
-from withheld.evaluate.classify_text import LabelledTexts, label_outputs, text_objective, text_recipe
+from withheld.evaluate.classify_text import AskTextLabel, LabelledTexts, label_outputs, text_objective, text_recipe
 from withheld.networks.text_open import open_text_trunk
 from withheld.text_encoder import TextEncoder
 
@@ -74,3 +75,16 @@ def test_every_kind_learns_a_few_texts_by_heart(preset, pairs):
                        for a, b in zip(FIRST, SECOND, strict=True)])  # fmt: skip
     torch.testing.assert_close(out[:3], alone, atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(class_probabilities(objective, items), out.softmax(dim=1).numpy(), atol=1e-5)
+
+
+def test_so_many_words_of_a_text_are_asked_for_whatever_the_padding():
+    item = torch.arange(60).view(2, 30)
+    mask = torch.arange(30) < torch.tensor([[30], [6]])
+    t = {"item": item, "mask": mask, "label": torch.zeros(2, dtype=torch.long)}
+    torch.manual_seed(0)
+    pair = AskTextLabel(8)(t)
+    assert pair.x["asked"].sum(dim=1).tolist() == [8, 5]
+    assert torch.equal(pair.y["words"][pair.x["asked"]], item[:, 1:][pair.x["asked"]])
+    torch.manual_seed(0)
+    wider = AskTextLabel(8)({"item": F.pad(item, (0, 9)), "mask": F.pad(mask, (0, 9)), "label": t["label"]})
+    assert torch.equal(wider.x["asked"][:, :29], pair.x["asked"])

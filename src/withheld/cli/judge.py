@@ -86,15 +86,20 @@ def evaluate_command(
 def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any) -> None:
     """Fine-tunes on every task and shows the table with the published rows."""
     from withheld.evaluate.glue import glue
-    from withheld.evaluate.glue_table import lines_of, markdown
+    from withheld.evaluate.glue_table import lines_of
+    from withheld.learn.checkpoint import write_json
+    from withheld.report import write
 
     out.mkdir(parents=True, exist_ok=True)
     with Narrator(screen) as narrator:
         found = glue(run, folder, results=out / "results.jsonl", listen=narrator.hear, **options)
     header, cells = lines_of(found)
-    (out / "glue.md").write_text(markdown(found) + "\n", encoding="utf-8")
-    screen.table("GLUE, %: median over seeds (lowest-highest) on dev; published rows on the test server", header, cells)
-    screen.result(f"Scores: {out / 'results.jsonl'}; the table: {out / 'glue.md'}")
+    rows = f", at most {options['rows']:,} training rows of a task" if options["rows"] else ""
+    said = f"Percent, median over seeds (lowest-highest) on dev{rows}; published rows are of the test server."
+    write_json(out / "glue.json", {"header": header, "rows": cells, "said": said})
+    screen.table(f"GLUE. {said}", header, cells)
+    screen.say(f"Report: {write(out)}")
+    screen.result(f"Scores: {out / 'results.jsonl'}")
 
 
 def folder_for(run: str, out: Path | None) -> Path:

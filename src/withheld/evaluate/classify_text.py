@@ -26,6 +26,8 @@ LOOKED_AT = 512
 """Tokens of a text that are trained on."""
 AUXILIARY = 0.5
 """Weight of the language model's loss beside the label's (Radford et al. 2018)."""
+ASKED = 32
+"""Words of a text that the language model is asked for, a random choice: the softmax would cost more than all else."""
 Loss = Callable[[Any, Any], Tensor]
 
 
@@ -34,17 +36,19 @@ class AskTextLabel(Split):
     """The label from the whole text, (x, y) = ({"item", "mask", ...}, label): what people hid when they labelled.
 
     Attributes:
-        words: whether the next token is asked for, too; then y is {"label" (B,), "words" (B, L - 1)}.
+        words: of every text, so many next tokens are asked for, too; then y is {"label" (B,), "words" (B, L - 1)}.
     """
 
     asks = ("label",)
-    words: bool = False
+    words: int = 0
 
     def __call__(self, t: Mapping[str, Tensor]) -> Pair:
         x = self.seen_of(t)
         if not self.words:
             return Pair(x, t["label"])
         asked = x["mask"][:, 1:]
+        noise = torch.rand(asked.shape[::-1], device=asked.device).T.masked_fill(~asked, 2.0)  # whatever the padding
+        asked = asked & (noise.argsort(dim=1).argsort(dim=1) < self.words)
         words = torch.where(asked, x["item"][:, 1:], UNKNOWN_LABEL)
         return Pair({**x, "asked": asked}, {"label": t["label"], "words": words})
 
@@ -142,7 +146,7 @@ def text_objective(
         return Objective(AskTextLabel(), AttentiveClassifier(trunk, outputs, pairs=pairs, learned=scratch), loss)
     if trunk.causal:
         network: nn.Module = LastTokenClassifier(trunk, outputs)
-        return Objective(AskTextLabel(words=True), network, LabelAndWords(loss), weights={"words": AUXILIARY})
+        return Objective(AskTextLabel(ASKED), network, LabelAndWords(loss), weights={"words": AUXILIARY})
     return Objective(AskTextLabel(), ItemClassifier(trunk, outputs), loss)
 
 

@@ -28,6 +28,7 @@ class Contents:
     pictures: list[dict[str, Any]] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
+    glue: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,6 +55,7 @@ def read_folder(folder: Path) -> Contents:
     found.skipped = list(_lines(folder / "skipped.jsonl", found.notes))
     _read_results(found)
     found.words = _object(folder / "pictures" / "words.json", found.notes)
+    found.glue = _object(folder / "glue.json", found.notes)
     found.pictures = _pictures(folder / "pictures" / "index.json", found.notes)
     return found
 
