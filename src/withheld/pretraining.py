@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from withheld.types import LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
 VITALS = 20  # times a run
+LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
@@ -207,12 +209,16 @@ class Pretraining:
         first = distributed.rank() == 0
         with Log(self.out / "log.jsonl", start) if first else contextlib.nullcontext() as log:
             every = max(1, self.loop.steps // VITALS)
+            lately: deque[float] = deque(maxlen=LATELY)
 
             def record(line: dict[str, Any]) -> None:
                 if log is None:
                     return
+                lately.append(line["loss"])
                 if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
                     line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
+                    if "held_out_loss" in line["vitals"]:
+                        line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(lately) / len(lately)
                 note = line.pop("note", None)
                 if note:
                     self._tell("note", text=note)

@@ -37,6 +37,7 @@ RECIPE_SETTINGS = (
     "layer_decay",
     "tolerance",
     "optimizer",
+    "matrix_rate",
     "hold",
     "decay",
 )

@@ -28,6 +28,8 @@ class Narrator:
         self.open = ExitStack()
         self.stage = ""
         self.update: Any = None
+        self.floor: float | None = None
+        self.vitals: dict[str, float] = {}
 
     def __enter__(self) -> Narrator:
         return self
@@ -39,11 +41,14 @@ class Narrator:
         """Takes one event: {"kind": prepare, features, step, timing, plan, note, pictures, done, ...}."""
         kind = str(event.get("kind"))
         if kind == "step":
-            self._progress(kind)(event["step"], event["steps"], _pace(event))
+            self.vitals = event.get("vitals", self.vitals)
+            self._progress(kind)(event["step"], event["steps"], _pace(event) + words_known(self.vitals, self.floor))
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
             self._close()
+            if kind == "plan":
+                self.floor, self.vitals = event["data"].get("unigram_nats"), {}
             text = TEXTS[kind](event) if kind in TEXTS else event.get("text") or SAID.get(kind)
             if text:
                 self.screen.say(text)
@@ -116,6 +121,17 @@ TEXTS = {"plan": plan, "score": measured}
 def _pace(event: dict[str, Any]) -> str:
     pace = event.get("items_per_second")
     return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
+
+
+def words_known(vitals: dict[str, float], floor: float | None) -> str:
+    """Of a model of words: its held-out loss beside that of counting, how many it tells right, and the gap to training."""
+    loss = vitals.get("masked_loss", vitals.get("held_out_loss"))
+    if floor is None or loss is None:
+        return ""
+    right = vitals.get("masked_accuracy", vitals.get("word_accuracy"))
+    told = f", {100 * right:.0f} % right" if right is not None else ""
+    gap = f", {vitals['gap']:+.2f} to training" if "gap" in vitals else ""
+    return f"  held out {loss:.2f} (counting {floor:.2f}{told}{gap})"
 
 
 def _where_time_went(seconds: dict[str, float]) -> str:

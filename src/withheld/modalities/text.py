@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from withheld import distributed
@@ -95,6 +96,8 @@ class Texts(Modality):
             self._sentences()
         else:
             self._packed(recipe)
+        if not (self.pretrained or self.trunk.causal):
+            self.trunk.expect(torch.from_numpy(self._counts()))
         self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
 
     def _packed(self, recipe: Recipe) -> None:
@@ -169,10 +172,17 @@ class Texts(Modality):
 
     @property
     def unigram(self) -> float:
-        """Nats a token of a model that knows only how often each occurs."""
-        counts = np.bincount(np.asarray(self.learned.ids).astype(np.int64)).astype(np.float64)
+        """Nats a token of a model that knows only how often each occurs, of the tokens that are asked for."""
+        counts = self._counts()
         share = counts[counts > 0] / counts.sum()
         return float(-(share * np.log(share)).sum())
+
+    def _counts(self) -> NDArray[np.float64]:
+        """(V,) how often each token is there to be asked for."""
+        found = np.bincount(np.asarray(self.learned.ids).astype(np.int64), minlength=self.trunk.vocabulary)
+        if not self.trunk.causal:
+            found[list(self.trunk.special.all)] = 0  # never hidden
+        return found.astype(np.float64)
 
     def _encoder(self, model: Any, title: str) -> TextEncoder:
         return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]

@@ -149,6 +149,9 @@ class ElmoPreTrained(PreTrainedModel):
             for layer in module.highways:  # carries its input on at first (Srivastava et al. 2015)
                 if isinstance(layer, nn.Linear):
                     nn.init.ones_(layer.bias.detach()[layer.out_features // 2 :])
+            with torch.no_grad():  # a maximum is above 0 for every word: only what tells words apart goes on
+                weight = module.projection.weight
+                weight.sub_(weight.mean(dim=1, keepdim=True)).mul_(2.0)
 
 
 class ElmoModel(ElmoPreTrained):

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedC
 
 from withheld.errors import InputError
 from withheld.networks import attention
+from withheld.networks.beginning import begin
 from withheld.networks.elmo import ElmoForCausalLM
 from withheld.networks.image import LAYER
 from withheld.types import Features
@@ -32,6 +33,12 @@ HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "modernbert": lambda model, h: model.decoder(model.head(h)),
     "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
     "withheld_elmo": lambda model, h: model.lm_head(h.chunk(2, dim=-1)[0]),  # the next token's, from the forward states
+}
+ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
+# Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
+LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
+    "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
 }
 BLOCKWISE = {"openai-gpt"}
 """Families that take masks of keys only; their blocks are handed the whole mask."""
@@ -144,12 +151,36 @@ class TextTrunk(nn.Module):
             return self._blockwise(seen, given)
         return self.base(attention_mask=seen, **given)
 
+    def run_asked(self, x: Mapping[str, Tensor], wanted_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The last layer's tokens (B, M, D) at the wanted places, in order, and which places (B, M) these are.
+
+        M is the most that a row wants; rows that want fewer end in others. The last layer computes nothing for tokens that
+        nobody reads, where the family is known and attention is ours.
+        """
+        most = int(wanted_BL.sum(dim=1).max())
+        places = wanted_BL.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
+        family = LAST.get(self.config.model_type)
+        if family is not None and self.config._attn_implementation == attention.NAME:
+            layer = family[0](self.base)
+            with attention.asked_only(layer, family[1](layer), family[2], places):
+                return self.run(x).last_hidden_state, places
+        tokens = self.run(x).last_hidden_state
+        return tokens.gather(1, places.unsqueeze(2).expand(-1, -1, tokens.shape[2])), places
+
     def logits(self, tokens: Tensor) -> Tensor:
         """(..., V) of tokens (..., D) as the last layer gives them."""
         head = HEADS.get(self.config.model_type)
         if head is not None:
             return head(self.model, tokens)
         return self.model.get_output_embeddings()(tokens)
+
+    @torch.no_grad()
+    def expect(self, counts_V: Tensor) -> None:
+        """Lets an untrained head begin at how frequent tokens are, where it has a bias."""
+        bias = getattr(self.model.get_output_embeddings(), "bias", None)
+        if bias is not None:
+            counts = F.pad(counts_V.double(), (0, len(bias) - len(counts_V))) + 0.5
+            bias.copy_((counts / counts.sum()).log())
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
@@ -267,10 +298,12 @@ def language_settings(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
-    """An untrained language model of this architecture, as transformers initializes it."""
+    """An untrained language model of this architecture, as transformers initializes it; small BERTs begin at neighbors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TextTrunk(language_class(config).from_config(config, **language_settings(config)))
+        model = language_class(config).from_config(config, **language_settings(config))
+        begin(model, config)
+        return TextTrunk(model)
 
 
 def is_language(config: PretrainedConfig) -> bool:

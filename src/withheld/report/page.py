@@ -13,7 +13,7 @@ from withheld.errors import CannotWrite
 from withheld.report import curves, facts, headline, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
-from withheld.report.folder import Contents, objects, read_folder
+from withheld.report.folder import Contents, mapping, number, objects, read_folder
 from withheld.report.scores import Table, read_scores
 
 TEMPLATES = Path(__file__).parent / "template"
@@ -189,7 +189,9 @@ def _training(found: Contents) -> dict[str, Any]:
     if len(loss) < 2 and not small:
         return {}
     drawn = [training.loss_plot(loss), training.loss_plot(loss, narrow=True)] if len(loss) > 1 else []
-    return {"loss": drawn, "panels": small, "words": training.loss_words(loss)}
+    floor = number(mapping(found.run.get("data")).get("unigram_nats"))
+    words = [training.loss_words(loss), training.held_out_words(found.log, floor)]
+    return {"loss": drawn, "panels": small, "words": " ".join(part for part in words if part)}
 
 
 def _errors(found: Contents, pictures: list[Picture]) -> list[dict[str, Any]]:
