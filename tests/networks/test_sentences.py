@@ -37,10 +37,15 @@ def test_the_mix_is_equation_one():
 
 def test_a_bilstm_does_not_see_padding():
     torch.manual_seed(0)
-    reader, tokens_BLD = BiLstm(4, 3), torch.randn(2, 6, 4)
+    reader, tokens_BLD = BiLstm(4, 3, 2), torch.randn(2, 6, 4)
     found = reader(tokens_BLD, real(6, 3))
     torch.testing.assert_close(found[1:, :3], reader(tokens_BLD[1:, :3], real(3)))
-    assert not found[1, 3:].any()
+    theirs = torch.nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)
+    for number, ways in enumerate(reader.layers):
+        for way, end in zip(ways, ("", "_reverse"), strict=True):
+            for name, value in way.named_parameters():
+                getattr(theirs, name.replace("l0", f"l{number}{end}")).data.copy_(value)
+    torch.testing.assert_close(found[:1], theirs(tokens_BLD[:1])[0])
 
 
 @torch.no_grad()

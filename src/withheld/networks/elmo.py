@@ -178,7 +178,7 @@ class ElmoModel(ElmoPreTrained):
         """Tokens (B, L), attention_mask (B, L) True where real; padding stands at the end."""
         inputs = self.dropout(self.embeddings(input_ids))
         ahead = self._read("ahead", inputs)
-        behind = [_turned(h, attention_mask) for h in self._read("behind", _turned(inputs, attention_mask))]
+        behind = [turned(h, attention_mask) for h in self._read("behind", turned(inputs, attention_mask))]
         layers = tuple(torch.cat(both, dim=2) for both in zip([inputs, *ahead], [inputs, *behind], strict=True))
         return ElmoOutput(None, None, layers[-1], layers if output_hidden_states else None)
 
@@ -199,7 +199,7 @@ class ElmoModel(ElmoPreTrained):
         return found
 
 
-def _turned(t_BLP: Tensor, mask_BL: Tensor | None) -> Tensor:
+def turned(t_BLP: Tensor, mask_BL: Tensor | None) -> Tensor:
     """The last token first; what pads a row stays behind it. Twice is once back."""
     if mask_BL is None:
         return t_BLP.flip(1)

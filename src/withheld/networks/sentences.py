@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from withheld.networks.elmo import turned
 from withheld.networks.text import TextTrunk
 
 WIDE = 512
@@ -39,18 +39,20 @@ class LayerMix(nn.Module):
 
 
 class BiLstm(nn.Module):
-    """A bidirectional LSTM that does not see what pads a row."""
+    """A bidirectional LSTM that does not see what pads a row; two of one direction, which a CPU has fast kernels for."""
 
     def __init__(self, inputs: int, width: int, layers: int = 1) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(inputs, width, layers, batch_first=True, bidirectional=True)
+        ways = lambda size: nn.ModuleList([nn.LSTM(size, width, batch_first=True) for _ in range(2)])  # noqa: E731
+        self.layers = nn.ModuleList([ways(2 * width if layer else inputs) for layer in range(layers)])
 
     def forward(self, tokens: Tensor, mask_BL: Tensor) -> Tensor:
-        """(B, L, H) of tokens (B, L, D); zero where padded."""
-        if bool(mask_BL.all()):
-            return self.lstm(tokens)[0]
-        packed = pack_padded_sequence(tokens, mask_BL.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[1])[0]
+        """(B, L, H) of tokens (B, L, D); what stands where a row is padded means nothing."""
+        for ways in self.layers:
+            ahead, behind = ways.children()
+            back = turned(behind(turned(tokens, mask_BL))[0], mask_BL)
+            tokens = torch.cat([ahead(tokens)[0], back], dim=2)
+        return tokens
 
 
 class AttentiveClassifier(nn.Module):
@@ -73,7 +75,7 @@ class AttentiveClassifier(nn.Module):
         super().__init__()
         self.trunk, self.learned = trunk.requires_grad_(learned), learned
         large = trunk.width > WIDE
-        width, depth, hidden = (1500, 2, 512) if large else (trunk.width // 2, 1, trunk.width)
+        width, depth, hidden = (1500, 2, 512) if large else (trunk.width // 4, 1, trunk.width)
         self.mix = LayerMix(trunk.depth + 1)
         self.reader = BiLstm(trunk.width, width, depth)
         self.comparer = BiLstm(4 * width, width) if pairs else None
