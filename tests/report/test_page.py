@@ -292,3 +292,15 @@ def test_asides_follow_the_sentence(tmp_path: Path) -> None:
     assert "<h1>pretraining is not better than HOG: use HOG.</h1>" in page
     assert "Over training from scratch it is worth +8.1 points. No more.</p>" in page
     assert '<div class="verdict mixed">' in page
+
+
+def test_glues_table_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:
+    run = full_run(tmp_path / "mae")
+    table = {"header": ["system", "on", "CoLA"], "rows": [["ours <b>", "dev", "7.0 (6.0-8.0)"]], "said": "Percent."}
+    (run / "glue.json").write_text(json.dumps(table))
+    page = report.write(run).read_text(encoding="utf-8")
+    assert 'id="glue"' in page
+    assert "7.0 (6.0-8.0)" in page
+    assert "ours <b>" not in page
+    (run / "glue.json").write_text(json.dumps({**table, "rows": [["ours", "dev"]]}))
+    assert 'id="glue"' not in report.write(run).read_text(encoding="utf-8")

@@ -70,33 +70,35 @@ def evaluate_command(
       withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
+      withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
 
     The last line is the verdict.
     """
     if (data is None) == (glue is None):
         raise click.UsageError("give --data LABELLED, or --glue DIR with the tasks as published")
     if glue is not None:
-        glue_aloud(screen, run, folder_for(run, out), glue, tasks, rows, submit, options["seeds"], options["device"])
+        also = {name: options[name] for name in ("against", "seeds", "device")}
+        glue_aloud(screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, **also)
         return
     evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
 
 
-def glue_aloud(
-    screen: Screen, run: str, out: Path, folder: Path, tasks: str | None, rows: int | None, submit: Path | None,
-    seeds: int, device: str,
-) -> None:  # fmt: skip
+def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any) -> None:
     """Fine-tunes on every task and shows the table with the published rows."""
     from withheld.evaluate.glue import glue
     from withheld.evaluate.glue_table import lines_of
+    from withheld.learn.checkpoint import write_json
+    from withheld.report import write
 
     out.mkdir(parents=True, exist_ok=True)
     with Narrator(screen) as narrator:
-        found = glue(
-            run, folder, tasks=tasks, seeds=seeds, rows=rows, submit=submit, results=out / "results.jsonl",
-            device=device, listen=narrator.hear,
-        )  # fmt: skip
+        found = glue(run, folder, results=out / "results.jsonl", listen=narrator.hear, **options)
     header, cells = lines_of(found)
-    screen.table("GLUE, %: median over seeds (lowest-highest) on dev; published rows on the test server", header, cells)
+    rows = f", at most {options['rows']:,} training rows of a task" if options["rows"] else ""
+    said = f"Percent, median over seeds (lowest-highest) on dev{rows}; published rows are of the test server."
+    write_json(out / "glue.json", {"header": header, "rows": cells, "said": said})
+    screen.table(f"GLUE. {said}", header, cells)
+    screen.say(f"Report: {write(out)}")
     screen.result(f"Scores: {out / 'results.jsonl'}")
 
 

@@ -34,6 +34,10 @@ def generate(
 
     encoder = language_model(subject, device)
     trunk = encoder.trunk
+    if trunk.bidirectional:
+        raise InputError(
+            f"{encoder.name} is an ELMo, made for features: to go on from a prompt give a run of gpt, transformer_lm or lstm_lm"
+        )
     if not trunk.causal:
         raise InputError(
             f"{encoder.name} sees both ways and cannot go on from a prompt: use withheld fill, or a run of gpt"

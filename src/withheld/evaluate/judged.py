@@ -80,7 +80,7 @@ class JudgedImages(Judged):
         """Normalized images."""
         return ImageItems(some, encoder.mean, encoder.std, labels)
 
-    def objective(self, encoder: Any, classes: int) -> Any:
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """With a light augmentation."""
         return classifier_objective(encoder, classes)
 
@@ -116,13 +116,13 @@ class JudgedTexts(Judged):
         """Token rows."""
         from withheld.evaluate.classify_text import LOOKED_AT, LabelledTexts
 
-        return LabelledTexts(encoder.rows(list(some), LOOKED_AT), encoder.pad, labels)
+        return LabelledTexts(encoder, list(some), labels=labels, most=LOOKED_AT)
 
-    def objective(self, encoder: Any, classes: int) -> Any:
-        """On a copy of the trunk."""
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
+        """On a copy of the trunk, with the head of its kind."""
         from withheld.evaluate.classify_text import text_objective
 
-        return text_objective(encoder, classes)
+        return text_objective(encoder, classes, scratch=scratch)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """By the width of the network; from scratch with a higher rate."""

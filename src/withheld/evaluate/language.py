@@ -112,7 +112,7 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
 
 @torch.no_grad()
 def score(subject: Any, text: str, device: str = "auto") -> TextScore:
-    """log p of every word of a text, nats.
+    """log p of every word of a text, nats; of an ELMo, by its forward language model.
 
     Raises:
         InputError: where the text is empty or longer than the context.
@@ -124,7 +124,7 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     trunk = encoder.trunk
     framed = torch.tensor([[*encoder.start, *ids, *encoder.end]], device=encoder.device)
     fits(framed.shape[1], trunk.length, "the text")
-    if trunk.causal:
+    if trunk.causal or trunk.bidirectional:
         log_p = (
             _next_log_p(encoder, framed)[0][len(encoder.start) - 1 :]
             if encoder.start
@@ -133,7 +133,9 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     else:
         log_p = _masked_log_p(encoder, framed, len(encoder.start), len(ids))
     values = log_p.double().cpu().numpy()[: len(ids)]
-    return TextScore(_by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal)
+    return TextScore(
+        _by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal or trunk.bidirectional
+    )
 
 
 @torch.no_grad()
@@ -145,6 +147,10 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
     """
     encoder = language_model(subject, device)
     mark = encoder.tokenizer.mask_token
+    if encoder.trunk.bidirectional:
+        raise InputError(
+            f"{encoder.name} reads forward and backward apart and was never shown a gap: give a run of bert; or withheld score"
+        )
     if encoder.trunk.causal or mark is None:
         raise InputError(
             f"{encoder.name} looks back only and cannot fill a gap: give a run of bert; or withheld generate"
@@ -169,7 +175,7 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
 def perplexity(
     subject: Any, data: Any, *, part: str = "test", device: str = "auto", listen: Listen = silent
 ) -> Perplexity:
-    """How likely the texts of a part are (all, where the data has no such part); causal models only.
+    """How likely the texts of a part are (all, where the data has no such part); causal models, and an ELMo's forward one.
 
     A Transformer sees every token with at least half of its context before it; an LSTM reads on through a document.
 
@@ -177,7 +183,7 @@ def perplexity(
         InputError: where the model does not look back only.
     """
     encoder = language_model(subject, device).eval()
-    if not encoder.trunk.causal:
+    if not (encoder.trunk.causal or encoder.trunk.bidirectional):
         raise InputError(
             f"{encoder.name} sees both ways: it has no log p(text). Its held-out loss is in log.jsonl and the report"
         )
@@ -200,6 +206,8 @@ def perplexity(
 def document_log_p(encoder: TextEncoder, ids: NDArray[Any]) -> NDArray[np.float64]:
     """(L - 1,) log p of every token of a document after its first."""
     item = torch.from_numpy(np.asarray(ids).astype(np.int64))[None].to(encoder.device)
+    if encoder.trunk.bidirectional:
+        return _read_ahead(encoder, item)
     if encoder.trunk.recurrent:
         return _read_on(encoder, item)
     L, length = item.shape[1], encoder.trunk.length
@@ -224,6 +232,19 @@ def _read_on(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
         state = output.state
         log_p = encoder.trunk.logits(output.last_hidden_state).float().log_softmax(dim=2)
         parts.append(log_p.gather(2, item[:, first + 1 : stop + 1, None]).squeeze(2)[0])
+    return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+
+
+def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
+    """By the forward states of an ELMo; the whole document is read, logits are taken a chunk at a time."""
+    tokens = (
+        encoder.trunk.run({"item": item[:, :-1]}).last_hidden_state[0] if item.shape[1] > 1 else item.new_zeros(0, 1)
+    )
+    parts = [
+        encoder.trunk.logits(states).float().log_softmax(dim=1).gather(1, after[:, None]).squeeze(1)
+        for states, after in zip(tokens.split(CHUNK), item[0, 1:].split(CHUNK), strict=True)
+        if len(after)
+    ]
     return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
 
 

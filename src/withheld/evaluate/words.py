@@ -31,14 +31,18 @@ def draw_words(objective: Objective, encoder: TextEncoder, trial: Any, out: Path
         torch.manual_seed(0)
         pair = objective.split(t)
     prediction = objective.network(pair.x)
-    y = pair.y["words"] if isinstance(pair.y, dict) else pair.y
+    y = pair.y
+    if isinstance(prediction, dict):
+        way = "words" if "words" in prediction else "next"
+        prediction = prediction[way]
+        y = y[way] if isinstance(y, dict) else y
     asked = y != UNKNOWN_LABEL
-    logits = prediction["words"] if isinstance(prediction, dict) else prediction[asked]
+    masked = "asked" in pair.x
+    logits = prediction if masked else prediction[asked]
     share = logits.float().softmax(dim=1)
     true = share.gather(1, y[asked][:, None]).squeeze(1).tolist()
     best = share.argmax(dim=1).tolist()
     told = iter(zip(true, best, strict=True))
-    masked = not encoder.trunk.causal
     shown = torch.where(asked, y, pair.x["item"]) if masked else y
     texts = []
     for row, question in zip(shown.tolist(), asked.tolist(), strict=True):

@@ -56,3 +56,22 @@ class TokenCrossEntropy:
             right = prediction["follows"].argmax(dim=1) == y["follows"]
             found["follows_accuracy"] = float(right.float().mean())
         return found
+
+
+@dataclass(frozen=True)
+class BothWaysCrossEntropy:
+    """Means of -log p(next | before) and of -log p(previous | after), nats a token, over tokens that are not -100."""
+
+    def __call__(self, prediction: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Terms:
+        """Terms "next" and "previous" of logits (B, L, V) against tokens (B, L) of these names."""
+        return {
+            way: F.cross_entropy(prediction[way].flatten(0, 1), y[way].flatten(), ignore_index=UNKNOWN_LABEL)
+            for way in ("next", "previous")
+        }
+
+    def measures(self, prediction: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> dict[str, float]:
+        """Share of tokens that are told right, of both ways together."""
+        right = [
+            (prediction[way].argmax(dim=-1) == y[way])[y[way] != UNKNOWN_LABEL].float() for way in ("next", "previous")
+        ]
+        return {"word_accuracy": float(sum(part.mean() for part in right) / 2)}

@@ -47,6 +47,8 @@ def bert(
         raise InputError(
             f"bert needs a network that sees both ways; {trunk.config.model_type} looks back only: use gpt"
         )
+    if trunk.bidirectional:
+        raise InputError("bert needs a network that sees both ways at once; an ELMo reads each by itself: use elmo")
     special = trunk.special
     if special.mask is None or special.start is None or special.end is None:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from withheld.errors import InputError
 from withheld.losses.prediction import TokenCrossEntropy
 from withheld.networks.text import TextTrunk
 from withheld.networks.words import NextWord
@@ -25,6 +26,10 @@ def transformer_lm(trunk: TextTrunk) -> tuple[Objective, Recipe]:
     Args:
         trunk: a causal language model.
     """
+    if not trunk.causal:
+        raise InputError(
+            f"transformer_lm needs a network that looks back only; {trunk.config.model_type} sees both ways: use bert or elmo"
+        )
     return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
         base_learning_rate=0.08, batch_size=32, betas=(0.9, 0.95), weight_decay=0.01, warmup=0.05, schedule="linear",
         clip=1.0, epochs=10, optimizer="muon",

@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 from withheld.errors import InputError
 from withheld.networks import attention
 from withheld.networks.beginning import begin
+from withheld.networks.elmo import ElmoForCausalLM
 from withheld.networks.image import LAYER
 from withheld.types import Features
 
@@ -31,6 +32,7 @@ HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     ),
     "modernbert": lambda model, h: model.decoder(model.head(h)),
     "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
+    "withheld_elmo": lambda model, h: model.lm_head(h.chunk(2, dim=-1)[0]),  # the next token's, from the forward states
 }
 ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
 # Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
@@ -78,6 +80,7 @@ class TextTrunk(nn.Module):
         width: D. depth: number of layers. length: tokens it can see at once. vocabulary: V.
         causal: whether a token sees only those before it. recurrent: whether it has a state instead of positions.
         recognition: whether it tells z of a sentence, and no words.
+        bidirectional: whether it is two language models side by side, one of each direction (ELMo).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -88,16 +91,19 @@ class TextTrunk(nn.Module):
         self.width = int(config.hidden_size)
         self.vocabulary = int(config.vocab_size)
         self.recurrent = bool(getattr(config, "recurrent", False))
-        self.causal, self.recognition = is_causal(config), is_recognition(config)
+        self.recognition = is_recognition(config)
         self.bidirectional = bool(getattr(config, "bidirectional", False))
+        self.causal = not (self.bidirectional or self.recognition) and (self.recurrent or is_causal(config))
         self.length = UNBOUNDED if self.recurrent else _positions(model)
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
         self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
         self._takes = set(inspect.signature(self.base.forward).parameters)
 
     def know(self, tokenizer: Any) -> None:
-        """Remembers which tokens of this tokenizer are no text."""
+        """Remembers which tokens of this tokenizer are no text, and how all are written where characters are read."""
         self._special = special_of(tokenizer)
+        if isinstance(self.model, ElmoForCausalLM):
+            self.model.spell(list(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))))
 
     @property
     def special(self) -> Special:

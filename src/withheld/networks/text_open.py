@@ -12,6 +12,7 @@ from transformers import AutoConfig, BertConfig, GPT2Config, OpenAIGPTConfig, Pr
 
 from withheld.errors import InputError, nearest
 from withheld.networks.beginning import settings_of
+from withheld.networks.elmo import PUBLISHED_FILTERS, ElmoConfig
 from withheld.networks.lstm import LstmConfig
 from withheld.networks.open import encoder_folder, read_config
 from withheld.networks.sentence import SentenceConfig
@@ -82,6 +83,19 @@ def sentence(latents: int, width: int, about: str) -> TextPreset:
     return TextPreset(about, lambda vocabulary, _: SentenceConfig(vocabulary, latents, width, width), 100)
 
 
+def elmo(
+    width: int, cell: int, filters: tuple[tuple[int, int], ...], about: str, *, dropout: float, highways: int, longest: int,
+    length: int,
+) -> TextPreset:  # fmt: skip
+    """The shape of an ELMo; no filters: token inputs."""
+
+    def config(vocabulary: int, _: int) -> PretrainedConfig:
+        return ElmoConfig(vocabulary, width, cell, 2, filters, highways=highways, longest=longest, dropout=dropout)
+
+    return TextPreset(about, config, length)
+
+
+SMALL_FILTERS = ((1, 16), (2, 32), (3, 64), (4, 64), (5, 64))
 TEXT_PRESETS = {
     "bert-tiny": bert(128, 2, "2 layers of 128 (Turc et al. 2019), for minutes on a CPU"),
     "bert-mini": bert(256, 4, "4 layers of 256 (Turc et al. 2019), for an hour on a CPU"),
@@ -100,6 +114,29 @@ TEXT_PRESETS = {
     "lstm-medium": lstm(650, 0.5, 0.05, 35, "2 layers of 650 (Zaremba et al. 2014)"),
     "lstm-vae": sentence(32, 256, "an LSTM of 256 and 32 latents (Bowman et al. 2015), for sentence_vae"),
     "lstm-large": lstm(1500, 0.65, 0.04, 35, "2 layers of 1,500 (Zaremba et al. 2014), for a GPU"),
+    "elmo-tiny": elmo(
+        256,
+        128,
+        SMALL_FILTERS,
+        "2 layers of 128 in each direction over characters, for minutes on a CPU",
+        dropout=0.0,
+        highways=1,
+        longest=20,
+        length=64,
+    ),
+    "elmo-tiny-tokens": elmo(
+        256, 128, (), "the same with a table of tokens", dropout=0.0, highways=0, longest=20, length=64
+    ),
+    "elmo": elmo(
+        1024,
+        4096,
+        PUBLISHED_FILTERS,
+        "93.6 M parameters and the softmax (Peters et al. 2018), for a GPU",
+        dropout=0.1,
+        highways=2,
+        longest=50,
+        length=128,
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Networks that tell words: the hidden ones, and the next one.
+"""Networks that tell words: the hidden ones, the next one, and both neighbors.
 
 Shapes: B batch, L tokens, M asked places of the whole batch, D width, V vocabulary, N layers.
 """
@@ -96,3 +96,17 @@ class NextWord(nn.Module):
             if f"{prefix}{name}" in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class BothWays(nn.Module):
+    """p(next token | those up to here) and p(token before | those from here on), of a trunk that reads both ways apart."""
+
+    def __init__(self, trunk: TextTrunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """ "next" and "previous": logits (B, L - 1, V) of the tokens after all but the last, and before all but the first."""
+        ahead, behind = self.trunk.run(x).last_hidden_state.chunk(2, dim=2)
+        head = self.trunk.model.get_output_embeddings()
+        return {"next": head(ahead[:, :-1]), "previous": head(behind[:, 1:])}

@@ -30,6 +30,7 @@ class Contents:
     words: dict[str, Any] = field(default_factory=dict)
     sentences: dict[str, Any] = field(default_factory=dict)
     likelihood: dict[str, Any] = field(default_factory=dict)
+    glue: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -57,6 +58,7 @@ def read_folder(folder: Path) -> Contents:
     _read_results(found)
     found.words = _object(folder / "pictures" / "words.json", found.notes)
     found.sentences = _object(folder / "pictures" / "sentences.json", found.notes)
+    found.glue = _object(folder / "glue.json", found.notes)
     found.pictures = _pictures(folder / "pictures" / "index.json", found.notes)
     return found
 

@@ -23,6 +23,7 @@ WORST = 24
 # The order of the page; a section appears where it has something to show.
 SECTIONS = {
     "verdict": "Did it help?",
+    "glue": "GLUE",
     "sweep": "Sweep",
     "data": "The data",
     "split": "What is hidden",
@@ -100,6 +101,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "status": facts.status_words(found),
         "curve": _curve(table),
         "sweep": _sweep(sweep),
+        "glue": words.read_table(found.glue),
         "words": words.read_words(found),
         "sentences": sentences.read_sentences(found),
         "data": {

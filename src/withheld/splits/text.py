@@ -57,6 +57,27 @@ class WholeSentence(Split):
 
 
 @dataclass(frozen=True)
+class Neighbors(Split):
+    """Both neighbors of every token: x is the sequence, y what comes after each token and what came before.
+
+    A network that reads each way by itself makes of it two questions a token. Padding is not asked for.
+    """
+
+    def __call__(self, t: Tokens) -> Pair:
+        """Blocks (B, L) -> x (B, L); y: "next" and "previous" (B, L - 1), of all but the last and of all but the first."""
+        item = t["item"]
+        y = {"next": item[:, 1:], "previous": item[:, :-1]}
+        if "mask" in t:
+            real = t["mask"][:, 1:]  # padding stands at the end: what is real has a real one before it
+            y = {way: torch.where(real, part, UNKNOWN_LABEL) for way, part in y.items()}
+        return Pair(dict(t), y)
+
+    def merge(self, pair: Pair) -> Any:
+        """The sequence."""
+        return pair.x
+
+
+@dataclass(frozen=True)
 class MaskWords(Split):
     """Some tokens from all others: of those asked for, 80 % show [MASK], 10 % a random token, 10 % themselves.
 
