@@ -31,6 +31,12 @@ HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "modernbert": lambda model, h: model.decoder(model.head(h)),
     "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
 }
+ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
+# Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
+LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
+    "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
+}
 BLOCKWISE = {"openai-gpt"}
 """Families that take masks of keys only; their blocks are handed the whole mask."""
 UNBOUNDED = 1 << 20
@@ -138,6 +144,22 @@ class TextTrunk(nn.Module):
         if self.config.model_type in BLOCKWISE:
             return self._blockwise(seen, given)
         return self.base(attention_mask=seen, **given)
+
+    def run_asked(self, x: Mapping[str, Tensor], wanted_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The last layer's tokens (B, M, D) at the wanted places, in order, and which places (B, M) these are.
+
+        M is the most that a row wants; rows that want fewer end in others. The last layer computes nothing for tokens that
+        nobody reads, where the family is known and attention is ours.
+        """
+        most = int(wanted_BL.sum(dim=1).max())
+        places = wanted_BL.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
+        family = LAST.get(self.config.model_type)
+        if family is not None and self.config._attn_implementation == attention.NAME:
+            layer = family[0](self.base)
+            with attention.asked_only(layer, family[1](layer), family[2], places):
+                return self.run(x).last_hidden_state, places
+        tokens = self.run(x).last_hidden_state
+        return tokens.gather(1, places.unsqueeze(2).expand(-1, -1, tokens.shape[2])), places
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(..., V) of tokens (..., D) as the last layer gives them."""

@@ -28,8 +28,12 @@ class MaskedWords(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """ "words": logits (M, V) of x["asked"] (B, L), row by row; "follows": (B, 2) where next sentences are told."""
-        tokens = self.trunk.run(x).last_hidden_state
-        found = {"words": self.trunk.logits(tokens[x["asked"]])}
+        asked = wanted = x["asked"]
+        if self.follows is not None:  # is told from the first token of all
+            wanted = asked.clone()
+            wanted[:, 0] = True
+        tokens, places = self.trunk.run_asked(x, wanted)
+        found = {"words": self.trunk.logits(tokens[asked.gather(1, places)])}
         if self.follows is not None:
             found["follows"] = self.follows(tokens[:, 0])
         return found
