@@ -34,7 +34,9 @@ def short_attention(
     q, k, v = (part.reshape(B * N, -1, d) for part in (q_BNLd, k_BNSd, v_BNSd))
     scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scaling).view(B, N, L, S)
     if seen is not None:
-        scores = scores.masked_fill_(~seen, torch.finfo(scores.dtype).min) if seen.dtype == torch.bool else scores + seen
+        scores = (
+            scores.masked_fill_(~seen, torch.finfo(scores.dtype).min) if seen.dtype == torch.bool else scores + seen
+        )
     return torch.bmm(scores.softmax(dim=-1).view(B * N, L, S), v).view(B, N, L, d).transpose(1, 2)
 
 
@@ -89,9 +91,7 @@ class AskedOnly:
         few = whole.gather(1, self.places_BM.unsqueeze(2).expand(-1, -1, whole.shape[2]))
         return ((few, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": few})
 
-    def of_all(
-        self, key_BNMd: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def of_all(self, key_BNMd: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keys and values of all tokens, and the rows of the mask that belong to the asked ones."""
         B, N, _, d = key_BNMd.shape
         key, value = (part.view(B, -1, N, d).transpose(1, 2) for part in self.made)
