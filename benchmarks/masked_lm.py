@@ -30,11 +30,19 @@ SHORT = 38  # mean tokens of a short document, padded to the length in the plain
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = (("layers", 4), ("width", 256), ("vocabulary", 8192), ("length", 128), ("batch", 32), ("rounds", 8))
+    defaults = (
+        ("layers", 4),
+        ("width", 256),
+        ("vocabulary", 8192),
+        ("length", 128),
+        ("batch", 32),
+        ("rounds", 8),
+        ("threads", 2),
+    )
     for name, default in defaults:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(asked.threads)
     config = BertConfig(
         vocab_size=asked.vocabulary, hidden_size=asked.width, num_hidden_layers=asked.layers,
         num_attention_heads=max(1, asked.width // 64), intermediate_size=4 * asked.width,
@@ -79,7 +87,7 @@ def main() -> None:
         a, b = their_step(step), our_step(step)
         assert abs(a - b) <= 1e-4 * abs(a), f"step {step}: {a} against {b}"
     print(
-        f"losses agree for 3 steps; {asked.layers} layers of {asked.width}, {asked.batch} x {asked.length}, 2 threads"
+        f"losses agree for 3 steps; {asked.layers} layers of {asked.width}, {asked.batch} x {asked.length}, {asked.threads} threads"
     )
     compare(our_step, their_step, asked.rounds, ("withheld", "transformers"))
     share = asked.length / SHORT

@@ -184,20 +184,21 @@ class Texts(Modality):
             return open_tokenizer(entry)
 
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
-        overlap = int(self.trunk.causal)
         streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
-        goes_on = np.array(continues(self.tokenizer), bool)
-        make = lambda tokens, streams: Blocks(  # noqa: E731
-            tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams
-        )
         if check is None:
             share = float(self.settings.get("held_out", HELD_OUT))
             if not 0 < share < 1:
                 raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
             learn, check = _cut(learn, share, self.length + 1)
             self.learned, self.checked = learn, check
-        self.items = make(learn, streams)
-        self.trial = make(check, 0)
+        self.items = self.blocks(learn, streams)
+        self.trial = self.blocks(check)
+
+    def blocks(self, tokens: Tokens, streams: int = 0) -> Blocks:
+        """Tokens as the network takes them."""
+        overlap = int(self.trunk.causal)
+        goes_on = np.array(continues(self.tokenizer), bool)
+        return Blocks(tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams)
 
 
 def _some(source: Any) -> Any:
