@@ -97,7 +97,7 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(theirs.parameters(), CLIP)
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     for step in range(6):
         a, b = their_step(step), our_step(step)

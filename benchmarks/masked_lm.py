@@ -114,9 +114,8 @@ def short_documents(asked: argparse.Namespace, config: BertConfig) -> None:
         tokens = prepare_tokens(open_texts(texts), tokenizer)
         blocks = Blocks(tokens, asked.length)
         lengths = np.diff(tokens.starts)
-        print(
-            f"{len(texts):,} documents of {lengths.mean():.0f} tokens on average, {100 * (lengths > asked.length).mean():.1f} % longer than {asked.length}"
-        )
+        long = 100 * (lengths > asked.length).mean()
+        print(f"{len(texts):,} documents of {lengths.mean():.0f} tokens, {long:.1f} % longer than {asked.length}")
         config.vocab_size = len(tokenizer)
         trunk = fresh_text_trunk(config, 0)
         special = special_of(tokenizer)
