@@ -144,6 +144,11 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
     items, kept = kind.decode(source, listen)
     known = Known(items, source.labels[kept], source.classes, None if source.parts is None else source.parts[kept])
     check_labelled(np.zeros((len(known), 1)), known.labels)
+    if len(known) > 20 and len(np.unique(known.labels)) > len(known) / 2:
+        raise InputError(
+            f"{source.location}: {len(np.unique(known.labels)):,} different labels on {len(known):,} items: this is a name or "
+            "a number and no class; name another column or csv with --labels"
+        )
     return known
 
 

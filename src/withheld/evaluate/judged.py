@@ -118,7 +118,8 @@ class JudgedTexts(Judged):
         lost = [line for line in bad if not line["reason"].startswith("kept")]
         if lost:
             first = f"the first: {lost[0]['file']!a} ({lost[0]['reason']})"
-            listen({"kind": "note", "text": f"{len(lost)} texts could not be read and were left out, {first}"})
+            told = f"{len(lost):,} of {len(source):,} texts could not be read and were left out, {first}"
+            listen({"kind": "note", "text": told})
         if not found:
             raise InputError(f"{source.location}: none of its {len(source):,} texts can be read; check the files")
         at = np.argsort(np.array(kept, np.int64))

@@ -13,9 +13,9 @@ from withheld import distributed
 from withheld.data import cache
 from withheld.data.source import digest
 from withheld.data.text import documents, open_texts
-from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
+from withheld.data.tokenizer import KINDS, continues, open_tokenizer, train_tokenizer
 from withheld.data.tokens import Blocks, Tokens, prepare_tokens
-from withheld.errors import InputError
+from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
 from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
@@ -157,6 +157,10 @@ class Texts(Modality):
             self.tokenizer_name = f"of {kind}"
             return open_tokenizer(str(kind))
         kind = str(kind or constant(self.method, "TOKENIZER", "bpe"))
+        if kind not in KINDS:
+            raise InputError(
+                f"--set tokenizer={kind}: {nearest(kind, KINDS)}; give {', '.join(KINDS)}, or a folder with a tokenizer"
+            )
         self.tokenizer_name = kind
         usual = VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"]
         asked = self.settings.get("vocabulary")
