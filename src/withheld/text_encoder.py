@@ -152,6 +152,11 @@ class TextEncoder(Encoder):
         folder = encoder_folder(where)
         trunk, _ = open_text_trunk(folder or where, vocabulary=None, length=None)
         tokenizer = open_tokenizer(folder or where)
+        if len(tokenizer) > trunk.vocabulary:
+            raise InputError(
+                f"{where}: its tokenizer has {len(tokenizer):,} tokens, its network knows {trunk.vocabulary:,}: they do not "
+                "belong together; copy there the tokenizer that it was trained with"
+            )
         name, most = Path(where).name, 1024
         if folder is not None and (folder / CARD).is_file():
             try:

@@ -107,6 +107,7 @@ def finetune_command(
     \b
       withheld finetune runs/first --data labelled/ --out models/first
       withheld predict models/first photos/ -o labels.csv
+      withheld finetune runs/bert --data labelled_reviews.csv --labels stars --out models/reviews
     """
     length = one_length(minutes=minutes, epochs=epochs, steps=steps)
     from withheld.evaluate.finetune import finetune

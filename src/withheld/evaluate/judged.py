@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
-from withheld.data.text import decode_text, open_texts
+from withheld.data.text import documents, open_texts
 from withheld.encoder import Encoder
+from withheld.errors import InputError
 from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
 from withheld.evaluate.features import Listen
+from withheld.image_encoder import ImageEncoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
 
@@ -56,6 +58,10 @@ class Judged(ABC):
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """How it is fine-tuned, or trained from scratch."""
 
+    @abstractmethod
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """An encoder that is fed as this one, with another trunk."""
+
 
 class JudgedImages(Judged):
     """Images at the encoder's size."""
@@ -88,6 +94,11 @@ class JudgedImages(Judged):
         """Layer-wise decay where the layers have learned."""
         return SCRATCH if scratch else FINE_TUNE
 
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same normalization."""
+        e = self.encoder
+        return ImageEncoder(trunk, e.mean, e.std, e.split, name, e.flips, e.scale)
+
 
 class JudgedTexts(Judged):
     """Texts as strings."""
@@ -100,14 +111,17 @@ class JudgedTexts(Judged):
         return open_texts(data, labels)
 
     def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
-        """(N,) strings."""
-        found, kept = [], []
-        for position, raw in source.raw():
-            try:
-                found.append(decode_text(raw).text)
-            except Exception:  # noqa: S112 - counted by what is missing
-                continue
-            kept.append(position)
+        """(N,) strings; what cannot be read is said."""
+        bad: list[dict[str, str]] = []
+        read = list(documents(source, bad))
+        kept, found = [position for position, _ in read], [text for _, text in read]
+        lost = [line for line in bad if not line["reason"].startswith("kept")]
+        if lost:
+            first = f"the first: {lost[0]['file']!a} ({lost[0]['reason']})"
+            told = f"{len(lost):,} of {len(source):,} texts could not be read and were left out, {first}"
+            listen({"kind": "note", "text": told})
+        if not found:
+            raise InputError(f"{source.location}: none of its {len(source):,} texts can be read; check the files")
         at = np.argsort(np.array(kept, np.int64))
         texts = np.array([*found, None], dtype=object)[:-1]
         return texts[at], np.array(kept, np.int64)[at]
@@ -129,6 +143,12 @@ class JudgedTexts(Judged):
         from withheld.evaluate.classify_text import text_recipe
 
         return text_recipe(encoder)
+
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same tokenizer; it looks at as much of a text as it was trained on."""
+        from withheld.evaluate.classify_text import LOOKED_AT
+
+        return TextEncoder(trunk, self.encoder.tokenizer, name, min(self.encoder.most, LOOKED_AT))
 
 
 def judged(subject: Any, data: Any = None) -> Judged:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.text import open_texts
+from withheld.data.tokenizer import encode
 from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
@@ -159,7 +160,7 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
         text = text.replace(known, mark)
     if mark not in text:
         raise InputError(f'no [MASK] in the text: write it where a word is to be told, "paris is the {mark} of france"')
-    ids = [*encoder.start, *encoder.tokenizer(text, add_special_tokens=False)["input_ids"], *encoder.end]
+    ids = [*encoder.start, *encode(encoder.tokenizer, [text])[0], *encoder.end]
     fits(len(ids), encoder.trunk.length, "the text")
     item = torch.tensor([ids], device=encoder.device)
     tokens = encoder.trunk.run({"item": item}).last_hidden_state[item == encoder.trunk.special.mask]

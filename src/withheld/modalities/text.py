@@ -17,9 +17,9 @@ from withheld.data import cache
 from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.source import digest
 from withheld.data.text import documents, open_texts
-from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
+from withheld.data.tokenizer import KINDS, continues, open_tokenizer, train_tokenizer
 from withheld.data.tokens import Blocks, Tokens, prepare_tokens
-from withheld.errors import InputError
+from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
@@ -231,6 +231,10 @@ class Texts(Modality):
             self.tokenizer_name = f"of {kind}"
             return open_tokenizer(str(kind))
         kind = str(kind or constant(self.method, "TOKENIZER", "bpe"))
+        if kind not in KINDS:
+            raise InputError(
+                f"--set tokenizer={kind}: {nearest(kind, KINDS)}; give {', '.join(KINDS)}, or a folder with a tokenizer"
+            )
         self.tokenizer_name = kind
         usual = VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"]
         asked = self.settings.get("vocabulary")
@@ -258,17 +262,18 @@ class Texts(Modality):
             return open_tokenizer(entry)
 
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
-        overlap = int(self.trunk.causal)
         streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
-        goes_on = np.array(continues(self.tokenizer), bool)
-        make = lambda tokens, streams: Blocks(  # noqa: E731
-            tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams
-        )
         if check is None:
             learn, check = _cut(learn, self._held_out(), self.length + 1)
             self.learned, self.checked = learn, check
-        self.items = make(learn, streams)
-        self.trial = make(check, 0)
+        self.items = self.blocks(learn, streams)
+        self.trial = self.blocks(check)
+
+    def blocks(self, tokens: Tokens, streams: int = 0) -> Blocks:
+        """Tokens as the network takes them."""
+        overlap = int(self.trunk.causal)
+        goes_on = np.array(continues(self.tokenizer), bool)
+        return Blocks(tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams)
 
     def _held_out(self) -> float:
         share = float(self.settings.get("held_out", HELD_OUT))
