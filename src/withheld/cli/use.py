@@ -27,6 +27,11 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 
     \b
       withheld predict models/first photos/ -o labels.csv
+
+    A run of mixture or mean_field does too: every row gets its class (with labels) or its component.
+
+    \b
+      withheld predict runs/groups table.csv -o groups.csv
     """
     _writable(output, (".csv",), force)
     from withheld.evaluate.finetune import predict

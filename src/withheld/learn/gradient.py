@@ -205,7 +205,7 @@ class Loop:
     def _clip(self) -> float:
         """The norm of all gradients together; they are only touched where it is too large."""
         given = [p for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in given])
+        norm = nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
         length, most = float(norm), self.recipe.clip
         if most is not None and not length < most:
             nn.utils.clip_grads_with_norm_(given, most, norm)

@@ -37,6 +37,7 @@ class BayesianMixtureModel(Quadratic):
     """
 
     means: Tensor
+    takes_missing = False
     scatters: Tensor
     concentrations: Tensor
     mean_precisions: Tensor

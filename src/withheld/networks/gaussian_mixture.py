@@ -100,7 +100,7 @@ class Quadratic(Mixture):
         if constant and len(rows_BD) > 1:
             at = constant[0]
             raise InputError(
-                f"column {at} is constant ({float(rows_BD[0, at]):g}; {len(constant)} such column(s)): its density has no "
+                f"{self.named(at)} is constant ({float(rows_BD[0, at]):g}; {len(constant)} such column(s)): its density has no "
                 "bound. Leave it out, it tells nothing"
             )
         self.center.copy_(rows_BD.mean(dim=0))
@@ -223,6 +223,13 @@ class GaussianMixtureModel(Quadratic):
             * float((1 / self.variances()).sum(dim=1).max())
             * (self.columns if self.pairs else 1)
         )
+
+    @property
+    def free(self) -> int:
+        """Weights, means, and as many covariances as there are."""
+        K, D = self.means.shape
+        each = {"full": K * D * (D + 1) // 2, "tied": D * (D + 1) // 2, "diag": K * D, "spherical": K}
+        return each[self.covariance] + K * D + K - 1
 
     def vitals(self) -> dict[str, float]:
         """Also the smallest determinant: its D-th root relative to the data's variances; 0 is a collapse."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,13 @@ class Mixture(LatentModel):
 
     Attributes:
         weights: (K,), float64.
+        names: of the columns, for messages; numbers where nobody set them.
+        evidence: what other numbers of components had, where they were compared (networks/evidence.py).
     """
 
+    names: Sequence[str] = ()
+    evidence: Sequence[dict[str, float]] = ()
+    takes_missing = True
     weights: Tensor
     counts: Tensor
 
@@ -114,6 +119,9 @@ class Mixture(LatentModel):
         """Starts from a sample of the rows: k-means, or random rows; labelled rows start the components of their class."""
         rows, weight, label = parts_of(sample, self.columns)
         self.check(rows)
+        empty = torch.isnan(rows).all(dim=0).nonzero().flatten().tolist()
+        if empty and len(rows):
+            raise InputError(f"{self.named(empty[0])} has no value at all: leave it out")
         filled = filled_in(rows.double())
         if len(filled) < self.components:
             raise InputError(
@@ -127,8 +135,12 @@ class Mixture(LatentModel):
         self.maximize(self._sums_of(filled, start))
         return self
 
-    def check(self, rows_BD: Tensor) -> None:
-        """Says so where rows cannot be learned from.
+    def check(self, rows_BD: Tensor, place: Callable[[int], str] = "row {}".format) -> None:
+        """Says so where a value cannot be learned from.
+
+        Args:
+            rows_BD: some rows.
+            place: what an error calls the row of a number.
 
         Raises:
             InputError: naming row and column, and the remedy.
@@ -137,11 +149,23 @@ class Mixture(LatentModel):
         if len(infinite):
             row, column = infinite[0].tolist()
             raise InputError(
-                f"row {row}, column {column} is infinite: mend it, or make it NaN to have it taken as missing"
+                f"{place(row)}, {self.named(column)} is infinite: mend it, or make it NaN to have it taken as missing"
             )
-        empty = torch.isnan(rows_BD).all(dim=0).nonzero().flatten().tolist()
-        if empty and len(rows_BD):
-            raise InputError(f"column {empty[0]} has no value at all: leave it out")
+        if not self.takes_missing and bool(torch.isnan(rows_BD).any()):
+            row, column = torch.isnan(rows_BD).nonzero()[0].tolist()
+            raise InputError(
+                f"{place(row)}, {self.named(column)} is missing (NaN), and mean field takes no missing values: fill it in, "
+                "leave the row out, or take mixture (GaussianMixture), which integrates over it"
+            )
+
+    def named(self, column: int) -> str:
+        """A column as an error says it."""
+        return f"column {self.names[column]!r}" if len(self.names) else f"column {column}"
+
+    @property
+    def free(self) -> int:
+        """How many numbers are free, as BIC and AIC count them."""
+        raise InputError("bic and aic count free numbers; mean field has its own evidence: lower_bound_")
 
     def dead(self) -> list[int]:
         """Components that answer for next to nothing."""
