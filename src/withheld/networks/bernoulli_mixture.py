@@ -45,11 +45,11 @@ class BernoulliMixtureModel(Mixture):
         """F = D + 1."""
         return self.columns + 1
 
-    def features(self, rows_BD: Tensor, out_FB: Tensor) -> Tensor:
+    def writer(self, out_FB: Tensor) -> Callable[[Tensor], object]:
         """The columns and 1."""
-        out_FB[:-1] = rows_BD.T
         out_FB[-1] = 1
-        return out_FB
+        columns = out_FB[:-1]
+        return lambda rows_BD: columns.copy_(rows_BD.T)
 
     def natural(self) -> Tensor:
         """(D + 1, K): log odds, and what a row of zeros has."""

@@ -20,9 +20,10 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL, LatentModel
 
-TILE = 1 << 20
-"""Numbers of a tile of features: a few megabytes, which stay in the cache between its two products."""
-LEAST_ROWS, MOST_ROWS = 256, 1 << 14
+TILE, TILE_OF_OTHERS = 1 << 18, 1 << 24
+"""Numbers of a tile of features on a CPU: a megabyte, which stays in the cache of a core between its two products; elsewhere
+enough to keep many cores busy."""
+LEAST_ROWS = 512
 DEAD = 1e-3
 """A component that answers for less than this share of one row is dead."""
 FAINT = -60.0
@@ -65,8 +66,8 @@ class Mixture(LatentModel):
         self.register_buffer("counts", torch.ones(components, dtype=torch.float64))
 
     @abstractmethod
-    def features(self, rows_BD: Tensor, out_FB: Tensor) -> Tensor:
-        """Writes the features of rows, in the dtype that the tile is computed in, and returns them."""
+    def writer(self, out_FB: Tensor) -> Callable[[Tensor], object]:
+        """What writes the features of rows (B, D) into this tile, in its dtype; made once for many tiles."""
 
     @property
     @abstractmethod
@@ -242,12 +243,18 @@ class Mixture(LatentModel):
 
     def _tiles(self, rows_BD: Tensor, kind: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """Yields (which rows, their features (F, B)), in one piece of memory that is written again and again."""
-        size = max(LEAST_ROWS, min(MOST_ROWS, TILE // self.width))
-        out = torch.empty(self.width * min(size, len(rows_BD)), dtype=kind, device=rows_BD.device)
-        for first in range(0, len(rows_BD), size):
+        tile_size = TILE if rows_BD.device.type == "cpu" else TILE_OF_OTHERS
+        size = min(max(LEAST_ROWS, tile_size // self.width), len(rows_BD))
+        out = torch.empty(self.width * size, dtype=kind, device=rows_BD.device)
+        tile = out.view(self.width, size)
+        write = self.writer(tile)
+        for first in range(0, len(rows_BD), size or 1):
             part = rows_BD[first : first + size]
-            tile = out[: self.width * len(part)].view(self.width, len(part))
-            yield slice(first, first + len(part)), self.features(part.to(kind), tile)
+            if len(part) < size:
+                tile = out[: self.width * len(part)].view(self.width, len(part))
+                write = self.writer(tile)
+            write(part.to(kind))
+            yield slice(first, first + len(part)), tile
 
     def _clamped(self, joint_KB: Tensor, label: Tensor | None) -> Tensor:
         """A labelled row belongs to the components of its class only."""
