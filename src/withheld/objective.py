@@ -108,11 +108,9 @@ class Objective(nn.Module):
         """The weighted sum of the terms: what is minimized."""
         return sum(self._weight(name, moment) * term for name, term in terms.items())  # type: ignore[return-value]
 
-    def after_step(self, moment: Moment) -> None:
-        """Moves the parts that have a state of their own."""
-        for part in self.modules():
-            if part is not self and isinstance(part, AfterStep):
-                part.after_step(moment)
+    def moving(self) -> list[AfterStep]:
+        """The parts that have a state of their own, which moves after every step."""
+        return [part for part in self.modules() if isinstance(part, AfterStep)]
 
     def _weight(self, name: str, moment: Moment) -> float:
         weight = self.weights.get(name, 1.0)

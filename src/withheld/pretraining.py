@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import time
 from collections import deque
@@ -49,6 +50,7 @@ class Pretraining:
         self.device = torch.device(pick_device(device))
         self.listen = listen
         self.settings: dict[str, Any] = {}
+        self.method_settings: dict[str, Any] = {}
 
     def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
@@ -81,6 +83,18 @@ class Pretraining:
             raise InputError(f"method must be a name or an Objective, not {type(self.method).__name__}")
         if isinstance(self.method, str):
             split_settings(load_method(self.method), self.given["settings"])
+        if self.given["labels"] is not None:
+            self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Labels are for methods that say in their signature that they take classes."""
+        if isinstance(self.method, str) and "classes" in inspect.signature(load_method(self.method)).parameters:
+            return
+        raise InputError(
+            f"--labels {self.given['labels']}: {self.method if isinstance(self.method, str) else 'this objective'} learns without "
+            "labels; mixture takes them for some of the rows. To judge with labels: withheld evaluate; to make a classifier: "
+            "withheld finetune"
+        )
 
     def _existing(self, resume: bool, dry_run: bool) -> dict[str, Any] | None:
         if dry_run:
@@ -126,8 +140,9 @@ class Pretraining:
         seed_everything(self.given["seed"])
         if by_name:
             function = load_method(self.method)
-            method_settings, settings = split_settings(function, self.given["settings"])
-            self.model, recipe = function(first, **method_settings)
+            self.method_settings, settings = split_settings(function, self.given["settings"])
+            self.method_settings |= self.modality.told()
+            self.model, recipe = function(first, **self.method_settings)
         else:
             settings = dict(self.given["settings"])
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
@@ -135,8 +150,10 @@ class Pretraining:
         self.recipe = dataclasses.replace(recipe, **settings)
         self.modality.feed(self.recipe)
         self.model.to(self.device)
+        self.modality.examine(self.model)
         if isinstance(self.model, LatentModel):
             self.model = self.model.fitted(self.modality.sample)
+            self.method_settings |= self.model.found
         else:
             self.model.fit_parts(self.modality.sample)
         self.model.to(self.device)
@@ -171,7 +188,7 @@ class Pretraining:
             "method": self.method if by_name else None,
             "title": self.method if by_name else split,
             "modality": self.modality.name,
-            "settings": split_settings(load_method(self.method), self.given["settings"])[0] if by_name else {},
+            "settings": self.method_settings,
             "split": split,
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),

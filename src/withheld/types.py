@@ -206,6 +206,9 @@ class LatentModel(nn.Module, ABC):
     def maximize(self, sums: dict[str, Tensor]) -> None:
         """Moves the parameters to where the bound of these sums is largest."""
 
+    found: Mapping[str, Any] = {}
+    """Settings of its method that it found in the data, such as how many components; kept with the run."""
+
     def total(self, sums: dict[str, Tensor]) -> Tensor:
         """The bound of all items, nats: the sums' and what does not depend on items (a prior's part)."""
         return sums["bound"]

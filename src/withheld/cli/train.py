@@ -16,7 +16,9 @@ from withheld.cli.screen import Screen
 @click.command("pretrain")
 @click.argument("method")
 @click.option(
-    "--data", required=True, help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are never read."
+    "--data",
+    required=True,
+    help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
@@ -37,6 +39,9 @@ from withheld.cli.screen import Screen
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--labels", help="mixture: labels of some rows, a csv of row,label (or file,label) or a column of the table."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
@@ -57,6 +62,9 @@ def pretrain_command(
     Other settings, a larger encoder, continuing from published weights:
       withheld pretrain mae --data photos/ --out runs/second --set ratio=0.6 --encoder vit-small
       withheld pretrain mae --data photos/ --out runs/third --encoder facebook/vit-mae-base
+    Groups in a table, as many as the evidence is for; and with labels for some of the rows:
+      withheld pretrain mixture --data table.csv --out runs/groups --set components=auto
+      withheld pretrain mixture --data table.csv --labels labels.csv --out runs/classes
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
 
@@ -77,6 +85,9 @@ def pretrain_command(
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
         return
     screen.result(f"Model: {run.folder / 'model'}")
+    if run.settings["modality"] == "table":
+        screen.say("Which row belongs to what:")
+        screen.say(f"  withheld predict {shlex.quote(str(out))} {shlex.quote(str(data))} -o groups.csv")
     screen.say("Look at it:")
     screen.say(f"  withheld report {shlex.quote(str(out))}")
 

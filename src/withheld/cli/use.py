@@ -28,6 +28,11 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
     \b
       withheld predict models/first photos/ -o labels.csv
       withheld predict models/reviews new_reviews.csv:body -o labels.csv    # file:row, label, probability
+
+    A run of mixture or mean_field does too: every row gets its class (with labels) or its component.
+
+    \b
+      withheld predict runs/groups table.csv -o groups.csv
     """
     _writable(output, (".csv",), force)
     from withheld.evaluate.finetune import predict

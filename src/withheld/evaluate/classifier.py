@@ -128,6 +128,8 @@ def predict(
     """Labels every item of some data into a csv with the columns file, label and probability; a row of a table of texts is
     file:row.
 
+    A run of mixture or mean_field may stand for the model: then every row gets its class or component (see `predict_groups`).
+
     A cell that a spreadsheet would take for a formula gets a ' in front.
 
     Returns:
@@ -136,6 +138,10 @@ def predict(
     Raises:
         InputError: for the model or the data. CannotWrite: for the csv.
     """
+    from withheld.evaluate.groups import is_groups, predict_groups
+
+    if is_groups(model):
+        return predict_groups(model, data, output, listen)  # type: ignore[arg-type]
     classifier = model if isinstance(model, Classifier) else Classifier.open(model)
     classifier.to(pick_device(device)).eval()
     names, items = items_of(data, classifier.encoder, listen)
@@ -144,7 +150,10 @@ def predict(
     return len(labels)
 
 
-def write_labels(path: Path, names: list[str], labels: list[str], probability_N: NDArray[np.floating]) -> None:
+def write_labels(
+    path: Path, names: list[str], labels: list[str], probability_N: NDArray[np.floating],
+    header: tuple[str, str, str] = ("file", "label", "probability"),
+) -> None:  # fmt: skip
     """Writes the csv that `predict` describes, in one step."""
     aside = path.with_name(path.name + ".tmp")
     with writing(path):
@@ -152,7 +161,7 @@ def write_labels(path: Path, names: list[str], labels: list[str], probability_N:
         try:
             with open(aside, "w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
-                table.writerow(["file", "label", "probability"])
+                table.writerow(header)
                 for name, label, probability in zip(names, labels, probability_N, strict=True):
                     table.writerow([_cell(name), _cell(label), f"{probability:.4f}"])
             os.replace(aside, path)

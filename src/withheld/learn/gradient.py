@@ -153,6 +153,7 @@ class Loop:
         self.shards = shards_for(recipe.batch_size, shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
+        self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
         self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
         ranks = distributed.world()
         if self.shards % ranks:
@@ -193,24 +194,34 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         passed = time.perf_counter()
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip or math.inf)
+        norm = self._clip()
         numbers = distributed.mean(
             torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).float()
         ).tolist()
-        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), float(norm))
+        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), norm)
         rate = self.recipe.learning_rate * self.recipe.factor(moment)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.step()
-        self.objective.after_step(moment)
+        for part in self.moving:
+            part.after_step(moment)
         ended = time.perf_counter()
         self.seconds["forward"] += between - begun
         self.seconds["backward"] += passed - between
         self.seconds["optimizer"] += ended - passed
         return {
             "step": step + 1, "steps": self.steps, "epoch": round(self.order.epoch_of(step + 1), 4), "loss": numbers[0],
-            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": float(norm),
+            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": norm,
         }  # fmt: skip
+
+    def _clip(self) -> float:
+        """The norm of all gradients together; they are only touched where it is too large."""
+        given = [p for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
+        length, most = float(norm), self.recipe.clip
+        if most is not None and not length < most:
+            nn.utils.clip_grads_with_norm_(given, most, norm)
+        return length
 
     def _check(self, step: int, numbers: list[float], terms: dict[str, float], norm: float) -> None:
         if all(map(math.isfinite, [*numbers, norm])):

@@ -37,6 +37,8 @@ class Order:
         first = step * self.batch_size
         place = np.arange(first, first + self.batch_size)
         epochs, within = np.divmod(place, self.items)
+        if epochs[0] == epochs[-1]:
+            return self._epoch(int(epochs[0]))[within]
         return np.concatenate([self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
 
     def epoch_of(self, step: int) -> float:
