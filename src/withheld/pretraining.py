@@ -131,6 +131,8 @@ class Pretraining:
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
         self.recipe = dataclasses.replace(recipe, **settings)
+        if isinstance(self.model, Objective):
+            self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
         self.model.to(self.device)
         if isinstance(self.model, LatentModel):

@@ -39,6 +39,7 @@ RECIPE_SETTINGS = (
     "optimizer",
     "hold",
     "decay",
+    "most_items",
 )
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
@@ -163,7 +164,7 @@ class Run:
         first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
-            objective.fit_parts(blank)
+            objective.fit_parts(_asked(blank, objective.split.asks, self.settings["data"]["items"]))
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 
@@ -312,6 +313,15 @@ def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tu
         )
     method = {key: value for key, value in settings.items() if key in known}
     return method, {key: value for key, value in settings.items() if key not in known and key not in more}
+
+
+def _asked(blank: Any, asks: tuple[str, ...], items: int) -> Any:
+    """A blank batch with what a split asks for besides: the numbers of the first and the last item."""
+    import torch
+
+    if "id" not in asks:
+        return blank
+    return {"item": blank, "id": torch.tensor([0, items - 1])}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
