@@ -22,7 +22,7 @@ ROWS, COLUMNS = (0, 0, 0, 1, 1, 1, 2, 2, 2), (0, 1, 2, 0, 1, 2, 0, 1, 2)
 COLORS = ("project", "drop", "gray", "keep")
 PROJECTED = (-1.0, 2.0, -1.0)  # green against magenta, along which most lenses spread colors
 DROPPED_TO, GRAY_SHARE = 0.01, 0.66
-SMALLEST = 24
+SMALLEST = 16
 
 
 def neighbors() -> list[tuple[int, int, int]]:
@@ -57,7 +57,7 @@ class RelativePosition(Split):
     """
 
     side: int = 0
-    gap: float = 0.33
+    gap: float = 0.34
     jitter: float = 0.125
     color: str = "project"
     blur: float = 0.33
@@ -82,10 +82,10 @@ class RelativePosition(Split):
         if size < SMALLEST:
             raise InputError(
                 f"images of {size} pixels are smaller than a grid of 3 x 3 patches can be: they need {SMALLEST}. "
-                f"Enlarge them, e.g. --size {2 * SMALLEST}, or choose another method"
+                f"Enlarge them, e.g. --size {4 * SMALLEST}, or choose another method"
             )
         side = self.side or max(self.multiple, size // 4 // self.multiple * self.multiple)
-        gap = round(self.gap * side)
+        gap = int(self.gap * side)
         jitter = max(1, int(self.jitter * side)) if self.jitter else 0
         need = 3 * side + 2 * gap + 2 * jitter
         if need > size:
