@@ -48,8 +48,8 @@ def exemplar(
         https://arxiv.org/abs/1406.6909; form=triplet: Kolesnikov et al. 2019, Revisiting Self-Supervised Visual Representation
         Learning, https://arxiv.org/abs/1901.09005
     Differs: views are drawn anew in every epoch (paper: about 150 of each seed, once); any trunk and the mean of its tokens in
-        place of three convolutions; no dropout; AdamW, for runs of minutes. form=triplet draws the distortions of 2014
-        and no crops of the whole image.
+        place of three convolutions; no dropout; factors of contrast and powers are drawn by their logarithm; AdamW, for runs of
+        minutes. form=triplet draws the distortions of 2014 and no crops of the whole image.
 
     Args:
         trunk: any backbone; it sees views of patches here and whole images afterwards.

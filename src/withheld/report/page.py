@@ -28,6 +28,10 @@ SECTIONS = {
     "split": "What is hidden",
     "shortcuts": "Shortcuts",
     "words": "Words",
+    "pairs": "Pairs of patches",
+    "confusion": "Directions taken for others",
+    "near_patches": "Nearest patches",
+    "exemplars": "Views of a seed",
     "components": "Components",
     "reconstructions": "Reconstructions",
     "drawn": "Samples",
@@ -45,8 +49,12 @@ SECTIONS = {
     "reproduce": "Reproduce",
 }
 
-# Sections that are pictures and a sentence: what a model of latent variables has to show.
+# Sections that are pictures and a sentence: what a task about patches, or a model of latent variables, has to show.
 LATENT = {
+    "pairs": "Where does the second patch lie from the first? Each is seen alone, as drawn; told in percent, the truth framed.",
+    "confusion": "The true direction of a pair at the left, what was told above.",
+    "near_patches": "A patch at the left, and those of other items that the encoder finds most alike.",
+    "exemplars": "A patch of an item, and views as the network gets them; it must tell from any of them which patch it was.",
     "components": "A row came from one of these, and nobody saw which: the model's answer.",
     "reconstructions": "An item, and what is left of it when only its z is kept.",
     "drawn": "Drawn from the model: z from its prior, then an item from z. No item of the data is among them.",

@@ -89,6 +89,13 @@ class ExemplarViews(Split):
         views = self.color(self.resample(item, centers_B2))
         return Pair(self.full(views.flatten(0, 1)).view(views.shape), number[:, None].expand(-1, self.views))
 
+    def exemplars(self, t: Tensor, number_B: Tensor, views: int) -> Tensor:
+        """Seeds, each followed by views of it, (B, 1 + views, C, h, h) within 0..1: to look at."""
+        centers = self.pick(t, number_B)
+        plain = dataclasses.replace(self, views=1, translation=0.0, scale=1.0, rotation=0.0)
+        drawn = dataclasses.replace(self, views=views)
+        return torch.cat([plain.resample(t, centers), drawn.color(drawn.resample(t, centers))], dim=1)
+
     def pick(self, t_BCSS: Tensor, number_B: Tensor) -> Tensor:
         """The middles (B, 2), x and y, of the seeds of these numbers: a fixed draw in proportion to the mean squared gradient."""
         light = lightness(t_BCSS, max(1, t_BCSS.shape[-1] // COARSE))  # coarser: noise counts less, and so does time
@@ -129,7 +136,7 @@ class ExemplarViews(Split):
         N, C = flat.shape[:2]
         if self.contrast > 1 and self.components:
             axes, middle = flat.new_tensor(self.components), flat.new_tensor(self.mean).view(C, 1)
-            factor = _between(1 / self.contrast, self.contrast, (N, C, 1), flat)
+            factor = _up_or_down(self.contrast, (N, C, 1), flat)
             matrix = axes.T @ (factor * axes)
             flat = (matrix @ (flat.flatten(2) - middle) + middle).view(flat.shape)
         flat = flat.clamp(0, 1)
@@ -169,7 +176,7 @@ class ExemplarViews(Split):
     def _curve(self, part: Tensor) -> Tensor:
         """A power, a factor and a shift, drawn for every view, on values within 0..1."""
         shape = (len(part), *(1,) * (part.ndim - 1))
-        power = _between(1 / self.power, self.power, shape, part)
+        power = _up_or_down(self.power, shape, part)
         factor, shift = _between(0.7, 1.4, shape, part), _between(-0.1, 0.1, shape, part)
         return (part.clamp_min(1e-6).pow(power) * factor + shift).clamp(0, 1)
 
@@ -222,3 +229,8 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 def _between(low: float, high: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
     return low + (high - low) * torch.rand(shape, device=like.device, dtype=like.dtype)
+
+
+def _up_or_down(most: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Factors whose logarithm is uniform, so that as many make less as make more."""
+    return _between(-math.log(most), math.log(most), shape, like).exp()

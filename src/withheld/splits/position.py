@@ -97,14 +97,21 @@ class RelativePosition(Split):
         return side, gap, jitter
 
     def __call__(self, t: Tensor) -> Pair:
-        places_BG2 = self.places(len(t), t.shape[-1], t.device)
-        patches = self.dress(cut(t, places_BG2, self.pixels(t.shape[-1])[0]))
+        patches = self.patches(t, self.places(len(t), t.shape[-1], t.device))
+        pairs_BP2, label_BP = self.questions(len(t), t.device)
         shuffled_BG = torch.rand(len(t), len(ROWS), device=t.device).argsort(dim=1)
-        first, second, label = (torch.tensor(part, device=t.device) for part in zip(*neighbors(), strict=True))
-        now_at_BG = shuffled_BG.argsort(dim=1)
-        pairs_BP2 = torch.stack([now_at_BG[:, first], now_at_BG[:, second]], dim=-1)
         rows = torch.arange(len(t), device=t.device)[:, None]
-        return Pair({"patches": patches[rows, shuffled_BG], "pairs": pairs_BP2}, label.expand(len(t), -1))
+        now_at_BG = shuffled_BG.argsort(dim=1)
+        return Pair({"patches": patches[rows, shuffled_BG], "pairs": now_at_BG[rows[:, None], pairs_BP2]}, label_BP)
+
+    def questions(self, count: int, device: Any = None) -> tuple[Tensor, Tensor]:
+        """All pairs of touching places (count, 40, 2), row by row in the grid, and the directions (count, 40)."""
+        every = torch.tensor(neighbors(), device=device)
+        return every[:, :2].expand(count, -1, -1), every[:, 2].expand(count, -1)
+
+    def patches(self, t: Tensor, places_BG2: Tensor) -> Tensor:
+        """Patches (B, 9, C, h, h) at these corners, as the network sees them."""
+        return self.dress(cut(t, places_BG2, self.pixels(t.shape[-1])[0]))
 
     def places(self, count: int, size: int, device: Any = None) -> Tensor:
         """Draws the upper left corners (count, 9, 2), row and column in pixels, of the patches of one grid an image."""
