@@ -41,8 +41,9 @@ class Narrator:
         """Takes one event: {"kind": prepare, features, step, timing, plan, note, pictures, done, ...}."""
         kind = str(event.get("kind"))
         if kind == "step":
-            self.vitals = event.get("vitals", self.vitals)
-            self._progress(kind)(event["step"], event["steps"], _pace(event) + words_known(self.vitals, self.floor))
+            self.vitals = event.get("vitals") or self.vitals
+            told = _pace(event, self.vitals.get("accuracy")) + words_known(self.vitals, self.floor)
+            self._progress(kind)(event["step"], event["steps"], told)
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
@@ -119,9 +120,10 @@ def measured(score: dict[str, Any]) -> str:
 TEXTS = {"plan": plan, "score": measured}
 
 
-def _pace(event: dict[str, Any]) -> str:
+def _pace(event: dict[str, Any], accuracy: float | None) -> str:
     pace = event.get("items_per_second")
-    return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
+    told = "" if accuracy is None else f"  {100 * accuracy:.1f} % right"
+    return f"loss {event['loss']:.4f}{told}" + (f"  {pace:,.0f} items/s" if pace else "")
 
 
 def words_known(vitals: dict[str, float], floor: float | None) -> str:

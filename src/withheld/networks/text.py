@@ -40,12 +40,6 @@ LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
     "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
 }
-ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
-# Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
-LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
-    "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
-}
 BLOCKWISE = {"openai-gpt"}
 """Families that take masks of keys only; their blocks are handed the whole mask."""
 UNBOUNDED = 1 << 20
