@@ -138,6 +138,14 @@ class Features:
     mask: Tensor | None = None
     layers: tuple[Tensor, ...] | None = None
 
+    def pooled_layers(self, depth: int) -> list[Tensor]:
+        """The mean of the tokens of each of the last `depth` layers, (B, D) each; the embeddings before them are left out."""
+        layers = (self.layers or ())[-depth:]
+        if self.mask is None:
+            return [tokens.mean(dim=1) for tokens in layers]
+        real = self.mask.unsqueeze(-1).to(self.tokens.dtype)
+        return [(tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1) for tokens in layers]
+
 
 @dataclass(frozen=True)
 class Recipe:

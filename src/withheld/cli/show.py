@@ -111,9 +111,10 @@ def of_method(
         size = -(-native // 4) * 4 if native <= 64 else 96
     images, names, prepared = some_items(data, items, seed, int(size), None)
     trunk, _ = open_trunk("vit-nano", size=int(size), channels=images.shape[1])
-    objective, _ = load_method(method)(trunk, **settings)
+    objective, recipe = load_method(method)(trunk, **settings)
     objective.fit_parts(torch.zeros(2, *images.shape[1:]))
-    return objective.split, images, names, prepared.mean, prepared.std
+    mean, std = (prepared.mean, prepared.std) if recipe.normalize else (None, None)
+    return objective.split, images, names, mean, std
 
 
 def some_items(data: str, items: int, seed: int, size: int, channels: int | None) -> tuple[Any, list[str], Any]:

@@ -6,16 +6,17 @@ Shapes: B batch, H W pixels of the image, G side of the coarse grid that is pred
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withheld.color import chroma, gamut_bins
+from withheld.errors import InputError
 from withheld.types import Pair
 
 NEAREST, SIGMA = 5, 5.0
+UNIT = 25.0
+"""Of ab where it is regressed."""
 
 
 def soft_bins(ab_B2GG: Tensor, bins_Q2: Tensor, nearest: int = NEAREST, sigma: float = SIGMA) -> tuple[Tensor, Tensor]:
@@ -87,6 +88,10 @@ class ColorCrossEntropy(nn.Module):
 
     def __init__(self, mix: float = 0.5, temperature: float = 0.38) -> None:
         super().__init__()
+        if not 0 < mix <= 1:
+            raise InputError(f"rebalance={mix} is outside (0, 1]: it is the part of a uniform distribution. Try 0.5")
+        if not temperature > 0:
+            raise InputError(f"temperature={temperature} must be above 0. Try 0.38")
         self.mix, self.temperature = mix, temperature
         self.register_buffer("bins", gamut_bins(), persistent=False)
         self.register_buffer("weight", torch.ones(len(self.bins)))
@@ -108,10 +113,35 @@ class ColorCrossEntropy(nn.Module):
         """Mean chroma of what is predicted over that of the truth (0: all grey), and how many bins are used: exp of entropy."""
         ab, true = annealed_mean(prediction, self.bins, self.temperature), coarse(y, prediction.shape[-1])
         p = prediction.softmax(dim=1).mean(dim=(0, 2, 3))
-        ratio = chroma(ab).mean() / chroma(true).mean().clamp(min=1e-6)
-        return {"chroma_ratio": float(ratio), "color_bins": float((-(p * (p + 1e-12).log()).sum()).exp())}
+        return {"chroma_ratio": chroma_ratio(ab, true), "color_bins": float((-(p * (p + 1e-12).log()).sum()).exp())}
 
 
-def color_error(prediction: Any, y: Tensor) -> Tensor:
-    """Half the squared distance of ab (B, 2, G, G), a mean over pixels: -log of a Gaussian, the baseline that turns sepia."""
-    return (prediction - coarse(y, prediction.shape[-1])).square().sum(dim=1).mean() / 2
+@dataclass(frozen=True)
+class RegressedColor:
+    """Compares with ab as it is; a prediction, ab over `UNIT`, is undone to ab at the size of y."""
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """ab."""
+        return y
+
+    def undo(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """(B, 2, G, G) to ab (B, 2, H, W)."""
+        return F.interpolate(UNIT * prediction, size=y.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class ColorSquaredError:
+    """Mean squared error of ab over `UNIT`: -log of a Gaussian, whose mean is sepia where many colors may be."""
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss of (B, 2, G, G) against ab (B, 2, H, W)."""
+        return F.mse_loss(prediction, coarse(y, prediction.shape[-1]) / UNIT)
+
+    def vitals(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Mean chroma of what is predicted over that of the truth."""
+        return {"chroma_ratio": chroma_ratio(UNIT * prediction, coarse(y, prediction.shape[-1]))}
+
+
+def chroma_ratio(ab_B2HW: Tensor, true_B2HW: Tensor) -> float:
+    """Mean chroma of a prediction over that of the truth: 0 is all grey, far below 1 is sepia."""
+    return float(chroma(ab_B2HW).mean() / chroma(true_B2HW).mean().clamp(min=1e-6))

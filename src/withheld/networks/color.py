@@ -22,13 +22,13 @@ class Colorizer(nn.Module):
         trunk: any backbone with a square grid of tokens.
         answers: Q, logits a cell; 2 for a regression of ab.
         width: of the decoder.
-        side: G; 0 takes a quarter of the trunk's size.
+        side: G; 0 takes a quarter of the trunk's size up to 64 pixels, else an eighth.
     """
 
-    def __init__(self, trunk: ImageTrunk, answers: int, width: int = 128, side: int = 0) -> None:
+    def __init__(self, trunk: ImageTrunk, answers: int, width: int = 64, side: int = 0) -> None:
         super().__init__()
         self.trunk = trunk
-        self.side = side or max(2, trunk.size // 4)
+        self.side = side or max(2, trunk.size // (4 if trunk.size <= 64 else 8))
         widths = stage_widths(trunk)
         self.project = nn.ModuleList([nn.Conv2d(D, width, 1) for D in widths])
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -38,9 +38,7 @@ class Colorizer(nn.Module):
         """(B, C, H, W) -> (B, Q, G, G)."""
         found = self.trunk(x, layers=len(self.project) > 1)
         stages = [found.tokens] if len(self.project) == 1 else list((found.layers or ())[1:])
-        hidden = sum(
-            self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True)
-        )
+        hidden = sum(self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True))
         return self.predict(F.gelu(self.mix(F.gelu(hidden))))
 
     def _laid(self, t_BdHW: Tensor) -> Tensor:

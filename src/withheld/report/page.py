@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, training, words
+from withheld.report import curves, facts, headline, layers, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, objects, read_folder
@@ -24,6 +24,7 @@ WORST = 24
 SECTIONS = {
     "verdict": "Did it help?",
     "sweep": "Sweep",
+    "layers": "Layer by layer",
     "data": "The data",
     "split": "What is hidden",
     "words": "Words",
@@ -99,6 +100,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "status": facts.status_words(found),
         "curve": _curve(table),
         "sweep": _sweep(sweep),
+        "layers": _sweep(layers.read_layers(found)),
         "words": words.read_words(found),
         "data": {
             "facts": facts.data_facts(found),
