@@ -6,6 +6,7 @@ Shapes: B batch, H W pixels of the image, G side of the coarse grid that is pred
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,8 +39,8 @@ class Colorizer(nn.Module):
         """(B, C, H, W) -> (B, Q, G, G)."""
         found = self.trunk(x, layers=len(self.project) > 1)
         stages = [found.tokens] if len(self.project) == 1 else list((found.layers or ())[1:])
-        hidden = sum(self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True))
-        return self.predict(F.gelu(self.mix(F.gelu(hidden))))
+        laid = [self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True)]
+        return self.predict(F.gelu(self.mix(F.gelu(torch.stack(laid).sum(dim=0)))))
 
     def _laid(self, t_BdHW: Tensor) -> Tensor:
         if t_BdHW.shape[-1] == self.side:
