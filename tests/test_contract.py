@@ -78,8 +78,14 @@ def sentences(count: int = 6) -> dict[str, torch.Tensor]:
 
 
 def whole(split: Split):
-    """Items of the kind that a split splits."""
-    return texts() if "text" in type(split).__module__ else batch()
+    """Items of the kind that a split splits, with what it asks for besides."""
+    if "text" in type(split).__module__:
+        return texts()
+    return {"item": batch(), "id": torch.arange(6)} if "id" in split.asks else batch()
+
+
+def item_of(t):
+    return t["item"] if isinstance(t, dict) else t
 
 
 def test_some_splits_and_methods_are_found():
@@ -149,8 +155,9 @@ class TestSplit:
         assert near(merged["item"], t["item"]) if isinstance(merged, dict) else near(merged, t)
 
     def test_full_is_deterministic_and_keeps_the_batch(self, split):
-        assert same(split.full(whole(split)), split.full(whole(split)))
-        assert len(split.full(whole(split))) == len(whole(split))
+        t = whole(split) if "text" in type(split).__module__ else item_of(whole(split))
+        assert same(split.full(t), split.full(t))
+        assert len(split.full(t)) == len(t)
 
 
 MODALITY = {method["name"]: method["modality"] for method in describe_methods()}
@@ -178,8 +185,10 @@ def text_trunk(name: str):
     return trunk
 
 
-def items_of(name: str, recipe: Recipe, count: int = 6):
+def items_of(name: str, recipe: Recipe, count: int = 6, asks: tuple[str, ...] = ()):
     """Items as the loop would feed them: normalized images, pixels in 0..1, codes, blocks of tokens, or sentences."""
+    if "id" in asks:
+        return {"item": items_of(name, recipe, count), "id": torch.arange(count)}
     if MODALITY[name] == "text":
         return sentences(count) if constant(name, "ITEMS", "blocks") == "sentences" else texts(count)
     if MODALITY[name] == "codes":
@@ -191,7 +200,7 @@ def items_of(name: str, recipe: Recipe, count: int = 6):
 def build(name: str):
     torch.manual_seed(0)
     objective, recipe = load_method(name)(first_of(name))
-    objective.fit_parts(items_of(name, recipe))
+    objective.fit_parts(items_of(name, recipe, 8, objective.split.asks))
     return objective, recipe
 
 
@@ -230,13 +239,13 @@ class TestDescription:
 class TestObjective:
     def test_every_trainable_parameter_gets_a_gradient(self, name):
         objective, recipe = build(name)
-        sum(objective(items_of(name, recipe)).values()).backward()
+        sum(objective(items_of(name, recipe, asks=objective.split.asks)).values()).backward()
         idle = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
         assert idle == []
 
     def test_terms_are_named_scalars(self, name):
         objective, recipe = build(name)
-        for term, value in objective(items_of(name, recipe)).items():
+        for term, value in objective(items_of(name, recipe, asks=objective.split.asks)).items():
             assert isinstance(term, str)
             assert value.ndim == 0
             assert torch.isfinite(value)
@@ -250,7 +259,7 @@ class TestObjective:
         objective, recipe = build(name)
         objective.change = None
         losses = []
-        items = Eight(items_of(name, recipe, 8))
+        items = Eight(items_of(name, recipe, 8, objective.split.asks))
         recipe = recipe.change(
             batch_size=8,
             base_learning_rate=2e-3 * 32,
@@ -265,8 +274,11 @@ class TestObjective:
 
     def test_predict_gives_what_y_is(self, name):
         objective, recipe = build(name)
-        pair, prediction = objective.predict(items_of(name, recipe))
-        assert MODALITY[name] != "image" or shapes(pair.y) == shapes(prediction)
+        pair, prediction = objective.predict(items_of(name, recipe, asks=objective.split.asks))
+        if MODALITY[name] == "image" and not pair.y.is_floating_point():  # answers to choose from: a logit for each
+            assert pair.y.shape == prediction.shape[:-1]
+        elif MODALITY[name] == "image":
+            assert shapes(pair.y) == shapes(prediction)
 
 
 def entropy_of(name: str, t: torch.Tensor) -> float:

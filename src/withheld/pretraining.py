@@ -22,7 +22,7 @@ from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, now, plain, versions
 from withheld.run import Listen, Run, load_method, locked, modality_of, open_run, pick_device, split_settings
-from withheld.types import LatentModel, Recipe
+from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
 VITALS = 20  # times a run
@@ -131,6 +131,8 @@ class Pretraining:
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
         self.recipe = dataclasses.replace(recipe, **settings)
+        if isinstance(self.model, Objective):
+            self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
         self.model.to(self.device)
         if isinstance(self.model, LatentModel):
@@ -173,6 +175,7 @@ class Pretraining:
             "modality": self.modality.name,
             "settings": split_settings(load_method(self.method), self.given["settings"])[0] if by_name else {},
             "split": split,
+            "fitted": _fitted(self.model),
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),
             "seed": self.given["seed"], "steps": steps,
@@ -258,6 +261,14 @@ class Pretraining:
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
             self.listen({"kind": kind, **event})
+
+
+def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
+    """The fields of a split as the data has made them, so that a reopened run hides as it was trained."""
+    split = getattr(model, "split", None)
+    if split is None or isinstance(split, FunctionSplit):
+        return {}
+    return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import json
@@ -39,6 +40,7 @@ RECIPE_SETTINGS = (
     "optimizer",
     "hold",
     "decay",
+    "most_items",
 )
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
@@ -163,7 +165,10 @@ class Run:
         first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
-            objective.fit_parts(blank)
+            objective.fit_parts(_asked(blank, objective, self.settings["data"]))
+        fitted = {name: _tuple(value) for name, value in self.settings.get("fitted", {}).items()}
+        if fitted:
+            objective.split = dataclasses.replace(objective.split, **fitted)
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 
@@ -312,6 +317,19 @@ def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tu
         )
     method = {key: value for key, value in settings.items() if key in known}
     return method, {key: value for key, value in settings.items() if key not in known and key not in more}
+
+
+def _asked(blank: Any, objective: Any, data: dict[str, Any]) -> Any:
+    """A blank batch with what a split asks for besides: the numbers of the first and the last item."""
+    import torch
+
+    if "id" not in objective.split.asks:
+        return blank
+    return {"item": blank, "id": torch.tensor([0, data["items"] - 1])}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

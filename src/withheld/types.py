@@ -165,6 +165,7 @@ class Recipe:
             likelihoods of pixels.
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
+        most_items: of a larger data set so many items, spread evenly, are learned from; 0 takes all.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
 
@@ -182,6 +183,7 @@ class Recipe:
     order: str = "shuffled"
     hold: int = 0
     decay: float = 1.0
+    most_items: int = 0
     tolerance: float = 0.0
 
     @property

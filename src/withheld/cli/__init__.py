@@ -19,6 +19,7 @@ COMMANDS = {
     "methods": ("look", "The documentation of every method."),
     "pretrain": ("train", "Learn from unlabelled data."),
     "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),
+    "probe-shortcuts": ("probe", "Was the task solved by cheating?"),
     "report": ("judge", "Write the page of a run, and print where it is."),
     "finetune": ("train", "Make a classifier from a run and a few labels."),
     "predict": ("use", "Label files with a classifier."),
@@ -57,7 +58,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"withheld.cli.{COMMANDS[cmd_name][0]}")
-        return getattr(module, f"{cmd_name}_command")
+        return getattr(module, f"{cmd_name.replace('-', '_')}_command")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

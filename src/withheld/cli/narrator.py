@@ -28,6 +28,7 @@ class Narrator:
         self.open = ExitStack()
         self.stage = ""
         self.update: Any = None
+        self.accuracy: float | None = None
 
     def __enter__(self) -> Narrator:
         return self
@@ -39,7 +40,8 @@ class Narrator:
         """Takes one event: {"kind": prepare, features, step, timing, plan, note, pictures, done, ...}."""
         kind = str(event.get("kind"))
         if kind == "step":
-            self._progress(kind)(event["step"], event["steps"], _pace(event))
+            self.accuracy = (event.get("vitals") or {}).get("accuracy", self.accuracy)
+            self._progress(kind)(event["step"], event["steps"], _pace(event, self.accuracy))
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
@@ -110,9 +112,10 @@ def measured(score: dict[str, Any]) -> str:
 TEXTS = {"plan": plan, "score": measured}
 
 
-def _pace(event: dict[str, Any]) -> str:
+def _pace(event: dict[str, Any], accuracy: float | None) -> str:
     pace = event.get("items_per_second")
-    return f"loss {event['loss']:.4f}" + (f"  {pace:,.0f} items/s" if pace else "")
+    told = "" if accuracy is None else f"  {100 * accuracy:.1f} % right"
+    return f"loss {event['loss']:.4f}{told}" + (f"  {pace:,.0f} items/s" if pace else "")
 
 
 def _where_time_went(seconds: dict[str, float]) -> str:

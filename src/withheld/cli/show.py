@@ -112,8 +112,10 @@ def of_method(
     images, names, prepared = some_items(data, items, seed, int(size), None)
     trunk, _ = open_trunk("vit-nano", size=int(size), channels=images.shape[1])
     objective, recipe = load_method(method)(trunk, **settings)
-    objective.fit_parts(torch.zeros(2, *images.shape[1:]))
-    mean, std = (prepared.mean, prepared.std) if recipe.normalize else (None, None)
+    mean, std = (prepared.mean, prepared.std) if recipe.normalize else ([0.0] * trunk.channels, [1.0] * trunk.channels)
+    shape = (1, -1, 1, 1)
+    t = (torch.from_numpy(images).float() / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    objective.fit_parts({"item": t, "id": torch.arange(len(t))} if "id" in objective.split.asks else t)
     return objective.split, images, names, mean, std
 
 

@@ -112,6 +112,8 @@ class ImageItems:
         mean: a channel, of pixels in 0..1.
         std: a channel, of pixels in 0..1.
         labels: (N,) int64; batches are then dicts with "item" and "label".
+        ids: whether batches are dicts with "item" and "id", the number of the item among these.
+        chosen: (n,) rows of the images that are the items; None takes all.
     """
 
     def __init__(
@@ -120,6 +122,8 @@ class ImageItems:
         mean: Sequence[float],
         std: Sequence[float],
         labels: np.ndarray | None = None,
+        ids: bool = False,
+        chosen: np.ndarray | None = None,
     ) -> None:
         images = getattr(prepared, "images", prepared)
         # indexing a memmap makes memmaps, slowly; the plain view of it shares the file
@@ -127,6 +131,7 @@ class ImageItems:
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+        self.ids, self.chosen = ids, chosen
         self.mean = list(mean)
         self.std = list(std)
         mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -135,7 +140,7 @@ class ImageItems:
         self._ready: dict[str, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.chosen is None else len(self.chosen)
 
     def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:
         """Normalized float32 images (B, C, H, W) on a device; with labels {"item": ..., "label": (B,) int64}.
@@ -147,10 +152,14 @@ class ImageItems:
         import torch
 
         index = np.asarray(index)
-        item = self._normalized(np.ascontiguousarray(self.images[index]), torch.device(device))
-        if self.labels is None:
-            return item
-        return {"item": item, "label": torch.from_numpy(self.labels[index]).to(device)}
+        rows = index if self.chosen is None else self.chosen[index]
+        item = self._normalized(np.ascontiguousarray(self.images[rows]), torch.device(device))
+        more = {}
+        if self.labels is not None:
+            more["label"] = torch.from_numpy(self.labels[rows]).to(device)
+        if self.ids:
+            more["id"] = torch.from_numpy(index.astype(np.int64)).to(device)
+        return {"item": item, **more} if more else item
 
     def _normalized(self, pixels: np.ndarray, device: torch.device) -> Tensor:
         import torch

@@ -25,6 +25,7 @@ from withheld.evaluate import atlas
 from withheld.evaluate.canvas import Tile, blank, enlargement, ladder, png, sheet, strip, tile, written
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
+from withheld.evaluate.pretext_pictures import own_rows, pretext_entries
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.objective import Objective
@@ -33,7 +34,7 @@ from withheld.types import Pair, Split, as_split
 
 Subject = Split | Objective | Callable[[Any], Pair]
 
-SAMPLES, SAMPLES_A_STRIP, SPLITS = 48, 6, 6
+SAMPLES, SAMPLES_A_STRIP, SPLITS, MEASURED = 48, 6, 6, 256
 LATENT_ITEMS = 500
 HEADINGS = {"t": "t, the item", "x": "x, what is seen", "y": "y, what is hidden", "prediction": "prediction"}
 RANKS = ["item", "nearest", "2nd", "3rd", "4th", "5th"]
@@ -71,7 +72,9 @@ def draw_run(
     pixels = to_pixels(torch.from_numpy(some).float() / 255, [0.0] * some.shape[1], [1.0] * some.shape[1])
     entries = _samples(pixels)
     if objective is not None:
-        entries += _splits(objective, encoder, some[:SPLITS], called, seed)
+        seen = _as_fed(encoder, some[:MEASURED])
+        own = pretext_entries(objective, seen, SPLITS, called, seed)
+        entries += own or _splits(objective, encoder, seen[:SPLITS], called, seed)
     if objective is not None and isinstance(objective.network, Latent):
         few = torch.from_numpy(some[:LATENT_ITEMS]).to(encoder.device)
         entries += latent_entries(objective.network, encoder.normalize(few), seed)
@@ -155,7 +158,12 @@ def _image_sheet(
     mean, std = mean or [0.0] * C, std or [1.0] * C
     if len(mean) != C or len(std) != C:
         raise InputError(f"images have {C} channels, mean and std have {len(mean)} and {len(std)}")
-    columns = columns_of(subject, _normalized(t, mean, std), seed)
+    fed = _normalized(t, mean, std)
+    split = subject.split if isinstance(subject, Objective) else subject
+    own = own_rows(split, subject if isinstance(subject, Objective) else None, fed, seed)
+    if own is not None:
+        return sheet(title, own[0], [(str(names[i]) if i < len(names) else "", row) for i, row in enumerate(own[1])])
+    columns = columns_of(subject, fed, seed)
     wanted = 176 if t.ndim == 4 else 72
     rows = _rows(columns, mean, std, enlargement(t.shape[-1], wanted))
     named = [str(names[i]) if i < len(names) else "" for i in range(len(rows))]
@@ -223,14 +231,19 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     return drawn
 
 
-def _splits(
-    objective: Objective, encoder: ImageEncoder, some: NDArray[np.uint8], names: list[str], seed: int
-) -> list[dict[str, Any]]:
+def _as_fed(encoder: ImageEncoder, some: NDArray[np.uint8]) -> Tensor:
+    """Images as the network is fed: of the encoder's size, normalized."""
     t = torch.from_numpy(some).to(encoder.device).float() / 255
     if t.shape[-2:] != (encoder.size, encoder.size):
         size = (encoder.size, encoder.size)
         t = torch.nn.functional.interpolate(t, size=size, mode="bilinear", antialias=True, align_corners=False)
-    columns = columns_of(objective, _normalized(t, encoder.mean, encoder.std), seed)
+    return _normalized(t, encoder.mean, encoder.std)
+
+
+def _splits(
+    objective: Objective, encoder: ImageEncoder, t: Tensor, names: list[str], seed: int
+) -> list[dict[str, Any]]:
+    columns = columns_of(objective, t, seed)
     rows = _rows(columns, encoder.mean, encoder.std, enlargement(encoder.size, 96))
     shown = [column.name for column in columns]
     caption = ""

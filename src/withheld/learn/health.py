@@ -43,40 +43,33 @@ class Measured(Protocol):
         """Small numbers of a prediction."""
 
 
-@runtime_checkable
-class Watching(Protocol):
-    """A loss that tells how predictions are, whether or not they are of held-out items: how colorful."""
-
-    def vitals(self, prediction: Any, y: Any) -> dict[str, float]:
-        """Small numbers of a prediction."""
-
-
 @torch.no_grad()
 def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str, float]:
-    """Effective rank and spread of the trunk's pooled features on a batch of whole items, and the network's own vitals.
+    """Effective rank and spread of the trunk's pooled features on a batch of whole items, the network's own vitals, and what the
+    loss measures, such as an accuracy.
 
     Args:
+        batch: as the loop feeds it: items, or a dict with "item".
         held_out: whether the batch is never learned from: then the loss of it is told too.
     """
     was = objective.training
     objective.eval()
     found = {}
     if objective.trunk is not None:
-        output = objective.trunk(objective.split.full(batch))
+        whole = batch["item"] if objective.split.asks else batch
+        output = objective.trunk(objective.split.full(whole))
         pooled = output.pooled if isinstance(output, Features) else output
         found = {"effective_rank": effective_rank(pooled), "feature_spread": spread(pooled)}
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
-    if isinstance(objective.loss, Watching):
-        pair = objective.split(batch)
-        found.update(objective.loss.vitals(objective.network(pair.x), pair.y))
-    if held_out:
+    if held_out or isinstance(objective.loss, Measured):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             pair = objective.pair(batch)
             prediction = objective.network(pair.x)
-            terms = objective.compare(prediction, pair)
-            found["held_out_loss"] = float(objective.total(terms, Moment(1, 1)))
+            if held_out:
+                terms = objective.compare(prediction, pair)
+                found["held_out_loss"] = float(objective.total(terms, Moment(1, 1)))
             if isinstance(objective.loss, Measured):
                 found.update(objective.loss.measures(prediction, pair.y))
     objective.train(was)

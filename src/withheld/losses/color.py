@@ -81,7 +81,7 @@ class ColorCrossEntropy(nn.Module):
 
     Args:
         mix: lambda of the rebalancing.
-        temperature: of the annealed mean, for the vitals.
+        temperature: of the annealed mean, for the measures.
     """
 
     bins: Tensor
@@ -110,7 +110,7 @@ class ColorCrossEntropy(nn.Module):
         told = (share * logits_BQGG.gather(1, at)).sum(dim=1)
         return (self.weight[at[:, 0]] * (logits_BQGG.logsumexp(dim=1) - told)).mean()
 
-    def vitals(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
         """Mean chroma of what is predicted over that of the truth (0: all grey), and how many bins are used: exp of entropy."""
         ab, true = annealed_mean(prediction, self.bins, self.temperature), coarse(y, prediction.shape[-1])
         p = prediction.softmax(dim=1).mean(dim=(0, 2, 3))
@@ -138,7 +138,7 @@ class ColorSquaredError:
         """The loss of (B, 2, G, G) against ab (B, 2, H, W)."""
         return F.mse_loss(prediction, coarse(y, prediction.shape[-1]) / UNIT)
 
-    def vitals(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
         """Mean chroma of what is predicted over that of the truth."""
         return {"chroma_ratio": chroma_ratio(UNIT * prediction, coarse(y, prediction.shape[-1]))}
 

@@ -28,6 +28,20 @@ def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class CrossEntropy:
+    """Mean of -log p(y|x), nats, of a categorical p: logits (..., K) against answers (...); answers of -100 do not count."""
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss."""
+        return F.cross_entropy(prediction.reshape(-1, prediction.shape[-1]), y.reshape(-1))
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Share of the answers that are right."""
+        known = y != UNKNOWN_LABEL
+        return {"accuracy": float((prediction.argmax(dim=-1) == y)[known].float().mean())}
+
+
+@dataclass(frozen=True)
 class TokenCrossEntropy:
     """Mean of -log p(token | x), nats a token, over tokens that are not -100; p is a categorical over the vocabulary."""
 

@@ -6,9 +6,11 @@ from typing import Literal
 
 from withheld.color import gamut_bins
 from withheld.losses.color import AnnealedColor, ColorCrossEntropy, ColorSquaredError, RegressedColor
+from withheld.losses.colorful import grey, mean_color, told
 from withheld.networks.color import Colorizer
 from withheld.networks.image import ImageTrunk
 from withheld.objective import Objective
+from withheld.shortcuts import Probe, Shortcut, Variant
 from withheld.splits.color import HideColor
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
@@ -60,3 +62,24 @@ def colorization(
             normalize=False,
         ),
     )  # fmt: skip
+
+
+def shortcuts() -> list[Shortcut]:
+    """What telling no color is worth, and what regression makes of it."""
+    area = "AuC is the share of pixels told within a distance in ab, over distances 0 to 150; rebalanced, rare colors count as much"
+    sepia = "a chroma ratio far below 1 is sepia, far above 1 is gaudy; rebalanced over grey says what color is worth where it is rare"
+    return [
+        Probe(
+            "its colors",
+            told,
+            f"{area}; {sepia}",
+            {"chroma ratio": (0.5, 1.6), "rebalanced over grey": (0.0, 1.0)},
+            each=True,
+        ),
+        Probe("all grey", grey, "no color at all: hard to beat where all pixels count alike"),
+        Probe("the mean color", mean_color, "one color everywhere, the mean of the items learned from"),
+        Variant(
+            "regression of ab", {"predict": "ab"}, "the mean of what may be: expect a low chroma ratio", crossed=False
+        ),
+        Variant("no rebalancing", {"rebalance": 1.0}, "expect fewer bins in use, and less where rare colors count"),
+    ]

@@ -51,14 +51,15 @@ class Images(Modality):
         """Normalized images; a recipe of likelihoods gets pixels in 0..1."""
         if not recipe.normalize:
             self.mean, self.std = [0.0] * len(self.mean), [1.0] * len(self.std)
-        self.items = ImageItems(self.prepared, self.mean, self.std)
+        chosen = _spaced(len(self.prepared), recipe.most_items) if recipe.most_items else None
+        self.items = ImageItems(self.prepared, self.mean, self.std, ids="id" in self.asks, chosen=chosen)
         batch: Any = self.items.batch(_spaced(len(self.items), SAMPLE), self.device)
-        self.sample = _sized(batch, self.size)
+        self.sample = {**batch, "item": _sized(batch["item"], self.size)} if self.asks else _sized(batch, self.size)
 
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, scale, fingerprint."""
         return {
-            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.prepared),
+            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
             "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
             "channels": int(self.prepared.images.shape[1]),
             "scale": self.prepared.scale.to_json() if self.prepared.scale else None, "fingerprint": self.fingerprint,

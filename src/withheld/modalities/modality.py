@@ -30,6 +30,7 @@ class Modality(ABC):
         sample: a batch of items as the model sees them, for starts and vitals; set by `feed`.
         fingerprint: of the data and how it is prepared; set by `open`.
         skipped: {"file", "reason"} of what could not be used; set by `open`.
+        asks: what the split wants to know of an item besides, see `withheld.Split`; set before `feed`.
         held_out: whether the sample is never learned from, so that its loss may be compared with the training's.
     """
 
@@ -38,6 +39,7 @@ class Modality(ABC):
     sample: Any
     fingerprint: str
     held_out: bool = False
+    asks: tuple[str, ...] = ()
 
     def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
         self.data, self.given, self.device, self.tell = data, given, device, tell

@@ -72,6 +72,8 @@ class ImageTrunk(nn.Module):
             t_BCHW: normalized, of the trunk's size.
             layers: also give the tokens after every layer.
         """
+        if not self.patch:  # a convolutional network runs 1.1 to 1.5 times as fast with channels innermost
+            t_BCHW = t_BCHW.contiguous(memory_format=torch.channels_last)
         output = self.model(pixel_values=t_BCHW, output_hidden_states=layers)
         last = output.last_hidden_state
         if last.ndim == 4:  # convolutional: (B, D, H, W)
@@ -85,6 +87,27 @@ class ImageTrunk(nn.Module):
         pooled = last[:, 0] if self.pooling == "cls" and last.shape[1] > count else tokens.mean(dim=1)
         hidden = tuple(part[:, -count:] for part in output.hidden_states or ())
         return Features(pooled, tokens, grid, None, hidden or None)
+
+    def crops(self, t_BChw: Tensor) -> Features:
+        """Features of images smaller than the trunk's own, such as single patches of one.
+
+        A ViT sees a crop's tokens at a block of its positions, drawn anew for every batch in training and the middle one
+        otherwise: one block for the whole batch, so that a position tells nothing of where a crop was.
+        """
+        h, w = t_BChw.shape[-2:]
+        if not self.patch or (h, w) == (self.size, self.size):
+            return self(t_BChw)
+        rows, (down, across) = self.size // self.patch, (h // self.patch, w // self.patch)
+        room = [rows - n for n in (down, across)]
+        if h % self.patch or w % self.patch or min(room) < 0:
+            raise ValueError(f"crops of {h}x{w} do not fit a trunk of {self.size} with patches of {self.patch}")
+        top, left = (int(torch.randint(n + 1, ())) if self.training else n // 2 for n in room)
+        at = torch.arange(top, top + down)[:, None] * rows + torch.arange(left, left + across)
+        cut = t_BChw.reshape(len(t_BChw), -1, down, self.patch, across, self.patch).permute(0, 2, 4, 3, 5, 1)
+        tokens = self.visible(
+            cut.reshape(len(cut), down * across, -1), at.flatten().to(t_BChw.device).expand(len(cut), -1)
+        )[:, -down * across :]
+        return Features(tokens.mean(dim=1), tokens, (down, across))
 
     def visible(self, patches_BVP: Tensor, at_BV: Tensor) -> Tensor:
         """Tokens of the visible patches only, prefix tokens (such as [CLS]) first: (B, prefix + V, D).

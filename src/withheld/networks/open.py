@@ -11,7 +11,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ResNetConfig, ViTConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    RegNetConfig,
+    ResNetConfig,
+    ViTConfig,
+)
 
 from withheld.errors import InputError, nearest
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
@@ -52,6 +60,18 @@ def resnet(stem: int, widths: tuple[int, ...], depths: tuple[int, ...], about: s
     return Preset(about, config)
 
 
+def regnet(widths: tuple[int, ...], blocks: tuple[int, ...], about: str) -> Preset:
+    """The shape of a convolutional network of residual blocks; images above 64 pixels are halved once more at the start."""
+
+    def config(size: int, channels: int, patch: int) -> PretrainedConfig:
+        return RegNetConfig(
+            num_channels=channels, embedding_size=widths[0] // 2, hidden_sizes=list(widths), depths=list(blocks),
+            groups_width=widths[-1], layer_type="x", downsample_in_first_stage=size > 64, image_size=size,
+        )  # fmt: skip
+
+    return Preset(about, config)
+
+
 def recognition(kind: str, latents: int, widths: tuple[int, ...], about: str) -> Preset:
     """The shape of a recognition network."""
     return Preset(about, lambda size, channels, patch: RecognitionConfig(kind, size, channels, latents, widths))
@@ -64,6 +84,8 @@ PRESETS = {
     "vit-small": vit(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
     "vit-base": vit(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
     "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+    "regnet-nano": regnet((32, 64, 128, 256), (1, 1, 1, 1), "0.9 M parameters, convolutions, for minutes on a CPU"),
+    "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
     "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),

@@ -21,6 +21,7 @@ class Contents:
     run: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     scores: list[dict[str, Any]] = field(default_factory=list)
+    shortcuts: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
@@ -150,6 +151,8 @@ def _read_results(found: Contents) -> None:
     scores = [line for line in lines if line.get("kind") == "score" and number(line.get("value")) is not None]
     found.verdict = verdicts[-1] if verdicts else {}
     found.evaluations = len(verdicts)
+    probed = [line for line in lines if line.get("kind") == "shortcut"]
+    found.shortcuts = [line for line in probed if line.get("probe") == probed[-1].get("probe")]
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:
         wanted = lambda score: score.get("evaluation") == found.verdict["evaluation"]  # noqa: E731

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, layers, training, words
+from withheld.report import curves, facts, headline, layers, shortcuts, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, objects, read_folder
@@ -27,7 +27,12 @@ SECTIONS = {
     "layers": "Layer by layer",
     "data": "The data",
     "split": "What is hidden",
+    "shortcuts": "Shortcuts",
     "words": "Words",
+    "pairs": "Pairs of patches",
+    "confusion": "Directions taken for others",
+    "near_patches": "Nearest patches",
+    "exemplars": "Views of a seed",
     "components": "Components",
     "reconstructions": "Reconstructions",
     "drawn": "Samples",
@@ -45,8 +50,12 @@ SECTIONS = {
     "reproduce": "Reproduce",
 }
 
-# Sections that are pictures and a sentence: what a model of latent variables has to show.
+# Sections that are pictures and a sentence: what a task about patches, or a model of latent variables, has to show.
 LATENT = {
+    "pairs": "Where does the second patch lie from the first? Each is seen alone, as drawn; told in percent, the truth framed.",
+    "confusion": "The true direction of a pair at the left, what was told above.",
+    "near_patches": "A patch at the left, and those of other items that the encoder finds most alike.",
+    "exemplars": "A patch of an item, and views as the network gets them; it must tell from any of them which patch it was.",
     "components": "A row came from one of these, and nobody saw which: the model's answer.",
     "reconstructions": "An item, and what is left of it when only its z is kept.",
     "drawn": "Drawn from the model: z from its prior, then an item from z. No item of the data is among them.",
@@ -101,6 +110,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "curve": _curve(table),
         "sweep": _sweep(sweep),
         "layers": _sweep(layers.read_layers(found)),
+        "shortcuts": shortcuts.read_shortcuts(found),
         "words": words.read_words(found),
         "data": {
             "facts": facts.data_facts(found),

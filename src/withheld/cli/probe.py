@@ -1,0 +1,57 @@
+"""probe-shortcuts: was the task solved by cheating?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.narrator import Narrator
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+
+
+@click.command("probe-shortcuts")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", help="Items without labels.  [default: what RUN learned from]")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
+    help="For all short trainings together.",
+)  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="Of each short training, in place of --minutes.")
+@device_option
+@talking
+def probe_shortcuts_command(run: Path, data: str | None, screen: Screen, **options: Any) -> None:
+    """Was the task of RUN solved by cheating? Asks the network, and learns the task again with its defenses off.
+
+    Every row is one such test: a low loss may come from a border that continues, from colors that tell the place, or from
+    twins among the items, and then nothing useful was learned. Each row says what its numbers mean.
+
+    \b
+      withheld probe-shortcuts runs/position
+      withheld probe-shortcuts runs/position --data other_photos/ --minutes 20
+    """
+    from withheld.evaluate.shortcuts import probe_shortcuts
+    from withheld.provenance import command_line
+    from withheld.report import write
+    from withheld.report.shortcuts import columns_of, shown
+
+    with Narrator(screen) as narrator:
+        found = probe_shortcuts(
+            run, data, results=run / "results.jsonl", command=command_line(), listen=narrator.hear, **options
+        )
+    columns = columns_of([{"measures": reading.measures} for reading in found])
+    rows = []
+    for reading in found:
+        cells = [
+            shown(name, reading.measures.get(name)) + (" !" if name in reading.suspect else "") for name in columns
+        ]
+        rows.append([reading.row, *cells])
+    screen.table("On held-out items (! outside of what is healthy)", ["", *columns], rows)
+    for reading in found:
+        if reading.reads:
+            screen.say(f"{reading.row}: {reading.reads}")
+    screen.say(f"Report: {write(run)}")
+    marked = [reading.row for reading in found if reading.suspect]
+    screen.result(f"Suspicious: {', '.join(marked)}" if marked else "Nothing suspicious")

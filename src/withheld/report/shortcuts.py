@@ -1,0 +1,43 @@
+"""Was the task solved by cheating: the rows of the latest `probe-shortcuts`, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from withheld.report.clean import one_line
+from withheld.report.folder import Contents, mapping, number, texts
+from withheld.report.wording import plain
+
+SHARES = ("accuracy", "share")
+
+
+def shown(name: str, value: float | None) -> str:
+    """A measure as it is printed: shares of one in percent."""
+    if value is None:
+        return ""
+    if any(word in name for word in SHARES):
+        return f"{100 * value:.1f} %"
+    return plain(float(f"{value:.3g}"))
+
+
+def columns_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The names of everything that was measured, in the order it came."""
+    return list(dict.fromkeys(name for row in rows for name in mapping(row.get("measures"))))
+
+
+def read_shortcuts(found: Contents) -> dict[str, Any]:
+    """Columns, and rows with cells and what they mean; empty where nothing was probed."""
+    rows = found.shortcuts
+    if not rows:
+        return {}
+    columns = columns_of(rows)
+    drawn = []
+    for row in rows:
+        suspect = texts(row.get("suspect"))
+        measures = mapping(row.get("measures"))
+        cells = [{"text": shown(name, number(measures.get(name))), "suspect": name in suspect} for name in columns]
+        drawn.append(
+            {"name": one_line(row.get("row") or ""), "reads": one_line(row.get("reads") or ""), "cells": cells}
+        )
+    marked = sum(bool(texts(row.get("suspect"))) for row in rows)
+    return {"columns": columns, "rows": drawn, "marked": marked}

@@ -1,0 +1,236 @@
+"""Views of one patch of an image, and the question which patch it was.
+
+Shapes: B batch, C channels, S side of an image as it comes, V views, h side of a view. Coordinates of an image are -1 to 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from withheld.errors import InputError
+from withheld.types import Pair, Split
+
+GOLDEN = 0.6180339887498949
+LUMA = (0.299, 0.587, 0.114)
+LEAST, COARSE = 24, 48
+
+
+@dataclass(frozen=True)
+class ExemplarViews(Split):
+    """Random views of a seed patch, to be told from those of all other seeds.
+
+    Dosovitskiy et al. 2014, https://arxiv.org/abs/1406.6909. A seed is a patch of an item, picked with a probability in proportion
+    to its mean squared gradient; which one is a function of the item's number, so that it is the same in every epoch.
+
+    t is {"item": (B, C, S, S) within 0..1, "id": (B,)}; x (B, V, C, h, h) are views of one of each item's seeds, normalized;
+    y (B, V) is the seed's number. A view is one affine resampling of the whole image (so that nothing beyond the patch is made
+    up), then contrast along the principal components of the colors, then power, factor and shift of saturation and value, and a
+    shift of the hue.
+
+    Attributes:
+        size: side of the whole images the encoder sees, pixels: the scale of `side`.
+        side: of a seed and of its views in pixels; 0 takes a third of `size`, at least 24.
+        multiple: a side is of this many pixels, for a trunk that cuts patches.
+        views: V.
+        seeds: of an item.
+        translation: at most this share of the side, both ways.
+        scale: at most this factor; at least half of it (1.4 gives the paper's 0.7 to 1.4); 1 is off.
+        rotation: at most so many degrees, both ways.
+        contrast: at most this factor on each principal component, at least its inverse; 1 is off.
+        power: at most this power of saturation and value, at least its inverse, with a factor of 0.7 to 1.4 and a shift of 0.1;
+            1 is off.
+        hue: at most this shift, a share of the circle.
+        mean, std, components: of the pixels' channels, found from the data: components are unit vectors, a row each.
+    """
+
+    asks: ClassVar[tuple[str, ...]] = ("id",)
+    size: int = 96
+    side: int = 0
+    multiple: int = 1
+    views: int = 1
+    seeds: int = 1
+    translation: float = 0.2
+    scale: float = 1.4
+    rotation: float = 20.0
+    contrast: float = 2.0
+    power: float = 4.0
+    hue: float = 0.1
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    components: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "contrast", "power"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} is below 1: it is the largest factor, and 1 is off")
+        if self.pixels > self.size:
+            raise InputError(
+                f"side={self.pixels} is larger than the images of {self.size}: choose a smaller --set side"
+            )
+
+    @property
+    def pixels(self) -> int:
+        """h: the side of a view."""
+        side = self.side or min(self.size, max(LEAST, self.size // 3))
+        return max(self.multiple, side // self.multiple * self.multiple)
+
+    def __call__(self, t: Any) -> Pair:
+        item, number = t["item"], t["id"]
+        if self.seeds > 1:
+            number = number * self.seeds + torch.randint(self.seeds, number.shape, device=number.device)
+        centers_B2 = self.pick(item, number)
+        views = self.color(self.resample(item, centers_B2))
+        return Pair(self.full(views.flatten(0, 1)).view(views.shape), number[:, None].expand(-1, self.views))
+
+    def exemplars(self, t: Tensor, number_B: Tensor, views: int) -> Tensor:
+        """Seeds, each followed by views of it, (B, 1 + views, C, h, h) within 0..1: to look at."""
+        centers = self.pick(t, number_B)
+        plain = dataclasses.replace(self, views=1, translation=0.0, scale=1.0, rotation=0.0)
+        drawn = dataclasses.replace(self, views=views)
+        return torch.cat([plain.resample(t, centers), drawn.color(drawn.resample(t, centers))], dim=1)
+
+    def pick(self, t_BCSS: Tensor, number_B: Tensor) -> Tensor:
+        """The middles (B, 2), x and y, of the seeds of these numbers: a fixed draw in proportion to the mean squared gradient."""
+        light = lightness(t_BCSS, max(1, t_BCSS.shape[-1] // COARSE))  # coarser: noise counts less, and so does time
+        S = light.shape[-1]
+        window = min(S, max(1, round(self.pixels * S / self.size)))
+        energy = box_means(gradient_energy(light), window)
+        share = (energy + 1e-6 * energy.amax(dim=(1, 2), keepdim=True) + 1e-12).flatten(1).double().cumsum(dim=1)
+        # multiples of the golden ratio fill 0..1 evenly; the same number is the same draw on every machine
+        drawn = torch.remainder((number_B.double() + 1) * GOLDEN, 1.0)
+        at = torch.searchsorted(share, (drawn * share[:, -1]).unsqueeze(1)).squeeze(1).clamp(max=share.shape[1] - 1)
+        corner = torch.stack([at % energy.shape[2], at // energy.shape[2]], dim=1)
+        return (2 * (corner + window / 2) / S - 1).to(t_BCSS.dtype)
+
+    def resample(self, t_BCSS: Tensor, centers_B2: Tensor) -> Tensor:
+        """Moved, scaled and turned patches (B, V, C, h, h) around centers, by one bilinear resampling."""
+        B, C = t_BCSS.shape[:2]
+        V, h, half = self.views, self.pixels, self.pixels / self.size
+        move_x, move_y, grow, turn = torch.rand(4, B, V, device=t_BCSS.device, dtype=t_BCSS.dtype).unbind()
+        least = self.scale / 2 if self.scale > 1 else 1.0
+        grow = half * (least + (self.scale - least) * grow)
+        angle = math.radians(self.rotation) * (2 * turn - 1)
+        along, across = grow * angle.cos(), grow * angle.sin()
+        x, y = (
+            centers_B2[:, None, axis] + 2 * half * self.translation * (2 * move - 1)
+            for axis, move in ((0, move_x), (1, move_y))
+        )
+        matrix = torch.stack(
+            [torch.stack([along, -across, x], dim=-1), torch.stack([across, along, y], dim=-1)], dim=-2
+        )
+        # the views of an image stand under each other, so that it is read where it lies and never repeated
+        grid = F.affine_grid(matrix.flatten(0, 1), [B * V, 1, h, h], align_corners=False).view(B, V * h, h, 2)
+        found = F.grid_sample(t_BCSS, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return found.view(B, C, V, h, h).transpose(1, 2)
+
+    def color(self, views_BVChh: Tensor) -> Tensor:
+        """The same views with other contrast, saturation, value and hue, each view its own; within 0..1."""
+        flat = views_BVChh.flatten(0, 1)
+        N, C = flat.shape[:2]
+        if self.contrast > 1 and self.components:
+            axes, middle = flat.new_tensor(self.components), flat.new_tensor(self.mean).view(C, 1)
+            factor = _up_or_down(self.contrast, (N, C, 1), flat)
+            matrix = axes.T @ (factor * axes)
+            flat = (matrix @ (flat.flatten(2) - middle) + middle).view(flat.shape)
+        flat = flat.clamp(0, 1)
+        if C == 3 and (self.power > 1 or self.hue):
+            flat = self._hsv(flat)
+        elif self.power > 1:
+            flat = self._curve(flat)
+        return flat.view(views_BVChh.shape)
+
+    def full(self, t: Tensor) -> Tensor:
+        """Whole images within 0..1, normalized per channel."""
+        if not self.mean:
+            return t
+        mean, std = (t.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (t - mean) / std
+
+    def fitted(self, sample: Any) -> ExemplarViews:
+        """Finds mean, deviation and principal components of the pixels' channels."""
+        pixels = sample["item"].double().transpose(0, 1).flatten(1)
+        mean, std = pixels.mean(dim=1), pixels.std(dim=1, correction=0).clamp_min(1e-3)
+        _, axes = torch.linalg.eigh(torch.cov(pixels, correction=0).reshape(len(pixels), -1))
+        return dataclasses.replace(
+            self,
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            components=tuple(tuple(axis) for axis in axes.T.tolist()),
+        )
+
+    def _hsv(self, t_N3hh: Tensor) -> Tensor:
+        hue, saturation, value = to_hsv(t_N3hh)
+        if self.power > 1:
+            saturation, value = self._curve(saturation), self._curve(value)
+        if self.hue:
+            hue = hue + _between(-self.hue, self.hue, (len(hue), 1, 1), hue)
+        return from_hsv(hue, saturation, value)
+
+    def _curve(self, part: Tensor) -> Tensor:
+        """A power, a factor and a shift, drawn for every view, on values within 0..1."""
+        shape = (len(part), *(1,) * (part.ndim - 1))
+        power = _up_or_down(self.power, shape, part)
+        factor, shift = _between(0.7, 1.4, shape, part), _between(-0.1, 0.1, shape, part)
+        return (part.clamp_min(1e-6).pow(power) * factor + shift).clamp(0, 1)
+
+
+def lightness(t_BCSS: Tensor, coarse: int = 1) -> Tensor:
+    """Luma of colors, the mean of other channels, averaged over squares of `coarse` pixels: (B, S / coarse, S / coarse)."""
+    C = t_BCSS.shape[1]
+    weights = t_BCSS.new_tensor(LUMA if C == 3 else (1 / C,) * C) / coarse**2
+    return F.conv2d(t_BCSS, weights.view(1, C, 1, 1).expand(1, C, coarse, coarse), stride=coarse).squeeze(1)
+
+
+def gradient_energy(light_BSS: Tensor) -> Tensor:
+    """Squared gradient (B, S, S), central differences as in `numpy.gradient`."""
+    down, right = torch.gradient(light_BSS, dim=(1, 2))
+    return down.square() + right.square()
+
+
+def box_means(values_BSS: Tensor, window: int) -> Tensor:
+    """Means over every square of a side, (B, S - window + 1, S - window + 1), from one table of sums."""
+    sums = F.pad(values_BSS.double().cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+    area = (
+        sums[:, window:, window:]
+        - sums[:, :-window, window:]
+        - sums[:, window:, :-window]
+        + sums[:, :-window, :-window]
+    )
+    return (area / window**2).clamp_min(0).to(values_BSS.dtype)
+
+
+def to_hsv(t_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue, saturation and value, each (N, H, W) within 0..1, as in colorsys."""
+    red, green, blue = t_N3HW.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    safe = chroma.clamp_min(1e-8)
+    hue = torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    hue = torch.where(value == red, (green - blue) / safe, hue)
+    return torch.remainder(hue / 6, 1.0), chroma / value.clamp_min(1e-8), value
+
+
+def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Images (N, 3, H, W); a hue outside 0..1 goes round."""
+    chroma = value * saturation
+    parts = []
+    for place in (5.0, 3.0, 1.0):
+        k = torch.remainder(place + 6 * hue, 6.0)
+        parts.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
+    return torch.stack(parts, dim=1)
+
+
+def _between(low: float, high: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return low + (high - low) * torch.rand(shape, device=like.device, dtype=like.dtype)
+
+
+def _up_or_down(most: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Factors whose logarithm is uniform, so that as many make less as make more."""
+    return _between(-math.log(most), math.log(most), shape, like).exp()
