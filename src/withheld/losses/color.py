@@ -51,7 +51,8 @@ def rebalancing(counts_Q: Tensor, bins_Q2: Tensor, mix: float = 0.5, sigma: floa
     kernel = (-torch.cdist(bins_Q2, bins_Q2).square() / (2 * sigma**2)).exp()
     p = counts_Q.float() @ (kernel / kernel.sum(dim=1, keepdim=True))
     p = p / p.sum()
-    weight = 1 / ((1 - mix) * p + mix / len(p))
+    mixed = (1 - mix) * p + mix / len(p)
+    weight = torch.where(mixed > 1e-9, 1 / mixed, 0.0)  # with mix 0, a color that never occurs weighs nothing
     return weight / (p * weight).sum()
 
 

@@ -67,13 +67,15 @@ def colorization(
 def shortcuts() -> list[Shortcut]:
     """What telling no color is worth, and what regression makes of it."""
     area = "AuC is the share of pixels told within a distance in ab, over distances 0 to 150; rebalanced, rare colors count as much"
-    sepia = "a chroma ratio far below 1 is sepia, far above 1 is gaudy; rebalanced over grey says what color is worth where it is rare"
+    sepia = (
+        "a chroma ratio far below 1 is sepia; rebalanced over grey says what the colors are worth where rare ones count"
+    )
     return [
         Probe(
             "its colors",
             told,
             f"{area}; {sepia}",
-            {"chroma ratio": (0.5, 1.6), "rebalanced over grey": (0.0, 1.0)},
+            {"chroma_ratio": (0.5, 1.6), "rebalanced over grey": (0.0, 1.0)},
             each=True,
         ),
         Probe("all grey", grey, "no color at all: hard to beat where all pixels count alike"),
