@@ -146,4 +146,4 @@ class ColorSquaredError:
 
 def chroma_ratio(ab_B2HW: Tensor, true_B2HW: Tensor) -> float:
     """Mean chroma of a prediction over that of the truth: 0 is all grey, far below 1 is sepia."""
-    return float(chroma(ab_B2HW).mean() / chroma(true_B2HW).mean().clamp(min=1e-6))
+    return float(chroma(ab_B2HW.detach()).mean() / chroma(true_B2HW).mean().clamp(min=1e-6))
