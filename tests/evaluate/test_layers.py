@@ -50,6 +50,22 @@ def test_layers_of_texts_leave_the_padding_out():
     torch.testing.assert_close(found[0][1], 2 * tokens[1].mean(dim=0))
 
 
+@pytest.mark.parametrize("method", ["bert", "gpt", "lstm_lm"])
+def test_the_last_layer_of_a_text_network_is_what_is_pooled(method):
+    from withheld.networks.text import Special
+    from withheld.networks.text_open import open_text_trunk
+    from withheld.run import default_encoder
+
+    trunk, _ = open_text_trunk(default_encoder(method), vocabulary=40, length=32)
+    trunk._special = Special(0, 2, 3, 4, (0, 1, 2, 3, 4))
+    t = {"item": torch.randint(5, 40, (3, 12)), "mask": torch.arange(12) < torch.tensor([[12], [6], [3]])}
+    with torch.no_grad():
+        found = trunk.eval()(t, layers=True)
+    layers = found.pooled_layers(trunk.depth)
+    assert len(layers) == 2
+    torch.testing.assert_close(layers[-1], found.pooled)
+
+
 def test_the_layer_that_tells_the_label_is_chosen():
     y = np.repeat(np.arange(3), 6)
     noise = np.random.default_rng(0).normal(size=(18, 4))
