@@ -58,7 +58,7 @@ def colorization(
             change=RandomResizedCrop(trunk.size, scale=(crop, 1.0), flip=flip),
         ),
         Recipe(
-            base_learning_rate=4e-3, batch_size=64, betas=(0.9, 0.99), weight_decay=0.05, warmup=0.1, epochs=100,
+            base_learning_rate=8e-3, batch_size=64, betas=(0.9, 0.99), weight_decay=0.05, warmup=0.1, epochs=100,
             normalize=False,
         ),
     )  # fmt: skip
