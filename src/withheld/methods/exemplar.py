@@ -113,7 +113,7 @@ def invariances(objective: Objective, seen: Any, held: Any) -> dict[str, float]:
     before = objective.trunk.crops(plain).pooled
     middle = before.mean(dim=0)
     before = F.normalize(before - middle, dim=1)
-    found = {"cosine of two seeds": float((before @ before.roll(1, dims=0).T).diagonal().mean())}
+    found = {"cosine of two seeds": float((before * before.roll(1, dims=0)).sum(dim=1).mean())}
     for name in OFF:
         one = _with(split, **{name: getattr(objective.split, name)})
         after = F.normalize(objective.trunk.crops(one(seen).x[:, 0]).pooled - middle, dim=1)
