@@ -39,6 +39,11 @@ def same(a, b) -> bool:
     return all(same(p, q) for p, q in zip(a, b, strict=True))
 
 
+def near(a, b) -> bool:
+    """The same but for rounding, of what was calculated back and forth."""
+    return a.shape == b.shape and torch.allclose(a, b, atol=2e-4) if a.is_floating_point() else same(a, b)
+
+
 def shapes(value):
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
@@ -126,6 +131,12 @@ class TestSplit:
         split = split.fitted(whole(split))
         t = whole(split)
         hidden = hidden_values(split, t)
+        if hidden.all():  # what is hidden is no place of t: another y is merged in
+            pair = split(t)
+            changed = split(split.merge(Pair(pair.x, pair.y.flip(0))))
+            assert near(changed.x, pair.x)
+            assert not near(changed.y, pair.y)
+            return
         assert 0 < hidden.float().mean() < 1
         torch.manual_seed(3)
         x = split(t).x
@@ -140,9 +151,8 @@ class TestSplit:
             merged = split.merge(pair)
         except CannotMerge:
             return
-        assert (
-            same(merged, whole(split)) if not isinstance(merged, dict) else same(merged["item"], whole(split)["item"])
-        )
+        t = whole(split)
+        assert near(merged["item"], t["item"]) if isinstance(merged, dict) else near(merged, t)
 
     def test_full_is_deterministic_and_keeps_the_batch(self, split):
         t = whole(split) if "text" in type(split).__module__ else item_of(whole(split))

@@ -46,6 +46,10 @@ class Encoder(nn.Module, ABC):
         """Pooled features (n, D), float32."""
 
     @abstractmethod
+    def transform_layers(self, items: Any, batch_size: int = 256) -> list[np.ndarray]:
+        """Features (n, D) float32 of every block or stage, the first one first: means over the tokens."""
+
+    @abstractmethod
     def fresh(self, seed: int) -> Encoder:
         """The same architecture, untrained: for the from-scratch rows."""
 

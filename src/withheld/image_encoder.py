@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,29 @@ class ImageEncoder(Encoder):
             images: a list of PIL images, paths or arrays (H, W[, C]); or one array (n, H, W), (n, H, W, C) or uint8 (n, C, H, W).
             batch_size: images at a time.
         """
+        parts = [found.pooled.float().cpu().numpy() for found in self._seen(images, batch_size, layers=False)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
+
+    @torch.no_grad()
+    def transform_layers(self, images: Any, batch_size: int = 256) -> list[np.ndarray]:
+        """Features (n, D) float32 of every block or stage, the first one first: means over the patches.
+
+        Args:
+            images: as for `transform`.
+            batch_size: images at a time.
+        """
+        seen = self._seen(images, batch_size, layers=True)
+        parts = [[one.float().cpu().numpy() for one in found.pooled_layers(self.trunk.depth)] for found in seen]
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
+
+    def _seen(self, images: Any, batch_size: int, layers: bool) -> Iterator[Features]:
         was = self.training
         self.eval()
         try:
-            parts = [
-                self(torch.from_numpy(batch).to(self.device)).pooled.float().cpu().numpy()
-                for batch in _batches(images, batch_size, self.size, self.channels, self.scale)
-            ]
+            for batch in _batches(images, batch_size, self.size, self.channels, self.scale):
+                yield self(torch.from_numpy(batch).to(self.device), layers)
         finally:
             self.train(was)
-        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
 
     def fresh(self, seed: int) -> ImageEncoder:
         """The same architecture, untrained: for the from-scratch rows."""
@@ -143,6 +157,7 @@ class ImageEncoder(Encoder):
             "mean": self.mean, "std": self.std,
             "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
             "scale": self.scale.to_json() if self.scale else None,
+            "full_in_words": " ".join((inspect.getdoc(type(self.split).full) or "").split()) if self.split else "everything",
             "how": "images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
             "features are the mean of the patch tokens (pooling mean) or the first token (cls)",
         }  # fmt: skip

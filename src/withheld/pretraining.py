@@ -157,6 +157,8 @@ class Pretraining:
             self.model = self.model.fitted(self.modality.sample)
             self.method_settings |= self.model.found
         else:
+            for remark in self.model.split.remarks(self.modality.sample):
+                self._tell("note", text=remark)
             self.model.fit_parts(self.modality.sample)
         self.model.to(self.device)
         self.modality.check(self.model)

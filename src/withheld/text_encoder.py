@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,19 +112,39 @@ class TextEncoder(Encoder):
             items: strings.
             batch_size: texts at a time, at most.
         """
+        texts = _strings(items)
+        found = np.zeros((len(texts), self.width), np.float32)
+        for index, seen in self._seen(texts, batch_size, layers=False):
+            found[index] = seen.pooled.float().cpu().numpy()
+        return found
+
+    @torch.no_grad()
+    def transform_layers(self, items: Any, batch_size: int = 256) -> list[np.ndarray]:
+        """Features (n, D) float32 of every layer, the first one first: means over real tokens.
+
+        Args:
+            items: strings.
+            batch_size: texts at a time, at most.
+        """
+        texts = _strings(items)
+        found = [np.zeros((len(texts), self.width), np.float32) for _ in range(self.trunk.depth)]
+        for index, seen in self._seen(texts, batch_size, layers=True):
+            for layer, pooled in zip(found, seen.pooled_layers(self.trunk.depth), strict=True):
+                layer[index] = pooled.float().cpu().numpy()
+        return found
+
+    def _seen(self, texts: list[str], batch_size: int, layers: bool) -> Iterator[tuple[np.ndarray, Features]]:
+        """Features of texts of about one length at a time, and which they are."""
         was = self.training
         self.eval()
-        rows = self.rows(_strings(items))
+        rows = self.rows(texts)
         order = np.argsort([len(row) for row in rows], kind="stable")
-        found = np.zeros((len(rows), self.width), np.float32)
         try:
             for some in batches_of([len(rows[i]) for i in order], batch_size):
                 index = order[some]
-                t = padded([rows[i] for i in index], self.pad, self.device)
-                found[index] = self.trunk(t).pooled.float().cpu().numpy()
+                yield index, self.trunk(padded([rows[i] for i in index], self.pad, self.device), layers=layers)
         finally:
             self.train(was)
-        return found
 
     def fresh(self, seed: int) -> TextEncoder:
         """The same architecture, untrained: for the from-scratch rows."""

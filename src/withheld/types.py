@@ -60,6 +60,22 @@ class Split(ABC):
         """
         raise CannotMerge(f"{type(self).__name__} does not keep enough of the item to rebuild it")
 
+    def drawn(self, pair: Pair) -> Pair:
+        """x and y as two items to look at, where what is hidden is no place of the item (colorization: the grey image, the colors).
+
+        Raises:
+            CannotMerge: where a picture of places says more.
+        """
+        raise CannotMerge(f"{type(self).__name__} is drawn by its places")
+
+    def remarks(self, sample: Any) -> list[str]:
+        """What the user should know of the data before the first step.
+
+        Raises:
+            InputError: where this split could learn nothing from it.
+        """
+        return []
+
     def fitted(self, sample: Any) -> Split:
         """A copy that has seen a sample of the data, before the first step. Most splits need none."""
         return self
@@ -121,6 +137,14 @@ class Features:
     grid: tuple[int, ...] | None = None
     mask: Tensor | None = None
     layers: tuple[Tensor, ...] | None = None
+
+    def pooled_layers(self, depth: int) -> list[Tensor]:
+        """The mean of the tokens of each of the last `depth` layers, (B, D) each; the embeddings before them are left out."""
+        layers = (self.layers or ())[-depth:]
+        if self.mask is None:
+            return [tokens.mean(dim=1) for tokens in layers]
+        real = self.mask.unsqueeze(-1).to(self.tokens.dtype)
+        return [(tokens * real).sum(dim=1) / real.sum(dim=1).clamp(min=1) for tokens in layers]
 
 
 @dataclass(frozen=True)

@@ -135,3 +135,62 @@ def test_an_unknown_target_is_said(tmp_path):
         export(tiny_encoder(), tmp_path / "x", "onx")
     with pytest.raises(InputError, match="no encoder"):
         export(tmp_path, tmp_path / "x", "hf")
+
+
+def color_encoder(split):
+    """An encoder of a small convolutional network, of sRGB in 0..1 as the split wants it."""
+    from withheld.image_encoder import ImageEncoder
+    from withheld.networks.open import open_trunk
+
+    trunk, _ = open_trunk("resnet-nano", size=16, channels=3, seed=3)
+    normalized = split.__class__.__name__ != "HideColor"
+    mean, std = ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]) if normalized else ([0.0] * 3, [1.0] * 3)
+    return ImageEncoder(trunk, mean, std, split, name="tiny").eval()
+
+
+def splits_with_full():
+    from withheld.splits.color import HideColor
+    from withheld.splits.position import RelativePosition
+
+    return [HideColor(), RelativePosition(color="project")]
+
+
+@pytest.mark.parametrize("split", splits_with_full(), ids=repr)
+def test_exports_carry_what_the_encoder_sees(split, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    encoder = color_encoder(split)
+    again = Encoder.open(encoder.save(tmp_path / "encoder"))
+    moved = Encoder.open(export(encoder, tmp_path / "hf", "hf"))
+    session = onnxruntime.InferenceSession(
+        str(export(encoder, tmp_path / "e.onnx", "onnx")), providers=["CPUExecutionProvider"]
+    )
+    images = np.random.default_rng(1).integers(0, 256, (3, 3, 40, 29), dtype=np.uint8)
+    with torch.no_grad():
+        expected = encoder(torch.from_numpy(images)).pooled.numpy()
+        for other in (again, moved):
+            np.testing.assert_array_equal(other.eval()(torch.from_numpy(images)).pooled.numpy(), expected)
+    found = session.run(None, {"images": images})[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
+
+
+def test_a_colorization_export_keeps_the_lightness_only(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from withheld.color import lightness, to_srgb
+    from withheld.splits.color import HideColor
+
+    encoder = color_encoder(HideColor())
+    path = export(encoder, tmp_path / "e.onnx", "onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    color = torch.randint(60, 190, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    blank = torch.zeros(2, 2, 16, 16)
+    grey = (to_srgb(torch.cat([lightness(color.float() / 255), blank], dim=1)) * 255).round().byte()
+    one, other = (session.run(None, {"images": t.numpy()})[0] for t in (color, grey))
+    swapped = session.run(None, {"images": color.flip(1).numpy()})[0]
+    scale = np.abs(one).max()
+    assert np.abs(one - other).max() < 0.05 * scale, "rounding of the grey to 8 bits only"
+    assert np.abs(one - swapped).max() > 0.1 * scale
+    card = json.loads((encoder.save(tmp_path / "encoder") / "withheld.json").read_text(encoding="utf-8"))
+    assert card["full"] == {"class": "withheld.splits.color:HideColor", "settings": {"channels": 3}}
+    assert "L of CIE Lab" in card["full_in_words"]

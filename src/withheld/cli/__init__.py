@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": ("use", "Label files with a classifier."),
     "embed": ("use", "Turn files into vectors."),
     "export": ("use", "Hand the encoder to transformers or ONNX."),
+    "colorize": ("colorize", "Give grey pictures color."),
     "sample": ("generate", "Draw new items from a model of latent variables."),
     "traverse": ("generate", "Draw what each dimension of z does."),
     "interpolate": ("generate", "The way from one image, or sentence, to another."),

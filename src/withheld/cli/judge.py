@@ -50,6 +50,9 @@ from withheld.cli.screen import Screen
     type=click.Choice(["m2"]),
     help="A row on request: m2 is M1 + M2, a semi-supervised VAE on the features; it takes 60 % of --minutes.",
 )
+@click.option(
+    "--layers", type=click.Choice(["all"]), help="A linear probe of every layer; takes up to 30 % of --minutes."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
 @device_option
 @talking
@@ -67,6 +70,7 @@ def evaluate_command(
       withheld evaluate runs/first --data labelled/ --labels-per-class 1,5,25 --minutes 5
       withheld evaluate runs/first --data photos/ --labels labels.csv --against facebook/dinov2-small
       withheld evaluate facebook/dinov2-small --data labelled/ --out runs/dino
+      withheld evaluate runs/color --data labelled/ --layers all
       withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from withheld.data.decode import Decoded, as_hwc, look
-from withheld.data.scale import Scale, to_block
+from withheld.data.scale import Scale, rescaled, to_block, with_channels
 from withheld.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +45,19 @@ def to_array(image: Decoded, size: int, channels: int, scale: Scale | None = Non
         plain = plain.resize((size, size), Image.Resampling.BILINEAR)
     array = np.asarray(plain)
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def to_color(image: Decoded, scale: Scale | None = None) -> np.ndarray:
+    """One image at its own size as (3, H, W) uint8: alpha over white, grey in three channels.
+
+    Raises:
+        ValueError: where it has neither one nor three channels.
+    """
+    if isinstance(image, Image.Image) and image.mode not in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        return np.ascontiguousarray(np.asarray(_plain(image, "RGB")).transpose(2, 0, 1))
+    array = as_hwc(image if isinstance(image, np.ndarray) else np.asarray(image)[:, :, None])
+    values = np.clip(np.rint(rescaled(array, scale)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(with_channels(values.transpose(2, 0, 1)[None], 3)[0])
 
 
 def _nearer(image: Image.Image, size: int) -> Image.Image:

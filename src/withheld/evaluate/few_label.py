@@ -41,14 +41,15 @@ class LinearProbe:
     Args:
         classes: K, how many classes there are; a class without labelled items gets probability 0.
         seed: of the folds.
+        strength: C; None chooses it.
 
     Attributes:
         C: the strength used, after `fit`.
     """
 
-    def __init__(self, classes: int, seed: int = 0) -> None:
+    def __init__(self, classes: int, seed: int = 0, strength: float | None = None) -> None:
         self.classes = classes
-        self.seed = seed
+        self.seed, self.strength = seed, strength
         self.C = FIXED
 
     def fit(self, x_ND: Array, y_N: Labels) -> LinearProbe:
@@ -64,7 +65,7 @@ class LinearProbe:
             1
         ):  # hundreds of small products: threads that wait for each other cost more than they do
             z, self._basis = _rotated(self._scaled(x_ND))
-            self.C = self._choose(z, y_N)
+            self.C = self._choose(z, y_N) if self.strength is None else self.strength
             self._model = _fit(z, y_N, self.C)
         return self
 

@@ -62,7 +62,7 @@ def columns_of(subject: Split | Objective | Callable[[Any], Pair], t: Tensor, se
     columns = [Column("t", t)]
     covered = _covered(split, t, pair, seed)
     if covered is None:
-        return columns + _side_by_side(pair, prediction)
+        return columns + (_as_items(split, pair, prediction) or _side_by_side(pair, prediction))
     columns.append(Column("x", t, covered))
     columns.append(Column("y", t, np.where(covered == HIDDEN, SEEN, HIDDEN).astype(np.uint8)))
     filled = _merged(split, pair, prediction)
@@ -132,6 +132,17 @@ def _alike(a: Any, b: Any) -> bool:
         return set(a) == set(b) and all(_alike(a[name], b[name]) for name in a)
     same = isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape
     return bool(same and a.is_floating_point() == b.is_floating_point())
+
+
+def _as_items(split: Split, pair: Pair, prediction: Any) -> list[Column]:
+    """x and y as the split draws them, and the prediction merged with x; nothing where it draws none."""
+    try:
+        drawn = split.drawn(pair)
+    except CannotMerge:
+        return []
+    filled = _merged(split, pair, prediction)
+    more = [] if filled is None else [Column("prediction", filled)]
+    return [Column("x", drawn.x), Column("y", drawn.y), *more]
 
 
 def _side_by_side(pair: Pair, prediction: Any) -> list[Column]:

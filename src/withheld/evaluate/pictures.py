@@ -246,8 +246,10 @@ def _splits(
     columns = columns_of(objective, t, seed)
     rows = _rows(columns, encoder.mean, encoder.std, enlargement(encoder.size, 96))
     shown = [column.name for column in columns]
-    caption = "Hidden places are hatched."
-    if "prediction" in shown and any(column.covered is not None for column in columns):
+    caption = ""
+    if any(column.covered is not None for column in columns):
+        caption = "Hidden places are hatched."
+    if "prediction" in shown and caption:
         caption += " In the prediction only hidden places are the network's; the others are the item's own."
     return [entry("split", strip(row), names[at], caption, {"columns": shown}) for at, row in enumerate(rows)]
 

@@ -23,6 +23,7 @@ from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.floors import floors
 from withheld.evaluate.judged import Judged, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
+from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
 from withheld.evaluate.text_floors import measure_tfidf
@@ -74,8 +75,8 @@ class Verdict:
 
 def verdict(
     subject: Any, data: Any, *, labels_per_class: Sequence[int] = (1, 10, 100), seeds: int = 5, minutes: float = 10.0,
-    against: Sequence[str] = (), also: Sequence[str] = (), labels: Any = True, device: str = "auto",
-    results: str | Path | None = None, command: str = "", listen: Listen = silent,
+    against: Sequence[str] = (), also: Sequence[str] = (), layers: str | None = None, labels: Any = True,
+    device: str = "auto", results: str | Path | None = None, command: str = "", listen: Listen = silent,
 ) -> Verdict:  # fmt: skip
     """Compares a pretrained encoder with training from scratch, with classical features and with public encoders.
 
@@ -91,6 +92,7 @@ def verdict(
         minutes: that it may take; what does not fit is left out, and it is said.
         against: encoders to compare with.
         also: rows on request: "m2" is M1 + M2 (Kingma et al. 2014), in 60 % of the time.
+        layers: "all" probes every layer too.
         labels: True, or a csv with the columns file and label.
         device: "auto", "cpu", "cuda", "mps".
         results: a results.jsonl to append every score to as it is measured, and the verdict at the end.
@@ -109,12 +111,13 @@ def verdict(
     check_rivals(against)
     check_also(also)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
+    check_layers(layers, subject)
     kind = judged(subject, data)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds, kind.open)
     book = _Book(labelled, results, command, listen)
     measurement = _begin(kind, labelled, minutes, started, listen, book)
     try:
-        _measure(measurement, subject, against, also, place)
+        _measure(measurement, subject, against, also, layers is not None, place)
     except Interrupted as error:
         kept = f": the scores measured so far are in {results}" if results is not None else ""
         error.args = (f"the evaluation was stopped{kept}",)
@@ -154,7 +157,9 @@ def _begin(
     return found
 
 
-def _measure(measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], device: str) -> None:
+def _measure(
+    measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], layers: bool, device: str
+) -> None:
     measurement.say("classical floors")
     if isinstance(measurement.judged, JudgedTexts):
         measure_tfidf(measurement)
@@ -162,6 +167,8 @@ def _measure(measurement: Measurement, subject: Any, against: Sequence[str], als
         for name, function in floors(int(measurement.images.shape[1])).items():
             measurement.floor(Row(name, FLOOR), _Floor(function))
     item = measurement.pretrained(subject)
+    if layers:
+        measure_layers(measurement, subject)
     measure_mixture(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)

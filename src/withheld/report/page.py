@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, sentences, shortcuts, training, words
+from withheld.report import curves, facts, headline, layers, sentences, shortcuts, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
@@ -25,6 +25,7 @@ SECTIONS = {
     "verdict": "Did it help?",
     "glue": "GLUE",
     "sweep": "Sweep",
+    "layers": "Layer by layer",
     "data": "The data",
     "split": "What is hidden",
     "shortcuts": "Shortcuts",
@@ -111,6 +112,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "curve": _curve(table),
         "sweep": _sweep(sweep),
         "glue": words.read_table(found.glue),
+        "layers": _sweep(layers.read_layers(found)),
         "shortcuts": shortcuts.read_shortcuts(found),
         "words": words.read_words(found),
         "sentences": sentences.read_sentences(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ _ROLES = (
 )
 _ORDER = {"tuned": 0, "probe": 1, "knn": 2, "scratch": 3, "random": 4, "floor": 5, "public": 6, "other": 7}
 OURS = ("tuned", "probe", "knn")
+LAYER = re.compile(r"linear probe, layer (\d{1,4}) of \d{1,4}")
+"""The rows of single layers: a curve of their own, and no part of the comparison."""
 
 
 @dataclass
@@ -109,6 +112,8 @@ def read_scores(found: Contents) -> Table | None:
     metrics: list[str] = []
     for score in found.scores:
         name = one_line(score.get("method") or "unnamed")
+        if LAYER.fullmatch(name):
+            continue
         row = rows.setdefault(name, Row(name, role_of(name, score.get("role"))))
         labels = number(score.get("labels_per_class"))
         seeds = score.get("seeds")

@@ -1,0 +1,42 @@
+"""colorize: grey pictures in color."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from withheld.cli.narrator import Narrator
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+
+
+@click.command("colorize")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True,
+    help="A .png or .jpg for one picture; a folder for several.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over pictures that exist.")
+@device_option
+@talking
+def colorize_command(
+    run: Path, data: tuple[str, ...], output: Path, force: bool, device: str, screen: Screen
+) -> None:  # fmt: skip
+    """Give pictures color with RUN, a run of colorization. Lightness stays the picture's own, at full size.
+
+    \b
+      withheld colorize runs/color photo.jpg -o out.png
+      withheld colorize runs/color old_photos/ -o colored/
+      withheld colorize runs/color a.jpg b.jpg -o colored/
+    """
+    from withheld.evaluate.colorize import colorize
+
+    with Narrator(screen) as narrator:
+        written = colorize(run, data, output, force=force, device=device, listen=narrator.hear)
+    if len(written) > 1:
+        screen.say(f"{len(written)} pictures are in color.")
+        screen.result(str(output))
+    else:
+        screen.result(str(written[0]))
