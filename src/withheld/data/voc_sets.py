@@ -37,7 +37,9 @@ def image_sets(folder: Path, keys: list[str], unusable: set[str], problems: list
     learned = train if test else train - val
     leaked = sorted((learned | (val if test else set())) & tested)
     for at in leaked:
-        problems.append({"file": keys[at], "reason": "is in a set that is learned from and in one that is tested: tested only"})
+        problems.append(
+            {"file": keys[at], "reason": "is in a set that is learned from and in one that is tested: tested only"}
+        )
     if test:
         train, val = train - test, val - test - train
     else:

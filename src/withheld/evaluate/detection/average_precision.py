@@ -113,7 +113,7 @@ def average_precision(of: Curve, form: Form = "area") -> float:
 
 
 def score(truths: Sequence[Truth], guesses: Sequence[Guess], classes: Sequence[str]) -> dict[str, object]:
-    """"mAP@0.5", "mAP@0.5 (VOC07)" and by class "AP", "AP (VOC07)"; classes without a box that counts are left out of means.
+    """ "mAP@0.5", "mAP@0.5 (VOC07)" and by class "AP", "AP (VOC07)"; classes without a box that counts are left out of means.
 
     All in shares of 1.
     """
@@ -140,7 +140,7 @@ def coco(
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
         return None
-    annotations = []
+    annotations: list[dict[str, object]] = []
     for image, truth in enumerate(truths, 1):
         for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult, strict=True):
             x0, y0, x1, y1 = (float(value) for value in box)

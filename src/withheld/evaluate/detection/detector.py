@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -123,4 +122,3 @@ def _is_detector(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(card, dict) and card.get("kind") == "detector"
-

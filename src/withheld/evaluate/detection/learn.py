@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, Way
+from withheld.evaluate.detection.network import RegionClassifier, Way
 from withheld.evaluate.detection.regions import AskRegions, MirrorBoxes, RegionItems, Regions, region_loss
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Loop
@@ -21,7 +21,6 @@ Listen = Callable[[dict[str, Any]], None]
 TUNED = Recipe(base_learning_rate=0.064, batch_size=4, warmup=0.1, clip=1.0, layer_decay=0.75, weight_decay=0.05)
 FROM_SCRATCH = TUNED.change(layer_decay=1.0)
 """1e-3 at four images a step."""
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 24, 150, 4000
 
 
 def fast_rcnn(
@@ -50,13 +49,3 @@ def fast_rcnn(
 def _power(count: int) -> int:
     """The largest power of two that is no larger."""
     return 1 << (max(1, count).bit_length() - 1)
-
-
-def steps_for(images: int) -> int:
-    """Steps that training on so many images should have."""
-    return int(min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * images / TUNED.batch_size)))
-
-
-def features_of(encoder: ImageEncoder, way: Way) -> RegionFeatures:
-    """An encoder's features of regions."""
-    return RegionFeatures(encoder.copy().trunk, way)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from withheld.errors import InputError
 from withheld.evaluate.detection.boxes import roi_align
 from withheld.image_encoder import ImageEncoder
+from withheld.networks.image import ImageTrunk
 from withheld.networks.open import resize_positions
 
 Way = Literal["align", "warped"]
@@ -55,7 +56,7 @@ def at_side(encoder: ImageEncoder, side: int) -> ImageEncoder:
 
 
 @torch.no_grad()
-def grid_of(trunk: nn.Module) -> tuple[int | None, int]:
+def grid_of(trunk: ImageTrunk) -> tuple[int | None, int]:
     """Which layer the map is taken from (None: the last), and its places along a side.
 
     The last, unless it is coarser than `COARSEST`: then the deepest that is not (a ResNet's third stage).
@@ -88,7 +89,7 @@ class RegionFeatures(nn.Module):
         bins: n, places along each side of a region that are kept.
     """
 
-    def __init__(self, trunk: nn.Module, way: Way = "align", bins: int = BINS) -> None:
+    def __init__(self, trunk: ImageTrunk, way: Way = "align", bins: int = BINS) -> None:
         super().__init__()
         self.trunk, self.way, self.bins = trunk, way, bins
         self.layer, self.grid = grid_of(trunk) if way == "align" else (None, 0)
@@ -136,7 +137,7 @@ class RegionFeatures(nn.Module):
         with torch.no_grad():
             device = next(self.trunk.parameters()).device
             image = torch.zeros(1, self.trunk.channels, self.trunk.size, self.trunk.size, device=device)
-            return self.trunk(image, layers=True).layers[self.layer].shape[-1]
+            return int(self.trunk(image, layers=True).layers[self.layer].shape[-1])
 
 
 class RegionClassifier(nn.Module):
@@ -146,10 +147,14 @@ class RegionClassifier(nn.Module):
         trunk: see `RegionFeatures`. classes: K. way, bins: see there. hidden: width of the layer before the two heads.
     """
 
-    def __init__(self, trunk: nn.Module, classes: int, way: Way = "align", bins: int = BINS, hidden: int = HIDDEN) -> None:
+    def __init__(
+        self, trunk: ImageTrunk, classes: int, way: Way = "align", bins: int = BINS, hidden: int = HIDDEN
+    ) -> None:
         super().__init__()
         self.features = RegionFeatures(trunk, way, bins)
-        self.hidden = nn.Sequential(nn.LayerNorm(self.features.width), nn.Linear(self.features.width, hidden), nn.GELU())
+        self.hidden = nn.Sequential(
+            nn.LayerNorm(self.features.width), nn.Linear(self.features.width, hidden), nn.GELU()
+        )
         self.label = nn.Linear(hidden, classes + 1)
         self.offset = nn.Linear(hidden, 4 * classes)
         for head, spread in ((self.label, 0.01), (self.offset, 0.001)):
@@ -157,7 +162,7 @@ class RegionClassifier(nn.Module):
             nn.init.zeros_(head.bias)
 
     @property
-    def trunk(self) -> nn.Module:
+    def trunk(self) -> ImageTrunk:
         """What is kept as the encoder."""
         return self.features.trunk
 
@@ -197,7 +202,7 @@ class RegionMachines(nn.Module):
             self.register_buffer(name, torch.zeros(shape))
 
     @property
-    def trunk(self) -> nn.Module:
+    def trunk(self) -> ImageTrunk:
         """What the features come from."""
         return self.features.trunk
 

@@ -68,7 +68,9 @@ def load_regions(
     found = propose([voc.path(int(at)) for at in kept], search, listen)
     good = [place for place, regions in enumerate(found) if not isinstance(regions, str)]
     problems += [
-        {"file": prepared.names[place], "reason": regions} for place, regions in enumerate(found) if isinstance(regions, str)
+        {"file": prepared.names[place], "reason": regions}
+        for place, regions in enumerate(found)
+        if isinstance(regions, str)
     ]
     prepared = prepared.subset(good)
     return Regions(
@@ -131,8 +133,12 @@ class RegionItems:
         assert isinstance(item, Tensor)  # noqa: S101 - for the type checker: no labels were given
         return {
             "item": item,
-            "box": torch.stack([F.pad(each.box, (0, 0, 0, most - len(each.box)), value=0.5) for each in some]).to(device),
-            "label": torch.stack([F.pad(each.label, (0, most - len(each.label)), value=PADDING) for each in some]).to(device),
+            "box": torch.stack([F.pad(each.box, (0, 0, 0, most - len(each.box)), value=0.5) for each in some]).to(
+                device
+            ),
+            "label": torch.stack([F.pad(each.label, (0, most - len(each.label)), value=PADDING) for each in some]).to(
+                device
+            ),
             "offset": torch.stack([F.pad(each.offset, (0, 0, 0, most - len(each.offset))) for each in some]).to(device),
         }
 
