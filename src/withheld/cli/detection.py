@@ -37,7 +37,7 @@ class Shares(click.ParamType):
 def voc_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--voc, --regions and --side: detection."""
     for option in (
-        click.option("--side", type=click.IntRange(min=16), help="With --voc: pixels that images are squashed to.  [default: twice the encoder's]"),
+        click.option("--side", type=click.IntRange(min=16), help="With --voc: side of images, pixels.  [default: 2 x encoder]"),
         click.option("--regions", type=click.Choice(["align", "warped"]), default="align", show_default=True,
                      help="With --voc: features from one map of the image, or of every region cut out."),
         click.option("--voc", type=click.Path(path_type=Path), metavar="DIR",

@@ -22,6 +22,7 @@ class Contents:
     log: list[dict[str, Any]] = field(default_factory=list)
     scores: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
+    detection: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -150,6 +151,7 @@ def _read_results(found: Contents) -> None:
     scores = [line for line in lines if line.get("kind") == "score" and number(line.get("value")) is not None]
     found.verdict = verdicts[-1] if verdicts else {}
     found.evaluations = len(verdicts)
+    found.detection = next((line for line in reversed(lines) if line.get("kind") == "detection_verdict"), {})
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:
         wanted = lambda score: score.get("evaluation") == found.verdict["evaluation"]  # noqa: E731

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, training, words
+from withheld.report import curves, detection, facts, headline, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, objects, read_folder
@@ -23,6 +23,7 @@ WORST = 24
 # The order of the page; a section appears where it has something to show.
 SECTIONS = {
     "verdict": "Did it help?",
+    "detection": "Finding objects",
     "sweep": "Sweep",
     "data": "The data",
     "split": "What is hidden",
@@ -100,6 +101,8 @@ def _view(found: Contents) -> dict[str, Any]:
         "curve": _curve(table),
         "sweep": _sweep(sweep),
         "words": words.read_words(found),
+        "detection": detection.read_detection(found),
+        "detections": pictures.pop("detections", []),
         "data": {
             "facts": facts.data_facts(found),
             "skipped": facts.skipped_facts(found),

@@ -1,7 +1,7 @@
 """Average precision of detections: VOC07's 11 points, the area, and COCO's through faster-coco-eval.
 
-Matching is the devkit's: detections of a class from the surest down; each asks for the true box of its image that it overlaps most; if
-by at least the threshold, it is right, unless a surer one has that box already; a difficult box makes it neither right nor wrong.
+Matching is the devkit's: detections of a class from the surest down; each asks for the true box of its image that it overlaps
+most; if by at least the threshold, it is right, unless a surer one has that box already; a difficult box makes it neither.
 """
 
 from __future__ import annotations

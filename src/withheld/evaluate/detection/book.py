@@ -15,7 +15,7 @@ from withheld.provenance import commit_of_code
 
 
 class Book:
-    """Cells by (row, images, seed), those of an earlier evaluation with the same settings among them.
+    """Cells by (key of the row, images, seed), those of an earlier evaluation with the same settings among them.
 
     Args:
         path: results.jsonl; None keeps them in memory. settings: all that a cell depends on; another settings, other cells.
@@ -35,7 +35,7 @@ class Book:
             if line.get("settings") != self.id:
                 continue
             if line.get("kind") == "detection":
-                self.cells[str(line["row"]), int(line["images"]), int(line["seed"])] = line
+                self.cells[str(line["key"]), int(line["images"]), int(line["seed"])] = line
             elif line.get("kind") == "detection_plan":
                 self.steps = {int(count): int(steps) for count, steps in line["steps"].items()}
 
@@ -44,14 +44,13 @@ class Book:
         self.steps = steps
         self._append({"kind": "detection_plan", "settings": self.id, "steps": steps, "of": self.settings})
 
-    def write(self, row: str, kind: str, images: int, seed: int, scores: dict[str, Any], **more: Any) -> dict[str, Any]:
+    def write(self, key: str, images: int, seed: int, scores: dict[str, Any], **more: Any) -> dict[str, Any]:
         """One cell, measured."""
         line = {
-            "kind": "detection", "row": row, "row_kind": kind, "images": images, "seed": seed, "metric": METRIC,
-            "value": scores[METRIC], "scores": scores, **more, "settings": self.id, "commit": commit_of_code(),
-            "command": self.command,
+            "kind": "detection", "key": key, "images": images, "seed": seed, "metric": METRIC, "value": scores[METRIC],
+            "scores": scores, **more, "settings": self.id, "commit": commit_of_code(), "command": self.command,
         }  # fmt: skip
-        self.cells[row, images, seed] = line
+        self.cells[key, images, seed] = line
         self._append(line)
         return line
 

@@ -1,7 +1,7 @@
 """The closing sentence of a verdict on detection, in the manner of `withheld.evaluate.sentence`.
 
-What is compared was decided before anything was measured: "fine-tuned" against "from scratch" at equal steps, paired over seeds, at the
-smallest share of the training images that was measured, since few labels are what pretraining is for.
+What is compared was decided before anything was measured: "fine-tuned" against "from scratch" at equal steps, paired over seeds,
+at the smallest share of the training images that was measured, since few labels are what pretraining is for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """R-CNN on features that stay as they are: a linear support vector machine for every class, and a regression of its boxes.
 
-Settings are those of Girshick et al. 2014, appendix B and C, and of their code: features scaled to a mean norm of 20, C = 0.001 with
-a hinge, objects counted twice, negatives below an overlap of 0.3, one pass that adds hard negatives, ridge of 1000 on regions
-above 0.6.
+Settings are those of Girshick et al. 2014, appendix B and C, and of their code: features scaled to a mean norm of 20, C = 0.001
+with a hinge, objects counted twice, negatives below an overlap of 0.3, one pass that adds hard negatives, ridge of 1000 on
+regions above 0.6.
 
 Shapes: N regions that are kept, F features, K classes, M boxes of an image.
 """
