@@ -97,6 +97,8 @@ class Detector:
             )
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if not (folder / "encoder" / "config.json").is_file():
+                raise ValueError("it has no encoder/config.json")
             encoder = ImageEncoder.open(folder / "encoder")
             way: Way = "warped" if card["regions"] == "warped" else "align"
             classes = [str(name) for name in card["classes"]]

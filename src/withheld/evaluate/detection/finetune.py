@@ -29,6 +29,7 @@ from withheld.evaluate.detection.regions import load_regions
 from withheld.evaluate.detection.trial import Pipeline, measured
 from withheld.evaluate.features import as_image_encoder, printable_name, silent
 from withheld.learn.checkpoint import writing
+from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
 
 DEFAULT_MINUTES = 10.0
@@ -73,7 +74,11 @@ def finetune_detector(
     loop = fast_rcnn(fed, regions, learn, way=way, steps=1, seed=seed, scratch=False, device=torch.device(place))
     loop.steps = _steps(loop, len(learn), minutes, epochs, steps)
     listen({"kind": "note", "text": f"training on {len(learn)} images, {loop.steps} steps"})
-    loop.run(None, lambda line: listen({"kind": "step", **line}))
+    try:
+        loop.run(None, lambda line: listen({"kind": "step", **line}))
+    except Interrupted as error:
+        error.args = (f"stopped at step {error.step} of {loop.steps}: nothing was written to {out}",)
+        raise
     network = loop.objective.network
     proposals = [regions.proposals[i] for i in test]
     found = detect(network, fed, regions.images[test], proposals, listen, torch.device(place)) if len(test) else []
