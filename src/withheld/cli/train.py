@@ -94,6 +94,13 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @click.argument("encoder", metavar="RUN")
 @click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
 @voc_options
+@click.option(
+    "--head",
+    type=click.Choice(["softmax", "svm"]),
+    default="softmax",
+    show_default=True,
+    help="With --voc: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @length_options
@@ -102,7 +109,7 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @talking
 def finetune_command(
     encoder: str, data: str | None, out: Path, labels: str | None, screen: Screen, minutes: float | None,
-    epochs: float | None, steps: int | None, voc: Path | None, regions: str, side: int | None, **options: Any,
+    epochs: float | None, steps: int | None, voc: Path | None, regions: str, side: int | None, head: str, **options: Any,
 ) -> None:  # fmt: skip
     """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data, or a detector from boxes.
 
@@ -116,7 +123,7 @@ def finetune_command(
     if (data is None) == (voc is None):
         raise click.UsageError("give --data LABELLED for a classifier, or --voc DIR for a detector")
     if voc is not None:
-        finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, **length, **options)
+        finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, head=head, **length, **options)
         return
     from withheld.evaluate.finetune import finetune
 

@@ -10,9 +10,9 @@ from transformers import ResNetConfig
 from withheld.errors import InputError
 from withheld.evaluate.detection.detector import Detector
 from withheld.evaluate.detection.find import Detections, kept
-from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, at_side, grid_of, side_for
+from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, at_side, map_of, side_for
 from withheld.evaluate.detection.proposals import SelectiveSearch
-from withheld.evaluate.detection.regions import Regions
+from withheld.evaluate.detection.regions import Regions, load_regions
 from withheld.evaluate.detection.trial import Pipeline, run_trial
 from withheld.image_encoder import ImageEncoder
 from withheld.networks.image import fresh_trunk
@@ -42,13 +42,17 @@ def test_the_side_is_twice_the_encoders_and_positions_follow(encoder: ImageEncod
 
 def test_a_resnet_gives_the_deepest_map_that_is_fine_enough() -> None:
     large = at_side(resnet(), 128)
-    layer, side = grid_of(large.trunk)
-    assert side == 8  # 16 pixels a place: the third stage of four
+    before = {name: value.clone() for name, value in large.trunk.train().state_dict().items()}
+    found = map_of(large.trunk)
+    assert found.side == 8  # 16 pixels a place: the third stage of four
+    assert all(
+        torch.equal(value, before[name]) for name, value in large.trunk.state_dict().items()
+    )  # no batch was seen
     features = RegionFeatures(large.trunk, "align")
     box = torch.tensor([[[0.1, 0.1, 0.5, 0.6], [0.0, 0.0, 1.0, 1.0]]])
     assert features(torch.rand(1, 3, 128, 128), box).shape == (1, 2, 4 * 4 * 16)
     assert features.width == 4 * 4 * 16
-    assert layer is not None
+    assert found.layer is not None
 
 
 @pytest.mark.parametrize("way", ["align", "warped"])
@@ -85,7 +89,7 @@ def test_gradients_reach_the_trunk(encoder: ImageEncoder) -> None:
 
 def test_detections_are_clipped_suppressed_and_sorted() -> None:
     box = torch.tensor([[[0.1, 0.1, 0.5, 0.5], [0.12, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.0, 0.0, 0.1, 0.1]]])
-    score = torch.tensor([[[0.9, 0.0], [0.8, 0.7], [0.3, 0.95], [0.001, 0.0]]])
+    score = torch.tensor([[[0.9, 0.0], [0.8, 0.7], [0.3, 0.95], [0.0005, 0.0]]])
     offset = torch.zeros(1, 4, 2, 4)
     offset[0, 2, 1] = torch.tensor([30.0, 0.0, 0.0, 0.0])  # moves by three widths, beyond the border
     (found,) = kept(box, score, offset)
@@ -131,6 +135,25 @@ def test_a_detector_is_saved_and_opened_equal(encoder: ImageEncoder, regions: Re
         np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-5)
     if head == "svm":  # the encoder stays as it is
         assert all(torch.equal(value, before[name]) for name, value in fed.trunk.state_dict().items())
+
+
+def test_a_convolutional_detector_is_saved_and_opened_equal(voc, tmp_path) -> None:
+    """Its config need not know a size, and its map is a stage in the middle."""
+    pytest.importorskip("cv2.ximgproc")
+    pipeline = Pipeline(128)
+    fed = pipeline.fed(resnet())
+    regions = load_regions(voc, fed, 128, SelectiveSearch(), ("train", "test"), lambda event: None)
+    learn, test = regions.at("train")[:2], regions.at("test")[:1]
+    trial = run_trial(
+        fed, regions, learn, test, pipeline, head="softmax", steps=2, seed=0, scratch=False, device=CPU,
+        listen=lambda event: None,
+    )  # fmt: skip
+    Detector(fed, trial.network, regions.classes, 128, SelectiveSearch()).save(tmp_path / "d")
+    opened = Detector.open(tmp_path / "d")
+    assert opened.encoder.size == 128
+    (again,) = opened(regions.images[test], [regions.proposals[test[0]]], lambda event: None)
+    np.testing.assert_allclose(again.scores, trial.found[0].scores, atol=1e-5)
+    assert fed.fresh(1).size == 128
 
 
 def test_what_is_no_detector_says_how_to_make_one(tmp_path) -> None:

@@ -6,6 +6,7 @@ most; if by at least the threshold, it is right, unless a surer one has that box
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -125,6 +126,11 @@ def score(truths: Sequence[Truth], guesses: Sequence[Guess], classes: Sequence[s
     return {"mAP@0.5": mean(area), "mAP@0.5 (VOC07)": mean(points), "AP": area, "AP (VOC07)": points}
 
 
+def has_coco() -> bool:
+    """Whether faster-coco-eval is installed."""
+    return importlib.util.find_spec("faster_coco_eval") is not None
+
+
 def coco(
     truths: Sequence[Truth], guesses: Sequence[Guess], classes: Sequence[str], sides: Sequence[tuple[int, int]]
 ) -> dict[str, float] | None:
@@ -136,10 +142,10 @@ def coco(
     Args:
         sides: (width, height) of every image.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
+    if not has_coco():
         return None
+    from faster_coco_eval import COCO, COCOeval_faster
+
     annotations: list[dict[str, object]] = []
     for image, truth in enumerate(truths, 1):
         for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult, strict=True):

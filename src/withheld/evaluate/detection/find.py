@@ -21,7 +21,7 @@ from withheld.image_encoder import ImageEncoder
 
 OVERLAP = 0.3
 """Two detections of a class overlap by at most this (R-CNN and Fast R-CNN alike)."""
-LEAST, CANDIDATES, MOST = 0.01, 200, 100
+LEAST, CANDIDATES, MOST = 1e-3, 200, 100
 """The least score, candidates of a class before suppression, detections of an image after it."""
 TOGETHER = 8
 

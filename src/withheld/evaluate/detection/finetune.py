@@ -7,12 +7,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from withheld.data.image import to_array
 from withheld.data.source import open_source
@@ -22,12 +24,14 @@ from withheld.evaluate.detection.detector import Detector
 from withheld.evaluate.detection.draw import boxes_on, rgb
 from withheld.evaluate.detection.find import Detections, detect
 from withheld.evaluate.detection.learn import fast_rcnn
+from withheld.evaluate.detection.machines import fit_machines
 from withheld.evaluate.detection.network import Way, side_for
 from withheld.evaluate.detection.plan import steps_for
 from withheld.evaluate.detection.proposals import Listen, SelectiveSearch, propose
-from withheld.evaluate.detection.regions import load_regions
-from withheld.evaluate.detection.trial import Pipeline, measured
+from withheld.evaluate.detection.regions import Regions, load_regions
+from withheld.evaluate.detection.trial import Head, Pipeline, measured
 from withheld.evaluate.features import as_image_encoder, printable_name, silent
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
@@ -37,10 +41,10 @@ DEFAULT_MINUTES = 10.0
 
 def finetune_detector(
     subject: Any, voc: str | Path, out: str | Path, *, minutes: float | None = None, epochs: float | None = None,
-    steps: int | None = None, seed: int = 0, way: Way = "align", side: int | None = None, device: str = "auto",
-    listen: Listen = silent,
+    steps: int | None = None, seed: int = 0, head: Head = "softmax", way: Way = "align", side: int | None = None,
+    device: str = "auto", listen: Listen = silent,
 ) -> Path:  # fmt: skip
-    """Trains Fast R-CNN from an encoder on the train and val images of a VOC folder, and writes a model folder.
+    """Makes a detector of an encoder and the train and val images of a VOC folder, and writes a model folder.
 
     Its mAP@0.5 on the test images is told to `listen` and kept in model.json; where there is no test, val is tested and train alone
     is learned from.
@@ -49,7 +53,9 @@ def finetune_detector(
         subject: a run folder, an encoder folder, a transformers id or an `ImageEncoder`.
         voc: see `withheld.data.voc.open_voc`. out: the model folder to make.
         minutes, epochs, steps: how long, one of the three; by default 40 times the root of the images in steps, at most 10 minutes.
-        seed: of the heads, the order and the sampled regions. way, side: see `Pipeline`.
+        seed: of the heads, the order and the sampled regions.
+        head: "softmax" trains Fast R-CNN end to end, "svm" fits R-CNN's machines to the encoder as it is, which takes no steps.
+        way, side: see `Pipeline`.
 
     Raises:
         InputError: for the subject, the data, or a folder that is in use.
@@ -71,25 +77,64 @@ def finetune_detector(
     if not len(learn):
         raise InputError(f"{data.location}: there are no images to learn from; see ImageSets/Main/train.txt")
     started = time.monotonic()
-    loop = fast_rcnn(fed, regions, learn, way=way, steps=1, seed=seed, scratch=False, device=torch.device(place))
-    loop.steps = _steps(loop, len(learn), minutes, epochs, steps)
-    listen({"kind": "note", "text": f"training on {len(learn)} images, {loop.steps} steps"})
-    try:
-        loop.run(None, lambda line: listen({"kind": "step", **line}))
-    except Interrupted as error:
-        error.args = (f"stopped at step {error.step} of {loop.steps}: nothing was written to {out}",)
-        raise
-    network = loop.objective.network
+    task = _Task(fed, regions, learn, way, seed, torch.device(place), listen)
+    if head == "svm":
+        network, taken = task.machines(), 0
+    else:
+        network, taken = task.end_to_end(out, minutes, epochs, steps)
     proposals = [regions.proposals[i] for i in test]
     found = detect(network, fed, regions.images[test], proposals, listen, torch.device(place)) if len(test) else []
     scores = measured(regions, test, found) if len(test) else {}
     made = {
-        "data": data.location, "learned": len(learn), "tested": len(test), "scores": scores, "steps": loop.steps, "seed": seed,
+        "data": data.location, "learned": len(learn), "tested": len(test), "scores": scores, "steps": taken, "seed": seed,
         "seconds": round(time.monotonic() - started, 1), "encoder": encoder.name,
     }  # fmt: skip
     Detector(fed, network, regions.classes, pipeline.side, search, made).save(out)
     listen({"kind": "note", "text": _told(scores, len(test), data.test_part)})
     return out
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a detector is made of."""
+
+    encoder: ImageEncoder
+    regions: Regions
+    learn: NDArray[np.int64]
+    way: Way
+    seed: int
+    device: torch.device
+    listen: Listen
+
+    def machines(self) -> nn.Module:
+        """R-CNN's."""
+        self.listen({"kind": "note", "text": f"fitting machines to {len(self.learn)} images"})
+        return fit_machines(
+            self.encoder, self.regions, self.learn, way=self.way, seed=self.seed, device=self.device, listen=self.listen
+        )
+
+    def end_to_end(
+        self, out: Path, minutes: float | None, epochs: float | None, steps: int | None
+    ) -> tuple[nn.Module, int]:
+        """Fast R-CNN, and the steps it took."""
+        loop = fast_rcnn(
+            self.encoder,
+            self.regions,
+            self.learn,
+            way=self.way,
+            steps=1,
+            seed=self.seed,
+            scratch=False,
+            device=self.device,
+        )
+        loop.steps = _steps(loop, len(self.learn), minutes, epochs, steps)
+        self.listen({"kind": "note", "text": f"training on {len(self.learn)} images, {loop.steps} steps"})
+        try:
+            loop.run(None, lambda line: self.listen({"kind": "step", **line}))
+        except Interrupted as error:
+            error.args = (f"stopped at step {error.step} of {loop.steps}: nothing was written to {out}",)
+            raise
+        return loop.objective.network, loop.steps
 
 
 def _check(out: Path, **lengths: float | None) -> None:

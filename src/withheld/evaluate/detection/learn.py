@@ -25,19 +25,17 @@ FROM_SCRATCH = TUNED.change(layer_decay=1.0)
 
 def fast_rcnn(
     encoder: ImageEncoder, regions: Regions, at: NDArray[np.int64], *, way: Way, steps: int, seed: int, scratch: bool,
-    device: torch.device, frozen: bool = False,
+    device: torch.device,
 ) -> Loop:  # fmt: skip
     """A loop that trains a copy of an encoder, with heads, to classify regions and to move their borders; `run()` it.
 
     Args:
         encoder: where to begin, of the side of the regions' images (for "warped" of its own). at: images to learn from.
-        scratch: whether the encoder is untrained: then all layers learn at the same rate. frozen: whether only heads learn.
+        scratch: whether the encoder is untrained: then all layers learn at the same rate.
     """
     torch.manual_seed(seed)
     seen = None if encoder.split is None else encoder.split.full
     network = RegionClassifier(encoder.copy().trunk, len(regions.classes), way)
-    if frozen:
-        network.trunk.requires_grad_(False)
     split = AskRegions(seen=seen)
     change = MirrorBoxes() if encoder.flips else None
     objective = Objective(split, network, region_loss, change=change)

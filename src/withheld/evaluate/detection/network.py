@@ -5,8 +5,9 @@ Shapes: B images, R regions, C channels, S side, D width, H W grid, n bins, F = 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from withheld.evaluate.detection.boxes import roi_align
 from withheld.image_encoder import ImageEncoder
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import resize_positions
+from withheld.types import Features
 
 Way = Literal["align", "warped"]
 COARSEST = 16
@@ -43,9 +45,9 @@ def at_side(encoder: ImageEncoder, side: int) -> ImageEncoder:
     if side == encoder.size:
         return copy
     resize_positions(copy.trunk.model, side)
-    copy.trunk.size = side
+    copy.trunk.config.image_size = copy.trunk.size = side
     try:
-        grid_of(copy.trunk)
+        map_of(copy.trunk)
     except (RuntimeError, ValueError) as error:
         first = (str(error).splitlines() or ["?"])[0]
         raise InputError(
@@ -55,27 +57,45 @@ def at_side(encoder: ImageEncoder, side: int) -> ImageEncoder:
     return copy
 
 
-@torch.no_grad()
-def grid_of(trunk: ImageTrunk) -> tuple[int | None, int]:
-    """Which layer the map is taken from (None: the last), and its places along a side.
+class MapOf(NamedTuple):
+    """Where a trunk's map is taken from: the layer (None: the last tokens), its places along a side, its width D."""
 
-    The last, unless it is coarser than `COARSEST`: then the deepest that is not (a ResNet's third stage).
+    layer: int | None
+    side: int
+    width: int
+
+
+def map_of(trunk: ImageTrunk) -> MapOf:
+    """The last layer, unless it is coarser than `COARSEST`: then the deepest that is not (a ResNet's third stage).
 
     Raises:
         InputError: where the trunk's tokens have no grid.
     """
-    device = next(trunk.parameters()).device
-    was = trunk.training
-    found = trunk.eval()(torch.zeros(1, trunk.channels, trunk.size, trunk.size, device=device), layers=True)
-    trunk.train(was)
+    found = _probed(trunk)
     if found.grid is None or len(found.grid) != 2:
         raise InputError("this encoder has no map of the image: use --regions warped")
-    if trunk.size / found.grid[0] <= COARSEST or not found.layers:
-        return None, found.grid[0]
-    sides = [round(part.shape[1] ** 0.5) for part in found.layers]
-    fine = [at for at, side in enumerate(sides) if at and side**2 == found.layers[at].shape[1] and side > found.grid[0]]
-    fine = [at for at in fine if trunk.size / sides[at] <= COARSEST]
-    return (fine[-1], sides[fine[-1]]) if fine else (None, found.grid[0])
+    last = MapOf(None, found.grid[0], found.tokens.shape[-1])
+    if trunk.size / last.side <= COARSEST:
+        return last
+    fine = [last]
+    for at, tokens in enumerate(found.layers or ()):
+        side = math.isqrt(tokens.shape[1])
+        if at and side > last.side and side**2 == tokens.shape[1] and trunk.size / side <= COARSEST:
+            fine.append(MapOf(at, side, tokens.shape[-1]))
+    return fine[-1]
+
+
+@torch.no_grad()
+def _probed(trunk: ImageTrunk) -> Features:
+    """Features of an empty image, with every layer; nothing is changed, no statistics of batches either."""
+    modes = [(module, module.training) for module in trunk.modules()]
+    trunk.eval()
+    try:
+        device = next(trunk.parameters()).device
+        return trunk(torch.zeros(1, trunk.channels, trunk.size, trunk.size, device=device), layers=True)
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class RegionFeatures(nn.Module):
@@ -92,8 +112,8 @@ class RegionFeatures(nn.Module):
     def __init__(self, trunk: ImageTrunk, way: Way = "align", bins: int = BINS) -> None:
         super().__init__()
         self.trunk, self.way, self.bins = trunk, way, bins
-        self.layer, self.grid = grid_of(trunk) if way == "align" else (None, 0)
-        self.width = bins * bins * self._depth()
+        self.map = map_of(trunk) if way == "align" else MapOf(None, 0, trunk.width)
+        self.width = bins * bins * self.map.width
 
     def forward(self, image_BCSS: Tensor, box_BR4: Tensor) -> Tensor:
         """Features (B, R, F).
@@ -106,12 +126,10 @@ class RegionFeatures(nn.Module):
         return self._warped(image_BCSS, box_BR4)
 
     def _map(self, image_BCSS: Tensor) -> Tensor:
-        found = self.trunk(image_BCSS, layers=self.layer is not None)
-        if self.layer is None:
-            tokens, grid = found.tokens, found.grid
-        else:
-            tokens, grid = found.layers[self.layer], (self.grid, self.grid)
-        return tokens.transpose(1, 2).unflatten(2, grid)
+        layer = self.map.layer
+        found = self.trunk(image_BCSS, layers=layer is not None)
+        tokens = found.tokens if layer is None else found.layers[layer]
+        return tokens.transpose(1, 2).unflatten(2, (self.map.side, -1))
 
     def _warped(self, image_BCSS: Tensor, box_BR4: Tensor) -> Tensor:
         low, high = box_BR4[..., :2], box_BR4[..., 2:]
@@ -129,15 +147,6 @@ class RegionFeatures(nn.Module):
                 kept = F.adaptive_avg_pool2d(found.tokens.transpose(1, 2).unflatten(2, found.grid), self.bins)
             parts.append(kept.flatten(1).unflatten(0, (B, -1)))
         return torch.cat(parts, dim=1)
-
-    def _depth(self) -> int:
-        """D of the map."""
-        if self.layer is None:
-            return self.trunk.width
-        with torch.no_grad():
-            device = next(self.trunk.parameters()).device
-            image = torch.zeros(1, self.trunk.channels, self.trunk.size, self.trunk.size, device=device)
-            return int(self.trunk(image, layers=True).layers[self.layer].shape[-1])
 
 
 class RegionClassifier(nn.Module):

@@ -16,6 +16,7 @@ from withheld.data.voc import VocData, open_voc
 from withheld.errors import InputError
 from withheld.evaluate.compare import SCRATCH, Row
 from withheld.evaluate.detection import closing
+from withheld.evaluate.detection.average_precision import has_coco
 from withheld.evaluate.detection.book import Book
 from withheld.evaluate.detection.contenders import Contender, contenders, fingerprint, rows_of, table_of
 from withheld.evaluate.detection.detector import Detector
@@ -193,6 +194,8 @@ class _Judge:
             f"learned from images of train ({len(train)}), tested on {tested} ({len(test)}); the proposals reach {recall:.0f} % of "
             "the tested boxes"
         )
+        if not has_coco():
+            self.left_out.append('COCO AP: pip install "withheld[detection]"')
         counts, dropped = counts_for(shares, len(train))
         self.notes += dropped
         if not counts:
