@@ -154,7 +154,13 @@ def _fit(machines: RegionMachines, kept: _Kept, seed: int) -> None:
         used = right | (kept.best[:, k] < NEGATIVE).numpy()
         if right.any() and not right[used].all():
             machine = LinearSVC(
-                C=COST, loss="hinge", class_weight={1: TWICE}, intercept_scaling=10.0, random_state=seed, max_iter=300
+                C=COST,
+                loss="hinge",
+                class_weight={1: TWICE},
+                intercept_scaling=10.0,
+                random_state=seed,
+                max_iter=300,
+                tol=0.1,
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # the last thousandths of a margin change no order
