@@ -31,7 +31,7 @@ def line(row: str, images: int, mean: float, half: float | None = 0.02) -> dict[
 def verdict(**changes: Any) -> dict[str, Any]:
     return {
         "kind": "detection_verdict",
-        "sentence": "With 20 labelled images (10 % of them), by mAP@0.5, pretraining is worth +9.0 points.",
+        "sentence": "With 20 labelled images (10 % of them), by mAP@0.5, it is worth +9.0 points.",
         "outcome": "better",
         "classes": ["cat", "<b>dog"],
         "train": 200,
@@ -58,7 +58,7 @@ def test_means_intervals_classes_and_notes(tmp_path: Path) -> None:
     words = page(tmp_path / "run", verdict(sentence="old"), verdict())
     for expected in (
         "Pretraining helped",
-        "pretraining is worth +9.0 points",
+        "it is worth +9.0 points",
         "20 images (10\u00a0%)",
         "200 images (100\u00a0%)",
         "41.0",
