@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from withheld.cli.detection import Shares, detection_aloud, voc_options
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import COUNTS, device_option, talking
 from withheld.cli.screen import Screen
@@ -25,18 +26,21 @@ from withheld.cli.screen import Screen
 @click.option(
     "--submit", type=click.Path(path_type=Path), help="Of GLUE: where to write the server's submission files."
 )
+@voc_options
+@click.option(
+    "--shares", type=Shares(), default="10,50,100", show_default=True, help="With --voc: % of the training images."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="With --voc: of training on all images, instead of what fits."
+)
 @click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
-@click.option(
-    "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn."
-)
+@click.option("--seeds", type=click.IntRange(min=2), help="How often the labels are drawn.  [default: 5; with --voc 3]")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Time for everything.",
+    help="Time for everything.  [default: 10; with --voc 30]",
 )
 @click.option(
     "--against",
@@ -58,7 +62,8 @@ from withheld.cli.screen import Screen
 @talking
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
-    tasks: str | None, rows: int | None, submit: Path | None, **options: Any,
+    tasks: str | None, rows: int | None, submit: Path | None, voc: Path | None, shares: tuple[float, ...], side: int | None,
+    regions: str, steps: int | None, seeds: int | None, minutes: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
@@ -75,16 +80,27 @@ def evaluate_command(
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
       withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
+      withheld evaluate runs/first --voc VOC2007/ --minutes 30
 
     The last line is the verdict.
     """
-    if (data is None) == (glue is None):
-        raise click.UsageError("give --data LABELLED, or --glue DIR with the tasks as published")
+    if sum(given is not None for given in (data, glue, voc)) != 1:
+        raise click.UsageError(
+            "give one of --data LABELLED, --glue DIR with the tasks as published, and --voc DIR with boxes"
+        )
     if glue is not None:
-        also = {name: options[name] for name in ("against", "seeds", "device")}
-        glue_aloud(screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, **also)
-        return
-    evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
+        glue_aloud(
+            screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, against=options["against"],
+            seeds=seeds or 5, device=options["device"],
+        )  # fmt: skip
+    elif voc is not None:
+        detection_aloud(
+            screen, run, voc, folder_for(run, out), shares=shares, seeds=seeds or 3, minutes=minutes or 30.0, steps=steps,
+            against=options["against"], way=regions, side=side, device=options["device"],
+        )  # fmt: skip
+    else:
+        options |= {"seeds": seeds or 5, "minutes": minutes or 10.0}
+        evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
 
 
 def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any) -> None:

@@ -14,6 +14,9 @@ STAGES = {
     "features": "reading features",
     "row": "evaluating",
     "likelihood": "measuring",
+    "proposals": "proposing regions",
+    "regions": "learning from regions",
+    "detect": "detecting",
 }
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""
@@ -117,7 +120,12 @@ def measured(score: dict[str, Any]) -> str:
     return f"{score['method']}, {score['labels_per_class']} per class: {100 * score['value']:.1f}{interval} %"
 
 
-TEXTS = {"plan": plan, "score": measured}
+def detected(line: dict[str, Any]) -> str:
+    """One number of a verdict on detection."""
+    return f"{line['row']}, {line['images']} images, seed {line['seed']}: mAP@0.5 {100 * line['value']:.1f} %"
+
+
+TEXTS = {"plan": plan, "score": measured, "detection_score": detected}
 
 
 def _pace(event: dict[str, Any], accuracy: float | None) -> str:

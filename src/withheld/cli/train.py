@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
 from withheld.cli.screen import Screen
@@ -102,7 +103,15 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 
 @click.command("finetune")
 @click.argument("encoder", metavar="RUN")
-@click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@voc_options
+@click.option(
+    "--head",
+    type=click.Choice(["softmax", "svm"]),
+    default="softmax",
+    show_default=True,
+    help="With --voc: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @length_options
@@ -110,17 +119,24 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @device_option
 @talking
 def finetune_command(
-    encoder: str, data: str, out: Path, labels: str | None, screen: Screen, minutes: float | None,
-    epochs: float | None, steps: int | None, **options: Any,
+    encoder: str, data: str | None, out: Path, labels: str | None, screen: Screen, minutes: float | None,
+    epochs: float | None, steps: int | None, voc: Path | None, regions: str, side: int | None, head: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data.
+    """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data, or a detector from boxes.
 
     \b
       withheld finetune runs/first --data labelled/ --out models/first
       withheld predict models/first photos/ -o labels.csv
       withheld finetune runs/bert --data labelled_reviews.csv --labels stars --out models/reviews
+      withheld finetune runs/first --voc VOC2007/ --out models/d
+      withheld detect models/d photo.jpg -o found.png
     """
     length = one_length(minutes=minutes, epochs=epochs, steps=steps)
+    if (data is None) == (voc is None):
+        raise click.UsageError("give --data LABELLED for a classifier, or --voc DIR for a detector")
+    if voc is not None:
+        finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, head=head, **length, **options)
+        return
     from withheld.evaluate.finetune import finetune
 
     with Narrator(screen) as narrator:

@@ -73,14 +73,18 @@ def headline(counts: Sequence[int]) -> int:
     return HEADLINE if HEADLINE in ordered else ordered[(len(ordered) - 1) // 2]
 
 
-def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None:
-    """Compares the rows as decided in advance; None where no pretrained row was measured."""
+def find(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> Finding | None:
+    """Compares the rows as decided in advance; None where no pretrained row was measured.
+
+    Args:
+        at: the label count to speak of; None takes the `headline`.
+    """
     named = {row.method: row for row in rows}
     pretrained, control = _pair(named)
     if pretrained is None:
         return None
     both = set(pretrained.right) & set(control.right) if control is not None else set(pretrained.right)
-    labels = headline(sorted(both))
+    labels = at if at in both else headline(sorted(both))
     control = control or _best_other(rows, labels)
     worth = difference(pretrained, control, labels, test_share) if control is not None else None
     times = None
@@ -100,11 +104,16 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
-    text = start + (_not_better(found) if _beaten(found) else _worth(found))
+    text = start + told(found)
     text += _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
+
+
+def told(found: Finding) -> str:
+    """What was found, without its beginning: "pretraining is worth ..." or "pretraining is not better than ..."."""
+    return _not_better(found) if _beaten(found) else _worth(found)
 
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
@@ -121,9 +130,9 @@ def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -
     return f"; {name}, which learns from unlabelled items too, does better still ({_points(gap)} over {found.best})"
 
 
-def outcome(rows: Sequence[Row], test_share: float | None = None) -> str:
+def outcome(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> str:
     """What the sentence says in a word: "better", "worse" (something else is as good) or "unclear"."""
-    found = find(rows, test_share)
+    found = find(rows, test_share, at)
     if found is None or (found.worth is None and found.rival is None):
         return "unclear"
     if found.rival is None and found.worth is not None and not math.isfinite(found.worth.low):

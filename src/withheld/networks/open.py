@@ -215,19 +215,23 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
         where, config=config, use_safetensors=True, dtype=torch.float32, **model_settings(config)
     )
     if size is not None:
-        _resize(model, size)
+        resize_positions(model, size)
     return ImageTrunk(model, _pooling(config))
 
 
-def _resize(model: PreTrainedModel, size: int) -> None:
-    """Brings a ViT's table of positions to another image size by bicubic interpolation."""
+def resize_positions(model: PreTrainedModel, size: int) -> None:
+    """Brings a ViT's table of positions to another image size by bicubic interpolation; convolutions take any size.
+
+    Raises:
+        InputError: where the size is no multiple of the patch.
+    """
     config, table = model.config, getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     old = config.image_size if isinstance(getattr(config, "image_size", size), int) else config.image_size[0]
     if old == size or not isinstance(table, nn.Parameter):
         return
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     if size % patch:
-        raise InputError(f"--size {size} is not a multiple of this encoder's patch of {patch}")
+        raise InputError(f"a size of {size} is not a multiple of this encoder's patch of {patch}")
     rows, wanted = old // patch, size // patch
     prefix = table.shape[1] - rows * rows
     square = table[:, prefix:].detach().reshape(1, rows, rows, -1).permute(0, 3, 1, 2)

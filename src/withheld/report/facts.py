@@ -154,6 +154,7 @@ def commands(found: Contents) -> list[tuple[str, str]]:
     asked = [
         ("Pretrain", found.run.get("command")),
         ("Evaluate", found.verdict.get("command")),
+        ("Evaluate on boxes", found.detection.get("command")),
         ("Sweep", found.sweep.get("command")),
     ]
     known = [(name, command) for name, command in asked if isinstance(command, str) and command.strip()]
@@ -163,7 +164,7 @@ def commands(found: Contents) -> list[tuple[str, str]]:
 def can_be_judged(found: Contents) -> bool:
     """Whether a verdict is still to come: the run has an encoder and no scores."""
     kept = found.run.get("modality") not in ("table", "codes")
-    return bool(found.run and kept and not found.scores and not found.verdict)
+    return bool(found.run and kept and not found.scores and not found.verdict and not found.detection)
 
 
 def evaluate_command(found: Contents) -> str:

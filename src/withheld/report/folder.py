@@ -23,6 +23,7 @@ class Contents:
     scores: list[dict[str, Any]] = field(default_factory=list)
     shortcuts: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
+    detection: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -159,6 +160,7 @@ def _read_results(found: Contents) -> None:
     found.evaluations = len(verdicts)
     probed = [line for line in lines if line.get("kind") == "shortcut"]
     found.shortcuts = [line for line in probed if line.get("probe") == probed[-1].get("probe")]
+    found.detection = next((line for line in reversed(lines) if line.get("kind") == "detection_verdict"), {})
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:
         wanted = lambda score: score.get("evaluation") == found.verdict["evaluation"]  # noqa: E731

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, layers, sentences, shortcuts, training, words
+from withheld.report import curves, detection, facts, headline, layers, sentences, shortcuts, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
@@ -24,6 +24,7 @@ WORST = 24
 SECTIONS = {
     "verdict": "Did it help?",
     "glue": "GLUE",
+    "detection": "Finding objects",
     "sweep": "Sweep",
     "layers": "Layer by layer",
     "data": "The data",
@@ -116,6 +117,8 @@ def _view(found: Contents) -> dict[str, Any]:
         "shortcuts": shortcuts.read_shortcuts(found),
         "words": words.read_words(found),
         "sentences": sentences.read_sentences(found),
+        "detection": detection.read_detection(found),
+        "detections": pictures.pop("detections", []),
         "data": {
             "facts": facts.data_facts(found),
             "skipped": facts.skipped_facts(found),
