@@ -16,6 +16,7 @@ import withheld.splits
 from withheld.learn.gradient import train
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
+from withheld.networks.video import open_video_trunk
 from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
 from withheld.types import CannotMerge, Pair, Recipe, Split, map_tensors
 
@@ -72,9 +73,16 @@ def sentences(count: int = 6) -> dict[str, torch.Tensor]:
     return {"item": item.masked_fill(~mask, 0), "mask": mask}
 
 
+def clips(count: int = 6) -> torch.Tensor:
+    """Smooth clips of four frames."""
+    coarse = torch.randn(count, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(coarse, size=(4, SIZE, SIZE), mode="trilinear").transpose(1, 2).contiguous()
+
+
 def whole(split: Split):
     """Items of the kind that a split splits."""
-    return texts() if "text" in type(split).__module__ else batch()
+    module = type(split).__module__
+    return texts() if "text" in module else clips() if "video" in module else batch()
 
 
 def test_some_splits_and_methods_are_found():
@@ -144,7 +152,7 @@ class TestSplit:
 
 
 MODALITY = {method["name"]: method["modality"] for method in describe_methods()}
-BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes", "text")]
+BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes", "text", "video")]
 BY_ALTERNATING = [name for name in method_names() if MODALITY[name] == "table"]
 
 
@@ -156,6 +164,8 @@ def first_of(name: str):
         return CodeTrunk(CodeShape(2, 4, 16), width=32, layers=2, heads=2)
     if MODALITY[name] == "text":
         return text_trunk(name)
+    if MODALITY[name] == "video":
+        return open_video_trunk(default_encoder(name) or "vit-nano", size=SIZE, frames=4)[0]
     return open_trunk(default_encoder(name) or "vit-nano", size=SIZE, channels=3, patch=4)[0]
 
 
@@ -174,6 +184,8 @@ def items_of(name: str, recipe: Recipe, count: int = 6):
         return sentences(count) if constant(name, "ITEMS", "blocks") == "sentences" else texts(count)
     if MODALITY[name] == "codes":
         return torch.randint(16, (count, 20), generator=torch.Generator().manual_seed(1))
+    if MODALITY[name] == "video":
+        return clips(count)
     smooth = torch.nn.functional.interpolate(batch(count)[:, :, :4, :4], size=SIZE, mode="bilinear")
     return smooth if recipe.normalize else smooth.sigmoid()
 

@@ -41,7 +41,10 @@ RECIPE_SETTINGS = (
     "decay",
 )
 # What a modality may be told besides.
-MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
+MODALITY_SETTINGS: dict[str, dict[str, type]] = {
+    "text": {"tokenizer": str, "vocabulary": int, "held_out": float},
+    "video": {"frames": int, "rate": float, "motion": float},
+}
 
 
 def method_names() -> list[str]:
@@ -142,7 +145,7 @@ class Run:
         """
         from withheld.encoder import Encoder
 
-        if self.settings.get("modality", "image") not in ("image", "text"):
+        if self.settings.get("modality", "image") not in ("image", "text", "video"):
             raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
 
         return Encoder.open(self.folder / "encoder")

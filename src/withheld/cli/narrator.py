@@ -86,6 +86,9 @@ def _shape_words(data: dict[str, Any]) -> str:
         of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
         known = f"; a model that only counts tokens has loss {data['unigram_nats']:.2f}"
         return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {data['length']} each{known}"
+    if "frames" in data:
+        rate = f" at {data['rate']:g} a second" if data["rate"] else ""
+        return f" from {data['clips']:,} clips, {data['frames']} frames{rate} each, {data['size']}x{data['size']}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])
