@@ -74,9 +74,9 @@ def sentences(count: int = 6) -> dict[str, torch.Tensor]:
 
 
 def clips(count: int = 6) -> torch.Tensor:
-    """Smooth clips of four frames."""
+    """Smooth clips of six frames."""
     coarse = torch.randn(count, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    return torch.nn.functional.interpolate(coarse, size=(4, SIZE, SIZE), mode="trilinear").transpose(1, 2).contiguous()
+    return torch.nn.functional.interpolate(coarse, size=(6, SIZE, SIZE), mode="trilinear").transpose(1, 2).contiguous()
 
 
 def whole(split: Split):
@@ -165,7 +165,7 @@ def first_of(name: str):
     if MODALITY[name] == "text":
         return text_trunk(name)
     if MODALITY[name] == "video":
-        return open_video_trunk(default_encoder(name) or "vit-nano", size=SIZE, frames=4)[0]
+        return open_video_trunk(default_encoder(name) or "vit-nano", size=SIZE, frames=6)[0]
     return open_trunk(default_encoder(name) or "vit-nano", size=SIZE, channels=3, patch=4)[0]
 
 

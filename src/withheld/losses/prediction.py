@@ -28,6 +28,19 @@ def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Mean of -log p(y|x) of a Bernoulli p, logits (B,) against 0 or 1 (B,)."""
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss."""
+        return F.binary_cross_entropy_with_logits(prediction.float(), y.float())
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Share that is told right."""
+        return {"accuracy": float(((prediction > 0) == (y > 0)).float().mean())}
+
+
+@dataclass(frozen=True)
 class TokenCrossEntropy:
     """Mean of -log p(token | x), nats a token, over tokens that are not -100; p is a categorical over the vocabulary."""
 

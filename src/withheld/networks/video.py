@@ -87,6 +87,16 @@ class VideoTrunk(nn.Module):
             found.pooled.view(B, T, -1).mean(dim=1), join(found.tokens), (T, *(found.grid or (1, 1))), None, hidden
         )
 
+    def frame(self, t_BCHW: Tensor) -> Features:
+        """Features of single frames.
+
+        Raises:
+            InputError: where the model takes whole clips only.
+        """
+        if self.image is None:
+            raise InputError("this method looks at single frames: it needs a model of images, such as --encoder vit-nano")
+        return self.image(t_BCHW)
+
     @property
     def grid(self) -> tuple[int, int, int]:
         """Patches in time, rows and columns."""

@@ -90,3 +90,59 @@ class MaskTubes(Split):
                 f"choose --set frames and --size as multiples of them"
             )
         return T // self.tubelet, H // self.patch, W // self.patch
+
+
+@dataclass(frozen=True)
+class FrameOrder(Split):
+    """Three frames, in order or not (Misra et al. 2016, https://arxiv.org/abs/1603.08561).
+
+    Of five frames a < b < c < d < e of a window, (b, c, d) is in order; (b, a, d) and (b, e, d) are not. Each of them is also
+    shown backward, so the direction of time does not tell. x is (B, 3, C, H, W); y is (B,) 1 where they are in order, else 0.
+
+    Attributes:
+        positives: share of the tuples that are in order.
+    """
+
+    positives: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.positives < 1.0:
+            raise InputError(f"positives={self.positives}: the share of tuples in order, between 0 and 1")
+
+    def __call__(self, t: Tensor) -> Pair:
+        B, T = t.shape[:2]
+        if T < 5:
+            raise InputError(f"clips of {T} frames: order is asked of five at least. Try --set frames=16")
+        a, b, c, d, e = torch.rand(B, T, device=t.device).argsort(dim=1)[:, :5].sort(dim=1).values.unbind(1)
+        ordered, before, backward = (torch.rand(3, B, device=t.device) < t.new_tensor([[self.positives], [0.5], [0.5]])).unbind()
+        middle = torch.where(ordered, c, torch.where(before, a, e))
+        at_B3 = torch.stack([torch.where(backward, d, b), middle, torch.where(backward, b, d)], dim=1)
+        return Pair(t[torch.arange(B, device=t.device)[:, None], at_B3], ordered.long())
+
+
+@dataclass(frozen=True)
+class ArrowOfTime(Split):
+    """A clip that runs forward or backward (Wei et al. 2018, Learning and Using the Arrow of Time).
+
+    x is {"clip", "mirror"}: the clip as it is shown, and the same run the other way, both as the network sees them; y is (B,) 1
+    where the clip runs forward.
+
+    Attributes:
+        see: "differences" of neighboring frames (B, T - 1, C, H, W), or the "frames".
+    """
+
+    see: str = "differences"
+
+    def __post_init__(self) -> None:
+        if self.see not in ("differences", "frames"):
+            raise InputError(f"see={self.see}: there are differences and frames")
+
+    def __call__(self, t: Tensor) -> Pair:
+        forward = torch.rand(len(t), device=t.device) < 0.5
+        chosen = forward.view(-1, 1, 1, 1, 1)
+        clip = torch.where(chosen, t, t.flip(1))
+        return Pair({"clip": self.full(clip), "mirror": self.full(clip.flip(1))}, forward.long())
+
+    def full(self, t: Any) -> Any:
+        """The clip as the network sees it, running forward."""
+        return t if self.see == "frames" else t[:, 1:] - t[:, :-1]
