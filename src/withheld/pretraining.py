@@ -136,6 +136,8 @@ class Pretraining:
         if isinstance(self.model, LatentModel):
             self.model = self.model.fitted(self.modality.sample)
         else:
+            for remark in self.model.split.remarks(self.modality.sample):
+                self._tell("note", text=remark)
             self.model.fit_parts(self.modality.sample)
         self.model.to(self.device)
         self.modality.check(self.model)

@@ -60,6 +60,22 @@ class Split(ABC):
         """
         raise CannotMerge(f"{type(self).__name__} does not keep enough of the item to rebuild it")
 
+    def drawn(self, pair: Pair) -> Pair:
+        """x and y as two items to look at, where what is hidden is no place of the item (colorization: the grey image, the colors).
+
+        Raises:
+            CannotMerge: where a picture of places says more.
+        """
+        raise CannotMerge(f"{type(self).__name__} is drawn by its places")
+
+    def remarks(self, sample: Any) -> list[str]:
+        """What the user should know of the data before the first step.
+
+        Raises:
+            InputError: where this split could learn nothing from it.
+        """
+        return []
+
     def fitted(self, sample: Any) -> Split:
         """A copy that has seen a sample of the data, before the first step. Most splits need none."""
         return self

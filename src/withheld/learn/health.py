@@ -43,6 +43,14 @@ class Measured(Protocol):
         """Small numbers of a prediction."""
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """A loss that tells how predictions are, whether or not they are of held-out items: how colorful."""
+
+    def vitals(self, prediction: Any, y: Any) -> dict[str, float]:
+        """Small numbers of a prediction."""
+
+
 @torch.no_grad()
 def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str, float]:
     """Effective rank and spread of the trunk's pooled features on a batch of whole items, and the network's own vitals.
@@ -54,11 +62,14 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
     objective.eval()
     found = {}
     if objective.trunk is not None:
-        output = objective.trunk(batch)
+        output = objective.trunk(objective.split.full(batch))
         pooled = output.pooled if isinstance(output, Features) else output
         found = {"effective_rank": effective_rank(pooled), "feature_spread": spread(pooled)}
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
+    if isinstance(objective.loss, Watching):
+        pair = objective.split(batch)
+        found.update(objective.loss.vitals(objective.network(pair.x), pair.y))
     if held_out:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ViTConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ResNetConfig, ViTConfig
 
 from withheld.errors import InputError, nearest
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
@@ -40,6 +40,18 @@ def vit(width: int, layers: int, heads: int, about: str) -> Preset:
     return Preset(about, config)
 
 
+def resnet(stem: int, widths: tuple[int, ...], depths: tuple[int, ...], about: str) -> Preset:
+    """The shape of a ResNet of basic blocks: a quarter of the image's side in the first stage, half of it in every other."""
+
+    def config(size: int, channels: int, patch: int) -> PretrainedConfig:
+        return ResNetConfig(
+            num_channels=channels, embedding_size=stem, hidden_sizes=list(widths), depths=list(depths),
+            layer_type="basic", image_size=size,
+        )  # fmt: skip
+
+    return Preset(about, config)
+
+
 def recognition(kind: str, latents: int, widths: tuple[int, ...], about: str) -> Preset:
     """The shape of a recognition network."""
     return Preset(about, lambda size, channels, patch: RecognitionConfig(kind, size, channels, latents, widths))
@@ -52,6 +64,8 @@ PRESETS = {
     "vit-small": vit(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
     "vit-base": vit(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
     "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+    "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
+    "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
     "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
     "vq-vae2": Preset("two grids of codes, for vq_vae2", lambda size, channels, patch: VqConfig(size, channels)),
