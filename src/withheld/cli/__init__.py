@@ -22,6 +22,7 @@ COMMANDS = {
     "report": ("judge", "Write the page of a run, and print where it is."),
     "finetune": ("train", "Make a classifier from a run and a few labels."),
     "predict": ("use", "Label files with a classifier."),
+    "track": ("video", "Follow what a mask marks through a clip."),
     "embed": ("use", "Turn files into vectors."),
     "export": ("use", "Hand the encoder to transformers or ONNX."),
     "sample": ("generate", "Draw new items from a model of latent variables."),

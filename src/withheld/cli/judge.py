@@ -26,6 +26,11 @@ from withheld.cli.screen import Screen
     "--submit", type=click.Path(path_type=Path), help="Of GLUE: where to write the server's submission files."
 )
 @click.option(
+    "--davis",
+    type=click.Path(path_type=Path),
+    help="Instead of --data: clips with masks, JPEGImages/ and Annotations/ as in DAVIS.",
+)
+@click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
 @click.option(
@@ -55,7 +60,7 @@ from withheld.cli.screen import Screen
 @talking
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
-    tasks: str | None, rows: int | None, submit: Path | None, **options: Any,
+    tasks: str | None, rows: int | None, submit: Path | None, davis: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
@@ -70,11 +75,17 @@ def evaluate_command(
       withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
+      withheld evaluate runs/colors --davis DAVIS/
 
     The last line is the verdict.
     """
-    if (data is None) == (glue is None):
-        raise click.UsageError("give --data LABELLED, or --glue DIR with the tasks as published")
+    if sum(given is not None for given in (data, glue, davis)) != 1:
+        raise click.UsageError("give --data LABELLED, or --glue DIR, or --davis DIR")
+    if davis is not None:
+        from withheld.cli.video import davis_aloud
+
+        davis_aloud(screen, run, folder_for(run, out), davis, tuple(options["against"]), options["device"])
+        return
     if glue is not None:
         glue_aloud(screen, run, folder_for(run, out), glue, tasks, rows, submit, options["seeds"], options["device"])
         return

@@ -34,7 +34,7 @@ class Videos(Modality):
         """Decodes every clip once; returns the trunk.
 
         Args:
-            method: its file may say FRAMES, RATE (frames a second, 0 for the clips' own) and MOTION (share of the windows).
+            method: its file may say FRAMES, RATE (frames a second, 0 for the clips' own), MOTION (share of the windows), SIZE.
         """
         source = open_videos(self.data)
         train = source.part("train")
@@ -53,7 +53,7 @@ class Videos(Modality):
             name = default_encoder(str(method), self.device.type) or "vit-nano"
         self.encoder_name = str(name)
         trunk, self.pretrained = open_video_trunk(
-            name, size=self._size(), frames=self.frames, seed=self.given["seed"]
+            name, size=self._size(str(method)), frames=self.frames, seed=self.given["seed"]
         )  # fmt: skip
         self.frames, self.size = trunk.frames, trunk.size
         self._prepare()
@@ -123,10 +123,10 @@ class Videos(Modality):
     def _encoder(self, model: Any, title: str) -> VideoEncoder:
         return VideoEncoder(model.trunk, self.mean, self.std, self.rate, model.split, f"{title} {self.encoder_name}")
 
-    def _size(self) -> int:
+    def _size(self, method: str) -> int:
         asked = self.given["size"]
         if asked == "auto":
-            return SIDE.get(self.device.type, 64)
+            return constant(method, "SIZE", SIDE.get(self.device.type, 64))
         try:
             number = int(asked)
         except (TypeError, ValueError):

@@ -63,3 +63,36 @@ class ArrowJudge(nn.Module):
         along = found.tokens.view(B, T, H * W, D).permute(0, 2, 3, 1).flatten(0, 1)
         mixed = F.relu(self.mix(along)).transpose(1, 2)
         return self.judge(mixed).squeeze(-1).view(B, H * W, -1).transpose(1, 2).reshape(B, -1, H, W)
+
+
+class ColorPointer(nn.Module):
+    """Colors of a grey frame, copied from wherever its places were in the frames before (Vondrick et al. 2018).
+
+    A_ij = softmax(f_i . f_j / temperature) over all places of all reference frames; p(color of i) = sum_j A_ij color_j. Nothing but
+    the trunk learns, so what it learns is to point.
+
+    Args:
+        trunk: of images, frame by frame.
+        clusters: K colors.
+        temperature: of cosines.
+    """
+
+    def __init__(self, trunk: VideoTrunk, clusters: int, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.trunk, self.clusters, self.temperature = trunk, clusters, temperature
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """x of `TrackColor` -> log-probabilities (B, K, side, side)."""
+        pointed_BNM = self.pointing(x["frames"])
+        colors_BMK = F.one_hot(x["colors"].flatten(1), self.clusters).to(pointed_BNM.dtype)
+        told = (pointed_BNM @ colors_BMK).clamp_min(1e-6).log()
+        side = x["colors"].shape[-1]
+        return told.transpose(1, 2).unflatten(2, (side, side)).contiguous()
+
+    def pointing(self, frames_BTCHW: Tensor) -> Tensor:
+        """(B, N, (T - 1) * N): where every place of the last frame points to."""
+        B, T = frames_BTCHW.shape[:2]
+        tokens = F.normalize(self.trunk.frame(frames_BTCHW.flatten(0, 1)).tokens, dim=-1)
+        tokens = tokens.view(B, T, *tokens.shape[1:])
+        references, target = tokens[:, :-1].flatten(1, 2), tokens[:, -1]
+        return (target @ references.transpose(1, 2) / self.temperature).softmax(dim=-1)

@@ -38,9 +38,7 @@ class Colorizer(nn.Module):
         """(B, C, H, W) -> (B, Q, G, G)."""
         found = self.trunk(x, layers=len(self.project) > 1)
         stages = [found.tokens] if len(self.project) == 1 else list((found.layers or ())[1:])
-        hidden = sum(
-            self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True)
-        )
+        hidden = sum(self._laid(project(as_grid(tokens))) for project, tokens in zip(self.project, stages, strict=True))
         return self.predict(F.gelu(self.mix(F.gelu(hidden))))
 
     def _laid(self, t_BdHW: Tensor) -> Tensor:

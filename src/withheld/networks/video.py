@@ -94,8 +94,19 @@ class VideoTrunk(nn.Module):
             InputError: where the model takes whole clips only.
         """
         if self.image is None:
-            raise InputError("this method looks at single frames: it needs a model of images, such as --encoder vit-nano")
+            raise InputError(
+                "this method looks at single frames: it needs a model of images, such as --encoder vit-nano"
+            )
         return self.image(t_BCHW)
+
+    @property
+    @torch.no_grad()
+    def frame_grid(self) -> int:
+        """Places along a side of the grid of a single frame's tokens."""
+        blank = next(self.parameters()).new_zeros(1, self.channels, self.size, self.size)
+        was, found = self.training, self.eval().frame(blank)
+        self.train(was)
+        return (found.grid or (1,))[-1]
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from withheld.color import lightness, to_lab
 from withheld.errors import InputError
+from withheld.splits.color import MIDDLE, UNIT
 from withheld.splits.image import gather_tokens
 from withheld.types import Pair, Split
 
@@ -114,7 +117,9 @@ class FrameOrder(Split):
         if T < 5:
             raise InputError(f"clips of {T} frames: order is asked of five at least. Try --set frames=16")
         a, b, c, d, e = torch.rand(B, T, device=t.device).argsort(dim=1)[:, :5].sort(dim=1).values.unbind(1)
-        ordered, before, backward = (torch.rand(3, B, device=t.device) < t.new_tensor([[self.positives], [0.5], [0.5]])).unbind()
+        ordered, before, backward = (
+            torch.rand(3, B, device=t.device) < t.new_tensor([[self.positives], [0.5], [0.5]])
+        ).unbind()
         middle = torch.where(ordered, c, torch.where(before, a, e))
         at_B3 = torch.stack([torch.where(backward, d, b), middle, torch.where(backward, b, d)], dim=1)
         return Pair(t[torch.arange(B, device=t.device)[:, None], at_B3], ordered.long())
@@ -146,3 +151,88 @@ class ArrowOfTime(Split):
     def full(self, t: Any) -> Any:
         """The clip as the network sees it, running forward."""
         return t if self.see == "frames" else t[:, 1:] - t[:, :-1]
+
+
+@dataclass(frozen=True)
+class TrackColor(Split):
+    """Reference frames in color, the last frame in grey: its colors are asked for (Vondrick et al. 2018).
+
+    Takes clips of sRGB in 0..1. x is {"frames" (B, T, channels, H, W) lightness, "colors" (B, T - 1, side, side) numbers of the
+    reference frames' colors}; y is (B, side, side) numbers of the last frame's.
+
+    Attributes:
+        side: of the grid on which colors are told, that of the network's tokens.
+        clusters: colors that are told apart, found by k-means in ab.
+        jitter: by how much brightness and contrast of every frame are changed, so that light alone does not tell where a place was.
+        channels: that the network takes.
+        centers: ab of every color; found from the data.
+    """
+
+    side: int = 8
+    clusters: int = 16
+    jitter: float = 0.1
+    channels: int = 3
+    centers: tuple[tuple[float, float], ...] = ()
+
+    def __call__(self, t: Tensor) -> Pair:
+        B, T = t.shape[:2]
+        backward = torch.rand(B, device=t.device) < 0.5
+        t = torch.where(backward.view(-1, 1, 1, 1, 1), t.flip(1), t)
+        gain, shift = (self.jitter * (2 * torch.rand(2, B, T, 1, 1, 1, device=t.device) - 1)).unbind()
+        numbers = self.numbers_of(t)
+        return Pair({"frames": self.full(t) * (1 + gain) + shift, "colors": numbers[:, :-1]}, numbers[:, -1])
+
+    def full(self, t: Any) -> Any:
+        """The lightness of sRGB clips in 0..1, as (L - 50) / 25, the same in every channel."""
+        light = lightness(t.flatten(0, 1)).view(*t.shape[:2], 1, *t.shape[3:])
+        return ((light - MIDDLE) / UNIT).expand(-1, -1, self.channels, -1, -1)
+
+    def numbers_of(self, t: Tensor) -> Tensor:
+        """(B, T, side, side): the color nearest to the mean one of every cell."""
+        if not self.centers:
+            raise InputError("TrackColor knows its colors once it has seen a sample: split.fitted(t)")
+        ab = self._cells(t).movedim(2, -1)
+        distance = torch.cdist(ab.flatten(0, 3), t.new_tensor(self.centers))
+        return distance.argmin(dim=1).view(ab.shape[:-1])
+
+    def fitted(self, sample: Any) -> TrackColor:
+        """Finds the colors by k-means on a sample (Vondrick et al.: 16 in the ab plane of Lab)."""
+        from sklearn.cluster import KMeans
+
+        ab = self._cells(sample).movedim(2, -1).reshape(-1, 2).double().cpu()
+        some = ab[torch.linspace(0, len(ab) - 1, min(len(ab), 20_000)).long()].numpy()
+        different = len({tuple(row) for row in some.round(3).tolist()})
+        if different < 2:
+            raise InputError("these clips have no color: there is nothing to learn for track_color. Try videomae")
+        found = KMeans(min(self.clusters, different), n_init=3, random_state=0).fit(some)
+        return dataclasses.replace(self, centers=tuple(map(tuple, found.cluster_centers_.round(4).tolist())))
+
+    def _cells(self, t: Tensor) -> Tensor:
+        """(B, T, 2, side, side): the mean ab of every cell."""
+        flat = F.interpolate(to_lab(t.flatten(0, 1))[:, 1:], size=(self.side, self.side), mode="area")
+        return flat.view(*t.shape[:2], *flat.shape[1:])
+
+
+@dataclass(frozen=True)
+class NextFrames(Split):
+    """The future of a clip from its past: x is the first frames (B, given, C, H, W), y the others (B, T - given, C, H, W).
+
+    Attributes:
+        given: frames that are seen; 0 takes half.
+    """
+
+    hides: ClassVar[bool] = True
+    given: int = 0
+
+    def __call__(self, t: Tensor) -> Pair:
+        given = self.given or t.shape[1] // 2
+        if not 0 < given < t.shape[1]:
+            raise InputError(
+                f"given={self.given} of clips of {t.shape[1]} frames: at least one frame must be seen and one told. Try "
+                f"--set given={t.shape[1] // 2}"
+            )
+        return Pair(t[:, :given], t[:, given:])
+
+    def merge(self, pair: Pair) -> Tensor:
+        """The clip: its past, and a future, true or predicted."""
+        return torch.cat([pair.x, pair.y.to(pair.x.dtype)], dim=1)
