@@ -205,12 +205,13 @@ class TestTrack:
             assert sum(1 for _ in container.decode(video=0)) == 6
         track(saved, folder, mask, tmp_path / "masks")
         assert len(list((tmp_path / "masks").glob("*.png"))) == 6
-        assert CliRunner().invoke(main, ["track", str(saved), str(clip), "--mask", str(mask), "-o", str(tmp_path / "o.mp4")]).exit_code == 2  # fmt: skip
+        again = ["track", str(saved), str(clip), "--mask", str(mask), "-o", str(tmp_path / "o.mp4")]
+        assert CliRunner().invoke(main, again).exit_code == 2
 
     def test_masks_that_do_not_fit_are_named(self, tmp_path):
         clip, mask, _ = self.clip(tmp_path)
         Image.new("L", (30, 30), 255).save(tmp_path / "m.png")
-        with pytest.raises(InputError, match="30x30 pixels, the frames of .* 48x36"):
+        with pytest.raises(InputError, match=r"30x30 pixels, the frames of .* 48x36"):
             track(encoder(), clip, tmp_path / "m.png", tmp_path / "o.mp4")
         Image.new("L", (48, 36), 0).save(tmp_path / "m.png")
         with pytest.raises(InputError, match="black everywhere"):

@@ -74,6 +74,15 @@ class FramePredictor(nn.Module):
         """
         return self._step_by_step(x_BTCHW, told or self.told) if self.kind == "convlstm" else self._at_once(x_BTCHW)
 
+    @torch.no_grad()
+    def vitals(self, t_BTCHW: Tensor) -> dict[str, float]:
+        """Mean squared errors of whoever copies the last frame, or tells the mean of those given: what must be beaten."""
+        x, y = t_BTCHW[:, : -self.told], t_BTCHW[:, -self.told :]
+        return {
+            "copy_last_error": float((x[:, -1:] - y).square().mean()),
+            "mean_frame_error": float((x.mean(dim=1, keepdim=True) - y).square().mean()),
+        }
+
     def features(self, t_BCHW: Tensor) -> Tensor:
         """(B, D, h, w) of single frames."""
         found = self.trunk.frame(t_BCHW)

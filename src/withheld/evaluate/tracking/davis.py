@@ -6,6 +6,7 @@ Shapes: T frames, H W pixels, K objects.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +140,7 @@ def by_flow(images: Squashed, first: Ids, side: int = 256) -> Ids | None:
     axis = torch.linspace(-1 + 1 / side, 1 - 1 / side, side)
     here = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)
     found = [first]
-    for before, now in zip(grey[:-1], grey[1:], strict=True):
+    for before, now in itertools.pairwise(grey):
         flow: Any = cv2.calcOpticalFlowFarneback(now, before, None, 0.5, 4, 21, 3, 7, 1.5, 0)  # type: ignore[call-overload]
         came = (here + torch.from_numpy(flow) * (2 / side)).unsqueeze(0)
         soft = F.grid_sample(soft[None], came, mode="bilinear", padding_mode="border", align_corners=False)[0]
