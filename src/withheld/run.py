@@ -45,7 +45,8 @@ RECIPE_SETTINGS = (
 )
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {
-    "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str}
+    "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str},
+    "video": {"frames": int, "rate": float, "motion": float},
 }
 
 
@@ -147,7 +148,7 @@ class Run:
         """
         from withheld.encoder import Encoder
 
-        if self.settings.get("modality", "image") not in ("image", "text"):
+        if self.settings.get("modality", "image") not in ("image", "text", "video"):
             raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
 
         return Encoder.open(self.folder / "encoder")

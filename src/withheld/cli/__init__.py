@@ -24,6 +24,7 @@ COMMANDS = {
     "finetune": ("train", "Make a classifier from a run and a few labels, or a detector from boxes."),
     "predict": ("use", "Label files with a classifier."),
     "detect": ("detection", "Find objects in images, and draw their boxes."),
+    "track": ("video", "Follow what a mask marks through a clip."),
     "embed": ("use", "Turn files into vectors."),
     "export": ("use", "Hand the encoder to transformers or ONNX."),
     "colorize": ("colorize", "Give grey pictures color."),

@@ -34,6 +34,11 @@ from withheld.cli.screen import Screen
     "--steps", type=click.IntRange(min=1), help="With --voc: of training on all images, instead of what fits."
 )
 @click.option(
+    "--davis",
+    type=click.Path(path_type=Path),
+    help="Instead of --data: clips with masks, JPEGImages/ and Annotations/ as in DAVIS.",
+)
+@click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
 @click.option("--seeds", type=click.IntRange(min=2), help="How often the labels are drawn.  [default: 5; with --voc 3]")
@@ -63,7 +68,7 @@ from withheld.cli.screen import Screen
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
     tasks: str | None, rows: int | None, submit: Path | None, voc: Path | None, shares: tuple[float, ...], side: int | None,
-    regions: str, steps: int | None, seeds: int | None, minutes: float | None, **options: Any,
+    regions: str, steps: int | None, seeds: int | None, minutes: float | None, davis: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
@@ -81,12 +86,14 @@ def evaluate_command(
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
       withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
       withheld evaluate runs/first --voc VOC2007/ --minutes 30
+      withheld evaluate runs/colors --davis DAVIS/
 
     The last line is the verdict.
     """
-    if sum(given is not None for given in (data, glue, voc)) != 1:
+    if sum(given is not None for given in (data, glue, voc, davis)) != 1:
         raise click.UsageError(
-            "give one of --data LABELLED, --glue DIR with the tasks as published, and --voc DIR with boxes"
+            "give one of --data LABELLED, --glue DIR with the tasks as published, --voc DIR with boxes, and --davis DIR with "
+            "masks"
         )
     if glue is not None:
         glue_aloud(
@@ -98,6 +105,10 @@ def evaluate_command(
             screen, run, voc, folder_for(run, out), shares=shares, seeds=seeds or 3, minutes=minutes or 30.0, steps=steps,
             against=options["against"], way=regions, side=side, device=options["device"],
         )  # fmt: skip
+    elif davis is not None:
+        from withheld.cli.video import davis_aloud
+
+        davis_aloud(screen, run, folder_for(run, out), davis, tuple(options["against"]), options["device"])
     else:
         options |= {"seeds": seeds or 5, "minutes": minutes or 10.0}
         evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)

@@ -99,6 +99,9 @@ def _shape_words(data: dict[str, Any]) -> str:
         if data.get("unit") == "sentence":
             each = f"one text each, {data['length']} tokens at most{known}"
         return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
+    if "frames" in data:
+        rate = f" at {data['rate']:g} a second" if data["rate"] else ""
+        return f" from {data['clips']:,} clips, {data['frames']} frames{rate} each, {data['size']}x{data['size']}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])

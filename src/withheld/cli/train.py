@@ -80,7 +80,7 @@ def pretrain_command(
     if options["dry_run"]:
         screen.say("This was a dry run: nothing was trained or written.")
         return
-    if run.settings["modality"] in ("image", "text"):
+    if run.settings["modality"] in ("image", "text", "video"):
         screen.result(f"Encoder: {run.folder / 'encoder'}")
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")

@@ -13,6 +13,7 @@ from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
 from withheld.data.text import documents, open_texts
+from withheld.data.video import open_videos
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
@@ -20,6 +21,7 @@ from withheld.evaluate.features import Listen
 from withheld.image_encoder import ImageEncoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
+from withheld.video_encoder import VideoEncoder
 
 PLAIN_SIZE = 64
 
@@ -151,8 +153,51 @@ class JudgedTexts(Judged):
         return TextEncoder(trunk, self.encoder.tokenizer, name, min(self.encoder.most, LOOKED_AT))
 
 
+class JudgedClips(Judged):
+    """Clips, decoded at the encoder's size."""
+
+    rival = "MCG-NJU/videomae-small-finetuned-kinetics"
+
+    @staticmethod
+    def open(data: Any, labels: Any = None) -> Source:
+        """A folder, archive or array of clips."""
+        return open_videos(data, labels)
+
+    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+        """(N,) of `Clip`."""
+        from withheld.data.clips import decoded_clips
+
+        tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
+        return decoded_clips(source, self.encoder.size, tell)
+
+    def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
+        """The middle window of each."""
+        from withheld.evaluate.classify_clips import LabelledClips
+
+        return LabelledClips(encoder, list(some), labels)
+
+    def objective(self, encoder: Any, classes: int) -> Any:
+        """On a copy of the trunk."""
+        from withheld.evaluate.classify_clips import clip_objective
+
+        return clip_objective(encoder, classes)
+
+    def recipe(self, encoder: Any, scratch: bool) -> Recipe:
+        """Layer-wise decay where the layers have learned."""
+        from withheld.evaluate.classify_clips import FINE_TUNE_CLIPS
+
+        return FINE_TUNE_CLIPS.change(layer_decay=1.0) if scratch else FINE_TUNE_CLIPS
+
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same normalization and rate."""
+        e = self.encoder
+        return VideoEncoder(trunk, e.mean, e.std, e.rate, e.split, name)
+
+
 def judged(subject: Any, data: Any = None) -> Judged:
     """How the items of a subject are handled."""
+    if isinstance(subject, VideoEncoder):
+        return JudgedClips(subject)
     if isinstance(subject, TextEncoder) or (not isinstance(subject, Encoder) and _holds_text(data)):
         return JudgedTexts(subject)
     return JudgedImages(subject)

@@ -18,10 +18,11 @@ from withheld.data.few import interval
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import sentence as closing
+from withheld.evaluate.classify_clips import clip_floors
 from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.floors import floors
-from withheld.evaluate.judged import Judged, JudgedTexts, judged
+from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
 from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
@@ -163,6 +164,9 @@ def _measure(
     measurement.say("classical floors")
     if isinstance(measurement.judged, JudgedTexts):
         measure_tfidf(measurement)
+    elif isinstance(measurement.judged, JudgedClips):
+        for name, floor in clip_floors().items():
+            measurement.floor(Row(name, FLOOR), floor)
     else:
         for name, function in floors(int(measurement.images.shape[1])).items():
             measurement.floor(Row(name, FLOOR), _Floor(function))
@@ -286,5 +290,7 @@ def _draw_errors(measurement: Measurement, errors: list[dict[str, Any]], folder:
 
     if isinstance(measurement.judged, JudgedTexts):
         return
-    images = [np.asarray(measurement.images[measurement.row_of[error["position"]]]) for error in errors]
+    images = [measurement.images[measurement.row_of[error["position"]]] for error in errors]
+    if isinstance(measurement.judged, JudgedClips):
+        images = [clip.frames[len(clip.frames) // 2] for clip in images]
     draw_errors(errors, images, folder)

@@ -88,6 +88,10 @@ PRESETS = {
     "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
     "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
+    "resnet-dense": resnet(
+        24, (32, 64), (1, 2), "0.2 M parameters, a fine grid (an eighth of the side), to track with"
+    ),
+    "resnet-fine": resnet(32, (64,), (2,), "0.2 M parameters, a quarter of the side, to predict frames with"),
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
     "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
     "vq-vae2": Preset("two grids of codes, for vq_vae2", lambda size, channels, patch: VqConfig(size, channels)),
