@@ -108,6 +108,14 @@ def test_sample_and_interpolate(run, tmp_path):
     assert len((tmp_path / "way.txt").read_text().strip().split("\n")) == 7
 
 
+def test_unknown_words_are_told_on_request_only(corpus, config, tmp_path):
+    out = tmp_path / "few"
+    settings = {"vocabulary": 9, "base_learning_rate": 0.1}
+    withheld.pretrain("sentence_vae", corpus, out, encoder=str(config), steps=40, settings=settings, pictures=False)
+    assert "<unk>" not in typed("sample", out, "-n", 20)
+    assert "<unk>" in typed("sample", out, "-n", 20, "--unknown")
+
+
 def test_likelihood_says_its_parts(run, corpus):
     found = likelihood(run, str(corpus), samples=20)
     assert found.items == 30

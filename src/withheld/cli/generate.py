@@ -30,8 +30,11 @@ OUTPUT = click.Path(path_type=Path)
     help="Of code_prior and sentence_vae.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
-def sample_command(run: str, count: int, output: Path | None, temperature: float, seed: int, screen: Screen) -> None:
+def sample_command(
+    run: str, count: int, output: Path | None, temperature: float, seed: int, unknown: bool, screen: Screen
+) -> None:
     """Draw new items from RUN: z from its prior, then an item from z.
 
     \b
@@ -47,7 +50,7 @@ def sample_command(run: str, count: int, output: Path | None, temperature: float
     if opened.settings.get("modality") == "text":
         from withheld.evaluate.latent_text import sample_text, write_lines
 
-        lines = sample_text(opened, count, temperature, seed)
+        lines = sample_text(opened, count, temperature, seed, unknown)
         _say_lines(lines, screen) if output is None else screen.result(str(write_lines(lines, output)))
         return
     ending = "csv" if opened.settings.get("modality") == "table" else "png"
@@ -78,8 +81,11 @@ def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -
 @click.option("-o", "--output", type=OUTPUT, help="A PNG; a .txt for sentences.  [default: interpolation.png]")
 @click.option("--steps", type=click.IntRange(2, 1000), default=7, show_default=True, help="Of sentence_vae: places.")
 @click.option("--beams", type=click.IntRange(1, 100), default=5, show_default=True, help="Of sentence_vae.")
+@click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
-def interpolate_command(run: str, a: str, b: str, output: Path | None, steps: int, beams: int, screen: Screen) -> None:
+def interpolate_command(
+    run: str, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, screen: Screen
+) -> None:
     """Draw the way from A to B through the z of RUN. A and B are image files, or numbers of items of its data; sentences, of
     a run of sentence_vae.
 
@@ -99,7 +105,7 @@ def interpolate_command(run: str, a: str, b: str, output: Path | None, steps: in
         return
     from withheld.evaluate.latent_text import interpolate_text, write_lines
 
-    rows = interpolate_text(opened, a, b, steps=steps, beams=beams)
+    rows = interpolate_text(opened, a, b, steps=steps, beams=beams, unknown=unknown)
     if output is not None:
         screen.result(str(write_lines([f"{row.at:.2f}\t{row.greedy}\t{row.beam}" for row in rows], output)))
         return

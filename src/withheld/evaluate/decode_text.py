@@ -34,11 +34,12 @@ class Teller(NamedTuple):
         return log_p, state
 
 
-def teller_of(network: SentenceAutoencoder, encoder: TextEncoder) -> Teller:
-    """Padding and the like never come; <unk> may, since texts such as the Penn Treebank's hold it as a word."""
+def teller_of(network: SentenceAutoencoder, encoder: TextEncoder, unknown: bool = False) -> Teller:
+    """Padding and the like never come; <unk>, often the likeliest of all words and told of none, where `unknown` is set."""
     special = encoder.trunk.special
     start, end = encoder.start[0], encoder.end[0]
-    return Teller(network, start, end, [n for n in special.all if n not in (end, special.unknown)])
+    may = (end, special.unknown) if unknown else (end,)
+    return Teller(network, start, end, [n for n in special.all if n not in may])
 
 
 @torch.no_grad()

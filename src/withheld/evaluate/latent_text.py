@@ -40,12 +40,13 @@ class SentenceModel:
     Args:
         network: its trunk is the encoder's.
         encoder: with the tokenizer.
+        unknown: whether <unk> may be told.
     """
 
-    def __init__(self, network: SentenceAutoencoder, encoder: TextEncoder) -> None:
+    def __init__(self, network: SentenceAutoencoder, encoder: TextEncoder, unknown: bool = False) -> None:
         self.network, self.encoder = network, encoder
         network.trunk.know(encoder.tokenizer)
-        self.teller = teller_of(network, encoder)
+        self.teller = teller_of(network, encoder, unknown)
 
     @torch.no_grad()
     def read(self, sentences: Sequence[str]) -> Tensor:
@@ -72,7 +73,10 @@ class SentenceModel:
         return [Told(at, self.text(g), self.text(b)) for at, g, b in zip(places, plain, likeliest, strict=True)]
 
     def drawn(self, count: int, temperature: float = 1.0, seed: int = 0) -> list[str]:
-        """Sentences of z from the prior; at temperature 1 draws of p(sentence), near 0 the likeliest words of each z."""
+        """Sentences of z from the prior; at temperature 1 draws of p(sentence), near 0 the likeliest words of each z.
+
+        Where <unk> may not be told, words are drawn from the others.
+        """
         torch.manual_seed(seed)
         z = torch.randn(count, self.network.latents).to(self.encoder.device)
         return [self.text(ids) for part in z.split(256) for ids in draw(self.teller, part, temperature)]
@@ -93,7 +97,7 @@ class SentenceModel:
             raise InputError(f"the sentence {sentence!r} has no word that the run knows: {remedy}")
 
 
-def open_sentences(run: str | Path | Run, device: str = "auto") -> SentenceModel:
+def open_sentences(run: str | Path | Run, device: str = "auto", unknown: bool = False) -> SentenceModel:
     """A finished run of sentence_vae.
 
     Raises:
@@ -107,34 +111,37 @@ def open_sentences(run: str | Path | Run, device: str = "auto") -> SentenceModel
             "pretrain sentence_vae --data TEXTS --out RUN"
         )
     where = torch.device(pick_device(device))
-    return SentenceModel(model.network.to(where).eval(), run.encoder().to(where))
+    return SentenceModel(model.network.to(where).eval(), run.encoder().to(where), unknown)
 
 
 def interpolate_text(
-    run: str | Path | Run, a: str, b: str, *, steps: int = STEPS, beams: int = BEAMS, device: str = "auto"
-) -> list[Told]:
+    run: str | Path | Run, a: str, b: str, *, steps: int = STEPS, beams: int = BEAMS, unknown: bool = False,
+    device: str = "auto",
+) -> list[Told]:  # fmt: skip
     """Sentences along the line between the z of two sentences (Bowman et al. 2015, table 1).
 
     Args:
         a, b: sentences.
         steps: places on the line, both ends among them, at least 2.
         beams: of the likeliest sentence that is looked for beside the greedy one.
+        unknown: whether <unk> may be told.
 
     Raises:
         InputError: for a run of another method, or a sentence without words that it knows.
     """
     if steps < 2 or beams < 1:
         raise InputError(f"steps={steps}, beams={beams}: 2 steps and 1 beam at least")
-    model = open_sentences(run, device)
+    model = open_sentences(run, device, unknown)
     z = model.read([a, b])
     return model.between(z[0], z[1], steps, beams)
 
 
 def sample_text(
-    run: str | Path | Run, count: int = 10, temperature: float = 1.0, seed: int = 0, device: str = "auto"
-) -> list[str]:
+    run: str | Path | Run, count: int = 10, temperature: float = 1.0, seed: int = 0, unknown: bool = False,
+    device: str = "auto",
+) -> list[str]:  # fmt: skip
     """New sentences: z from its prior, then a sentence from z."""
-    return open_sentences(run, device).drawn(count, temperature, seed)
+    return open_sentences(run, device, unknown).drawn(count, temperature, seed)
 
 
 def write_lines(lines: Sequence[str], out: str | Path) -> Path:
