@@ -25,7 +25,7 @@ from withheld.evaluate.judged import Judged, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
-from withheld.evaluate.text_floors import measure_tfidf
+from withheld.evaluate.text_floors import Counted, measure_tfidf, measure_together
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
 from withheld.learn.checkpoint import writing
@@ -156,12 +156,15 @@ def _begin(
 
 def _measure(measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], device: str) -> None:
     measurement.say("classical floors")
+    counted: Counted | None = None
     if isinstance(measurement.judged, JudgedTexts):
-        measure_tfidf(measurement)
+        counted = measure_tfidf(measurement)
     else:
         for name, function in floors(int(measurement.images.shape[1])).items():
             measurement.floor(Row(name, FLOOR), _Floor(function))
     item = measurement.pretrained(subject)
+    if counted is not None:
+        measure_together(measurement, counted)
     measure_mixture(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)
