@@ -217,7 +217,15 @@ def test_killed_and_resumed_is_bit_identical(texts, tmp_path):
 def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     found = verdict(bert, texts, labels_per_class=[5], seeds=2, minutes=1.0, results=tmp_path / "results.jsonl")
     methods = {score.method for score in found.scores}
-    assert {"tf-idf", "linear probe", "kNN", "random frozen", "fine-tuned", "from scratch"} <= methods
+    assert {
+        "tf-idf",
+        "tf-idf + linear probe",
+        "linear probe",
+        "kNN",
+        "random frozen",
+        "fine-tuned",
+        "from scratch",
+    } <= methods
     tfidf = next(score.value for score in found.scores if score.method == "tf-idf")
     assert tfidf > 0.9
     assert "5 labels per class" in found.sentence

@@ -24,9 +24,10 @@ def info_nce(z1_BD: Tensor, z2_BD: Tensor, temperature: float = 0.05) -> Tensor:
     Args:
         z1_BD, z2_BD: two views of the same items, in the same order. temperature: above 0.
     """
-    one, two = F.normalize(z1_BD, dim=1), F.normalize(z2_BD, dim=1)
-    cosine_BN = one @ distributed.gathered(two).T
-    return F.cross_entropy(cosine_BN / temperature, _mine(one))
+    with torch.autocast(z1_BD.device.type, enabled=False):
+        one, two = _unit(z1_BD), _unit(z2_BD)
+        cosine_BN = one @ distributed.gathered(two).T
+        return F.cross_entropy(cosine_BN / temperature, _mine(one))
 
 
 def nt_xent(z1_BD: Tensor, z2_BD: Tensor, temperature: float = 0.5) -> Tensor:
@@ -39,15 +40,21 @@ def nt_xent(z1_BD: Tensor, z2_BD: Tensor, temperature: float = 0.5) -> Tensor:
     Args:
         z1_BD, z2_BD: two views of the same items, in the same order. temperature: above 0.
     """
-    one, two = F.normalize(z1_BD, dim=1), F.normalize(z2_BD, dim=1)
-    all_one, all_two = distributed.gathered(one), distributed.gathered(two)
-    mine = _mine(one)
-    itself = F.one_hot(mine, len(all_one)).bool()
-    across, back = one @ all_two.T, two @ all_one.T
-    within = (one @ all_one.T).masked_fill(itself, -torch.inf), (two @ all_two.T).masked_fill(itself, -torch.inf)
-    logits_first = torch.cat([across, within[0]], dim=1) / temperature
-    logits_second = torch.cat([back, within[1]], dim=1) / temperature
-    return (F.cross_entropy(logits_first, mine) + F.cross_entropy(logits_second, mine)) / 2
+    with torch.autocast(z1_BD.device.type, enabled=False):
+        one, two = _unit(z1_BD), _unit(z2_BD)
+        all_one, all_two = distributed.gathered(one), distributed.gathered(two)
+        mine = _mine(one)
+        itself = F.one_hot(mine, len(all_one)).bool()
+        across, back = one @ all_two.T, two @ all_one.T
+        within = (one @ all_one.T).masked_fill(itself, -torch.inf), (two @ all_two.T).masked_fill(itself, -torch.inf)
+        logits_first = torch.cat([across, within[0]], dim=1) / temperature
+        logits_second = torch.cat([back, within[1]], dim=1) / temperature
+        return (F.cross_entropy(logits_first, mine) + F.cross_entropy(logits_second, mine)) / 2
+
+
+def _unit(z_BD: Tensor) -> Tensor:
+    """Of length 1, in single precision at least: a small temperature magnifies what half precision rounds off."""
+    return F.normalize(z_BD.float() if z_BD.dtype in (torch.bfloat16, torch.float16) else z_BD, dim=1)
 
 
 def _mine(z_BD: Tensor) -> Tensor:
