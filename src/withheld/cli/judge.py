@@ -29,7 +29,11 @@ from withheld.cli.screen import Screen
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="How often the labels are drawn, 2 or more; of GLUE: how often each row is fine-tuned.",
 )
 @click.option(
     "--minutes",
@@ -80,6 +84,8 @@ def evaluate_command(
         also = {name: options[name] for name in ("against", "seeds", "device")}
         glue_aloud(screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, **also)
         return
+    if options["seeds"] < 2:
+        raise click.UsageError("--seeds 1: an interval needs 2 draws of the labels or more")
     evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
 
 
