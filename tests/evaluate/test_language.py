@@ -231,6 +231,14 @@ def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     assert "5 labels per class" in found.sentence
 
 
+@pytest.mark.parametrize("kind", ["lm", "both_ways"])
+def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
+    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.12)
+    scores = {score.method: score.value for score in found.scores}
+    assert {"fine-tuned", "from scratch", "tf-idf"} <= set(scores)
+    assert max(scores["fine-tuned"], scores["from scratch"]) > 0.6
+
+
 def test_the_encoder_is_a_transformer_of_scikit_learn(bert):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -41,7 +41,11 @@ from withheld.cli.screen import Screen
 @click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
-@click.option("--seeds", type=click.IntRange(min=2), help="How often the labels are drawn.  [default: 5; with --voc 3]")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    help="How often the labels are drawn, 2 or more; of GLUE: how often each row is fine-tuned.  [default: 5; with --voc 3]",
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -110,6 +114,8 @@ def evaluate_command(
 
         davis_aloud(screen, run, folder_for(run, out), davis, tuple(options["against"]), options["device"])
     else:
+        if seeds == 1:
+            raise click.UsageError("--seeds 1: an interval needs 2 draws of the labels or more")
         options |= {"seeds": seeds or 5, "minutes": minutes or 10.0}
         evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
 
