@@ -39,6 +39,7 @@ RECIPE_SETTINGS = (
     "optimizer",
     "hold",
     "decay",
+    "matrix_rate",
 )
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}

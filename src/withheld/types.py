@@ -140,6 +140,7 @@ class Recipe:
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
+        matrix_rate: learning rate of Muon's matrices, times that of everything else.
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
@@ -154,6 +155,7 @@ class Recipe:
     epochs: float = 100.0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
+    matrix_rate: float = 2.0
     normalize: bool = True
     order: str = "shuffled"
     hold: int = 0

@@ -90,7 +90,7 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate)
     if recipe.optimizer == "muon":
-        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas)
+        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas, matrix_rate=recipe.matrix_rate)
     if recipe.optimizer != "adamw":
         raise InputError(f"optimizer={recipe.optimizer}: there are adamw, sgd and muon")
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MATRIX_RATE = 2.0
-"""Learning rate of matrices against that of everything else."""
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 WIDE = 2
@@ -56,19 +54,21 @@ class Muon(torch.optim.Optimizer):
     Args:
         groups: as `parameter_groups` gives them.
         objective: whose parameters they are; matrices whose names tell of embeddings or heads go to AdamW.
-        lr: of AdamW; matrices take `MATRIX_RATE` times it, scaled by their shape.
+        lr: of AdamW; matrices take `matrix_rate` times it, scaled by their shape.
         betas: of AdamW.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], objective: nn.Module, lr: float, betas: tuple[float, float]
-    ) -> None:
+        self, groups: list[dict[str, Any]], objective: nn.Module, lr: float, betas: tuple[float, float],
+        matrix_rate: float = 2.0,
+    ) -> None:  # fmt: skip
         outside = {
             id(p) for name, p in objective.named_parameters()
             if any(part in name for part in ("embed", "wte", "wpe", "head", "cls.predictions.decoder", "table"))
         }  # fmt: skip
         # transformers' Conv1D has its inputs first
         self.inputs_first = {id(m.weight) for m in objective.modules() if type(m).__name__ == "Conv1D"}
+        self.matrix_rate = matrix_rate
         split = []
         for group in groups:
             for matrix in (True, False):
@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
             for part in zip(_parts(whole), _parts(step), strict=True):
                 by_shape.setdefault(part[0].shape, []).append(part)
         for shape, same in by_shape.items():
-            rate = group["lr"] * MATRIX_RATE * max(1.0, shape[0] / shape[1]) ** 0.5
+            rate = group["lr"] * self.matrix_rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for (part, _), update in zip(same, orthogonalized(torch.stack([step for _, step in same])), strict=True):
                 part.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
