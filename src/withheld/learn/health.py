@@ -23,6 +23,8 @@ def effective_rank(features_ND: Tensor) -> float:
 
 def spread(features_ND: Tensor) -> float:
     """Standard deviation of unit-length features, times sqrt(D): about 1 where they fill the sphere, 0 where they are one point."""
+    if len(features_ND) < 2:
+        return 0.0
     unit = nn.functional.normalize(features_ND.float(), dim=1)
     return float(unit.std(dim=0).mean() * features_ND.shape[1] ** 0.5)
 
