@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from withheld.cli.ending import ending
+
+# Threads of OpenMP wait for each other busily, for milliseconds at every product. Where other programs want the processors
+# too, small products then take hundreds of times as long; a tenth of a millisecond is enough. Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Verb: (file, one line). The line stands here so that listing the commands imports none of them.
 COMMANDS = {

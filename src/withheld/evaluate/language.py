@@ -6,6 +6,8 @@ Shapes: L tokens, V vocabulary, W words.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -229,7 +231,8 @@ def _read_on(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
     state, parts = None, []
     for first in range(0, item.shape[1] - 1, CHUNK):
         stop = min(first + CHUNK, item.shape[1] - 1)
-        output = encoder.trunk.run({"item": item[:, first:stop]}, state=state)
+        with one_thread():  # one text at a time: thousands of products too small to share
+            output = encoder.trunk.run({"item": item[:, first:stop]}, state=state)
         state = output.state
         log_p = encoder.trunk.logits(output.last_hidden_state).float().log_softmax(dim=2)
         parts.append(log_p.gather(2, item[:, first + 1 : stop + 1, None]).squeeze(2)[0])
@@ -247,6 +250,18 @@ def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
         if len(after)
     ]
     return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU, work that is not worth sharing: threads would wait for each other at every tiny product, and where other
+    programs want the processors too, each of these waits lasts until the scheduler comes round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _next_log_p(encoder: TextEncoder, item: Tensor) -> Tensor:
