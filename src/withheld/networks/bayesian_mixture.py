@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.networks.gaussian_mixture import ENOUGH_ROWS, SHARPEST, Quadratic
+from withheld.networks.gaussian_mixture import SHARPEST, Quadratic
 
 
 class BayesianMixtureModel(Quadratic):
