@@ -38,6 +38,7 @@ def data_facts(found: Contents) -> Facts:
     facts = [
         ("items", _counted(data.get("items"))),
         ("skipped", _counted(data.get("skipped", len(found.skipped) or None))),
+        ("labels", _label_words(data)),
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
         ("seen at", shape),
@@ -51,6 +52,14 @@ def data_facts(found: Contents) -> Facts:
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _label_words(data: dict[str, Any]) -> str:
+    """Such as "15, of setosa, versicolor, virginica"."""
+    known, classes = number(data.get("labelled")), texts(data.get("classes"))
+    if known is None:
+        return ""
+    return f"{count(known)}, of {shorten(', '.join(one_line(name) for name in classes), 80)}"
 
 
 def _tokenizer_words(data: dict[str, Any]) -> str:
