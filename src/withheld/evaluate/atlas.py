@@ -39,7 +39,9 @@ class Seen:
 def how_many(encoder: ImageEncoder, items: int) -> int:
     """How many items can be looked at in a few seconds: a function of the encoder's size, not of the clock."""
     trunk = encoder.trunk
-    work = 2.0 * sum(p.numel() for p in trunk.parameters()) * max(1, (trunk.size // (trunk.patch or CONVOLUTIONAL)) ** 2)
+    work = (
+        2.0 * sum(p.numel() for p in trunk.parameters()) * max(1, (trunk.size // (trunk.patch or CONVOLUTIONAL)) ** 2)
+    )
     affordable = WORK * (1 if encoder.device.type == "cpu" else 40) / work
     return min(items, MOST, max(LEAST, int(affordable)))
 

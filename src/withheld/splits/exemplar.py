@@ -17,7 +17,7 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.types import Pair, Split
 
-GOLDEN = 0.6180339887498949
+GOLDEN = 2654435769  # of 2 ** 32
 LUMA = (0.299, 0.587, 0.114)
 LEAST, COARSE = 24, 48
 
@@ -102,9 +102,9 @@ class ExemplarViews(Split):
         S = light.shape[-1]
         window = min(S, max(1, round(self.pixels * S / self.size)))
         energy = box_means(gradient_energy(light), window)
-        share = (energy + 1e-6 * energy.amax(dim=(1, 2), keepdim=True) + 1e-12).flatten(1).double().cumsum(dim=1)
-        # multiples of the golden ratio fill 0..1 evenly; the same number is the same draw on every machine
-        drawn = torch.remainder((number_B.double() + 1) * GOLDEN, 1.0)
+        share = (energy + 1e-6 * energy.amax(dim=(1, 2), keepdim=True) + 1e-12).flatten(1).cumsum(dim=1)
+        # multiples of the golden ratio, less whole turns, fill 0..1 evenly; in whole numbers, so that no machine rounds another way
+        drawn = torch.remainder((number_B + 1) * GOLDEN, 2**32).to(share.dtype) / 2**32
         at = torch.searchsorted(share, (drawn * share[:, -1]).unsqueeze(1)).squeeze(1).clamp(max=share.shape[1] - 1)
         corner = torch.stack([at % energy.shape[2], at // energy.shape[2]], dim=1)
         return (2 * (corner + window / 2) / S - 1).to(t_BCSS.dtype)
@@ -155,7 +155,7 @@ class ExemplarViews(Split):
 
     def fitted(self, sample: Any) -> ExemplarViews:
         """Finds mean, deviation and principal components of the pixels' channels."""
-        pixels = sample["item"].double().transpose(0, 1).flatten(1)
+        pixels = sample["item"].cpu().double().transpose(0, 1).flatten(1)
         mean, std = pixels.mean(dim=1), pixels.std(dim=1, correction=0).clamp_min(1e-3)
         _, axes = torch.linalg.eigh(torch.cov(pixels, correction=0).reshape(len(pixels), -1))
         return dataclasses.replace(
@@ -196,14 +196,14 @@ def gradient_energy(light_BSS: Tensor) -> Tensor:
 
 def box_means(values_BSS: Tensor, window: int) -> Tensor:
     """Means over every square of a side, (B, S - window + 1, S - window + 1), from one table of sums."""
-    sums = F.pad(values_BSS.double().cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+    sums = F.pad(values_BSS.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
     area = (
         sums[:, window:, window:]
         - sums[:, :-window, window:]
         - sums[:, window:, :-window]
         + sums[:, :-window, :-window]
     )
-    return (area / window**2).clamp_min(0).to(values_BSS.dtype)
+    return (area / window**2).clamp_min(0)
 
 
 def to_hsv(t_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
