@@ -45,8 +45,9 @@ class PositionByImage:
         self.random = np.random.default_rng(seed)
         self.table = [list(part) for part in zip(*neighbors(), strict=True)]
 
-    def __call__(self, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches (9, 3, h, h) and the directions of their 40 pairs."""
+    def __call__(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches (9, 3, h, h) and the directions of their 40 pairs, of an image (S, S, 3)."""
+        image = Image.fromarray(pixels)
         draw, side = self.random, self.side
         area, ratio = draw.uniform(0.4, 1), math.exp(draw.uniform(math.log(3 / 4), math.log(4 / 3)))
         width = min(1.0, math.sqrt(area * ratio)) * image.width
@@ -82,8 +83,9 @@ class ExemplarByImage:
         self.axes = np.array(split.components, np.float32)
         self.mean, self.std = (np.array(part, np.float32) for part in (split.mean, split.std))
 
-    def __call__(self, image: Image.Image, center: np.ndarray) -> torch.Tensor:
-        """A view (3, h, h)."""
+    def __call__(self, pixels: np.ndarray, center: np.ndarray) -> torch.Tensor:
+        """A view (3, h, h) of an image (S, S, 3)."""
+        image = Image.fromarray(pixels)
         s, draw = self.split, self.random
         h, size = s.pixels, image.width
         reach = s.pixels * size / s.size
@@ -115,7 +117,7 @@ def main() -> None:
     torch.set_num_threads(1)
     size, count = given.size, given.items
     images = photographs(count, size if size <= 64 else size * 4 // 3)
-    opened = [Image.fromarray(each.transpose(1, 2, 0)) for each in images]
+    opened = list(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
     at = np.arange(count)
 
     position, crop = RelativePosition(), RandomResizedCrop(size, scale=(0.4, 1.0))

@@ -22,6 +22,7 @@ WORK = 1.6e11  # floating-point operations to spend on features: some 3 s on two
 MOST, LEAST, TOKENS = 800, 48, 96
 MAPPED = 400
 POSITIONS_KNOWN = 16
+CONVOLUTIONAL = 16  # a network of convolutions costs about what one of patches of so many pixels does
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Seen:
 def how_many(encoder: ImageEncoder, items: int) -> int:
     """How many items can be looked at in a few seconds: a function of the encoder's size, not of the clock."""
     trunk = encoder.trunk
-    work = 2.0 * sum(p.numel() for p in trunk.parameters()) * max(1, (trunk.size // max(1, trunk.patch)) ** 2)
+    work = (
+        2.0 * sum(p.numel() for p in trunk.parameters()) * max(1, (trunk.size // (trunk.patch or CONVOLUTIONAL)) ** 2)
+    )
     affordable = WORK * (1 if encoder.device.type == "cpu" else 40) / work
     return min(items, MOST, max(LEAST, int(affordable)))
 

@@ -125,4 +125,4 @@ def _placed(objective: Objective, t: Tensor) -> tuple[Tensor, Tensor]:
     corners = torch.randint(size - side + 1, (len(t), 9, 2), device=t.device)
     patches = split.dress(cut(t, corners, side))
     found = [trunk.crops(some.flatten(0, 1)).pooled for some in patches.split(64)]
-    return torch.cat(found).double(), (2 * (corners + side / 2) / size - 1).flatten(0, 1).double()
+    return torch.cat(found).cpu().double(), (2 * (corners + side / 2) / size - 1).flatten(0, 1).cpu().double()

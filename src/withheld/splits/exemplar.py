@@ -17,9 +17,9 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.types import Pair, Split
 
-GOLDEN = 0.6180339887498949
+GOLDEN = 2654435769  # of 2 ** 32
 LUMA = (0.299, 0.587, 0.114)
-LEAST, COARSE = 24, 48
+LEAST, COARSE = 24, 40
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,14 @@ class ExemplarViews(Split):
 
     def pick(self, t_BCSS: Tensor, number_B: Tensor) -> Tensor:
         """The middles (B, 2), x and y, of the seeds of these numbers: a fixed draw in proportion to the mean squared gradient."""
-        light = lightness(t_BCSS, max(1, t_BCSS.shape[-1] // COARSE))  # coarser: noise counts less, and so does time
+        step = max(1, t_BCSS.shape[-1] // COARSE)
+        light = lightness(t_BCSS[:, :, ::step, ::step])  # a coarse picture tells where there is something to see
         S = light.shape[-1]
         window = min(S, max(1, round(self.pixels * S / self.size)))
         energy = box_means(gradient_energy(light), window)
-        share = (energy + 1e-6 * energy.amax(dim=(1, 2), keepdim=True) + 1e-12).flatten(1).double().cumsum(dim=1)
-        # multiples of the golden ratio fill 0..1 evenly; the same number is the same draw on every machine
-        drawn = torch.remainder((number_B.double() + 1) * GOLDEN, 1.0)
+        share = (energy + 1e-6 * energy.amax(dim=(1, 2), keepdim=True) + 1e-12).flatten(1).cumsum(dim=1)
+        # multiples of the golden ratio, less whole turns, fill 0..1 evenly; in whole numbers, so that no machine rounds another way
+        drawn = torch.remainder((number_B + 1) * GOLDEN, 2**32).to(share.dtype) / 2**32
         at = torch.searchsorted(share, (drawn * share[:, -1]).unsqueeze(1)).squeeze(1).clamp(max=share.shape[1] - 1)
         corner = torch.stack([at % energy.shape[2], at // energy.shape[2]], dim=1)
         return (2 * (corner + window / 2) / S - 1).to(t_BCSS.dtype)
@@ -138,7 +139,7 @@ class ExemplarViews(Split):
             axes, middle = flat.new_tensor(self.components), flat.new_tensor(self.mean).view(C, 1)
             factor = _up_or_down(self.contrast, (N, C, 1), flat)
             matrix = axes.T @ (factor * axes)
-            flat = (matrix @ (flat.flatten(2) - middle) + middle).view(flat.shape)
+            flat = torch.baddbmm(middle - matrix @ middle, matrix, flat.flatten(2)).view(flat.shape)
         flat = flat.clamp(0, 1)
         if C == 3 and (self.power > 1 or self.hue):
             flat = self._hsv(flat)
@@ -151,11 +152,11 @@ class ExemplarViews(Split):
         if not self.mean:
             return t
         mean, std = (t.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (t - mean) / std
+        return (t - mean).mul_(1 / std)
 
     def fitted(self, sample: Any) -> ExemplarViews:
         """Finds mean, deviation and principal components of the pixels' channels."""
-        pixels = sample["item"].double().transpose(0, 1).flatten(1)
+        pixels = sample["item"].cpu().double().transpose(0, 1).flatten(1)
         mean, std = pixels.mean(dim=1), pixels.std(dim=1, correction=0).clamp_min(1e-3)
         _, axes = torch.linalg.eigh(torch.cov(pixels, correction=0).reshape(len(pixels), -1))
         return dataclasses.replace(
@@ -178,14 +179,14 @@ class ExemplarViews(Split):
         shape = (len(part), *(1,) * (part.ndim - 1))
         power = _up_or_down(self.power, shape, part)
         factor, shift = _between(0.7, 1.4, shape, part), _between(-0.1, 0.1, shape, part)
-        return (part.clamp_min(1e-6).pow(power) * factor + shift).clamp(0, 1)
+        return part.clamp_min(1e-6).pow_(power).mul_(factor).add_(shift).clamp_(0, 1)
 
 
-def lightness(t_BCSS: Tensor, coarse: int = 1) -> Tensor:
-    """Luma of colors, the mean of other channels, averaged over squares of `coarse` pixels: (B, S / coarse, S / coarse)."""
+def lightness(t_BCSS: Tensor) -> Tensor:
+    """Luma of colors, the mean of other channels: (B, S, S)."""
     C = t_BCSS.shape[1]
-    weights = t_BCSS.new_tensor(LUMA if C == 3 else (1 / C,) * C) / coarse**2
-    return F.conv2d(t_BCSS, weights.view(1, C, 1, 1).expand(1, C, coarse, coarse), stride=coarse).squeeze(1)
+    weights = t_BCSS.new_tensor(LUMA if C == 3 else (1 / C,) * C)
+    return torch.einsum("c,bcij->bij", weights, t_BCSS)
 
 
 def gradient_energy(light_BSS: Tensor) -> Tensor:
@@ -196,14 +197,14 @@ def gradient_energy(light_BSS: Tensor) -> Tensor:
 
 def box_means(values_BSS: Tensor, window: int) -> Tensor:
     """Means over every square of a side, (B, S - window + 1, S - window + 1), from one table of sums."""
-    sums = F.pad(values_BSS.double().cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+    sums = F.pad(values_BSS.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
     area = (
         sums[:, window:, window:]
         - sums[:, :-window, window:]
         - sums[:, window:, :-window]
         + sums[:, :-window, :-window]
     )
-    return (area / window**2).clamp_min(0).to(values_BSS.dtype)
+    return (area / window**2).clamp_min(0)
 
 
 def to_hsv(t_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
