@@ -50,6 +50,11 @@ def test_what_is_told_does_not_depend_on_the_color_that_was_there(run):
     assert np.abs(light(alone) - light(grey)).mean() < np.abs(light(grey) - light(photo())).mean()
 
 
+def test_a_lower_temperature_is_more_vivid(run):
+    calm, vivid = (Colorizing(run, temperature=T).picture(photo()).astype(int) for T in (1.0, 0.05))
+    assert np.ptp(vivid, axis=2).mean() > np.ptp(calm, axis=2).mean()
+
+
 @pytest.mark.parametrize(
     "image",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,12 +19,15 @@ from withheld.cli.screen import Screen
     "-o", "--output", type=click.Path(path_type=Path), required=True,
     help="A .png or .jpg for one picture; a folder for several.",
 )  # fmt: skip
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    help="1 is calm, towards 0 vivid.  [default: RUN's, 0.38]",
+)
 @click.option("--force", is_flag=True, help="Write over pictures that exist.")
 @device_option
 @talking
-def colorize_command(
-    run: Path, data: tuple[str, ...], output: Path, force: bool, device: str, screen: Screen
-) -> None:  # fmt: skip
+def colorize_command(run: Path, data: tuple[str, ...], output: Path, screen: Screen, **options: Any) -> None:
     """Give pictures color with RUN, a run of colorization. Lightness stays the picture's own, at full size.
 
     \b
@@ -34,7 +38,7 @@ def colorize_command(
     from withheld.evaluate.colorize import colorize
 
     with Narrator(screen) as narrator:
-        written = colorize(run, data, output, force=force, device=device, listen=narrator.hear)
+        written = colorize(run, data, output, listen=narrator.hear, **options)
     if len(written) > 1:
         screen.say(f"{len(written)} pictures are in color.")
         screen.result(str(output))

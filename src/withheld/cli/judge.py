@@ -64,7 +64,7 @@ from withheld.cli.screen import Screen
     help="A row on request: m2 is M1 + M2, a semi-supervised VAE on the features; it takes 60 % of --minutes.",
 )
 @click.option(
-    "--layers", type=click.Choice(["all"]), help="A linear probe of every layer; takes up to 30 % of --minutes."
+    "--layers", type=click.Choice(["all"]), help="A linear probe of every layer; takes up to 30 % of --minutes on top."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where results and report go, where RUN is no run folder.")
 @device_option

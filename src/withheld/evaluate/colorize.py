@@ -5,6 +5,7 @@ Shapes: C channels, H W pixels of the picture, S side that the network sees.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from withheld.data.work import reason_of
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, printable_name, silent
 from withheld.learn.checkpoint import writing
+from withheld.losses.color import AnnealedColor
 from withheld.run import Run, open_run, pick_device
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -36,12 +38,13 @@ class Colorizing:
     Args:
         run: a run folder.
         device: "auto", "cpu", "cuda", "mps".
+        temperature: of the annealed mean; None takes the run's.
 
     Raises:
-        InputError: it is a run of another method.
+        InputError: it is a run of another method, or one without a temperature.
     """
 
-    def __init__(self, run: str | Path | Run, device: str = "auto") -> None:
+    def __init__(self, run: str | Path | Run, device: str = "auto", temperature: float | None = None) -> None:
         run = run if isinstance(run, Run) else open_run(run)
         if run.settings["method"] != "colorization":
             raise InputError(
@@ -50,6 +53,10 @@ class Colorizing:
         self.encoder = run.encoder()
         self.objective = run.objective().to(pick_device(device))
         self.device = next(self.objective.parameters()).device
+        if temperature is not None:
+            if not isinstance(self.objective.target, AnnealedColor):
+                raise InputError(f"--temperature {temperature}: {run.folder} regresses ab, which has no temperature")
+            self.objective.target = dataclasses.replace(self.objective.target, temperature=temperature)
 
     @torch.no_grad()
     def picture(self, image: Decoded) -> NDArray[np.uint8]:
@@ -74,7 +81,7 @@ class Colorizing:
 
 def colorize(
     run: str | Path | Run, data: Sequence[str | Path], out: str | Path, *, force: bool = False, device: str = "auto",
-    listen: Listen = silent,
+    temperature: float | None = None, listen: Listen = silent,
 ) -> list[Path]:  # fmt: skip
     """Writes pictures in color, at their full size.
 
@@ -84,6 +91,7 @@ def colorize(
         out: a file (.png, .jpg) where there is one picture, else a folder, which gets a PNG for each under its own name.
         force: whether a file that exists is written over.
         device: "auto", "cpu", "cuda", "mps".
+        temperature: of the annealed mean: 1 is calm, towards 0 vivid; None takes the run's.
         listen: is told of files that could not be read.
 
     Returns:
@@ -101,7 +109,7 @@ def colorize(
     if total == 1 and not single and out.suffix:
         raise InputError(f"-o {out}: pictures are written as {', '.join(PICTURES)}, or into a folder")
     _free(out, single, force)
-    colorizing = Colorizing(run, device)
+    colorizing = Colorizing(run, device, temperature)
     written: list[Path] = []
     bad: list[str] = []
     for name, image in _decoded(sources):

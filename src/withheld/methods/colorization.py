@@ -34,9 +34,10 @@ def colorization(
     (x, y): the lightness L; the colors ab of every pixel, in CIE Lab.
     p(y|x): a categorical over the 313 bins of the ab plane that sRGB reaches, for every cell of a coarse grid.
     Source: Zhang, Isola and Efros 2016, Colorful Image Colorization, https://arxiv.org/abs/1603.08511
-    Differs: a small ResNet (paper: a VGG-like net of 8 blocks with dilated convolutions) whose stages are added on a
-        coarse grid; the histogram of colors is that of a sample of the user's own images (ImageNet); AdamW with
-        a cosine schedule (Adam in three steps), for runs of minutes; L is divided by 25 as well as centered.
+    Differs: a small ResNet (paper: a VGG-like network of 8 blocks with dilated convolutions) whose stages are added on a coarse
+        grid of a quarter of the image's side, above 64 pixels an eighth (a quarter); the histogram of colors is that of 256 of the
+        user's own images (ImageNet); AdamW with a cosine schedule (Adam in three steps), for runs of minutes; L is divided by
+        25 as well as centered.
 
     Args:
         trunk: any backbone with a grid of tokens; it sees lightness only, also after training.

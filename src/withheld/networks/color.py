@@ -50,7 +50,8 @@ class Colorizer(nn.Module):
 
 def stage_widths(trunk: ImageTrunk) -> list[int]:
     """Widths of the stages of a convolutional trunk; of any other the width of its last layer."""
-    return list(getattr(trunk.config, "hidden_sizes", None) or [trunk.width])
+    widths = list(getattr(trunk.config, "hidden_sizes", None) or [])
+    return widths if len(widths) == trunk.depth else [trunk.width]
 
 
 def as_grid(tokens_BLD: Tensor) -> Tensor:
