@@ -110,6 +110,8 @@ class Classifier(nn.Module):
             )
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card.get("kind") == "detector":
+                raise InputError(f"{folder} finds objects: withheld detect {folder} IMAGES -o OUT")
             head = load_file(folder / HEAD)
             return cls(
                 ImageEncoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
