@@ -132,6 +132,7 @@ def test_the_verdict_and_its_page(encoder: Path, voc: Path, withheld: Typed, tmp
         (("finetune", "RUN", "--voc", "VOC", "--out", "RUN"), "exists and is not an empty folder"),
         (("finetune", "RUN", "--voc", "VOC", "--out", "m", "--side", "50"), "not a multiple of this encoder's patch"),
         (("detect", "RUN", "VOC", "-o", "x"), "holds no detector: make one with withheld finetune RUN --voc DIR"),
+        (("predict", "MODEL", "VOC/JPEGImages", "-o", "x.csv"), "finds objects: withheld detect"),
         (("detect", "MODEL", "nowhere.png", "-o", "x.png"), "nowhere.png"),
         (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.txt"), "pictures end in .png"),
         (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.png", "--boxes", "b.txt"), "ends in .csv or .json"),

@@ -21,7 +21,7 @@ from withheld.data.layout import find_layout
 from withheld.data.source import Source, digest
 from withheld.data.voc_sets import image_sets, seeded_split
 from withheld.data.voc_xml import Broken, Found, boxes_of, read_xml
-from withheld.errors import InputError, nearest
+from withheld.errors import InputError
 
 Problem = dict[str, str]
 
@@ -223,14 +223,3 @@ def _parts(
 
 def _first(problems: list[Problem]) -> str:
     return f"{problems[0]['file']}: {problems[0]['reason']}" if problems else "they hold no objects"
-
-
-def class_named(name: str, classes: list[str]) -> int:
-    """The position of a class.
-
-    Raises:
-        InputError: for an unknown one, with the nearest.
-    """
-    if name not in classes:
-        raise InputError(f"there is no class {name!r}: {nearest(name, classes)}")
-    return classes.index(name)

@@ -111,6 +111,8 @@ class Classifier(nn.Module):
             )
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card.get("kind") == "detector":
+                raise InputError(f"{folder} finds objects: withheld detect {folder} IMAGES -o OUT")
             head = load_file(folder / HEAD)
             return cls(
                 Encoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],

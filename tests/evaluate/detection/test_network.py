@@ -164,10 +164,11 @@ def test_what_is_no_detector_says_how_to_make_one(tmp_path) -> None:
         Detector.open(tmp_path)
 
 
-def test_colored_rectangles_are_found(encoder: ImageEncoder, regions: Regions) -> None:
-    """Frozen random features, machines and offsets: on plain ground that is enough."""
+@pytest.mark.parametrize(("head", "least"), [("svm", 0.8), ("softmax", 0.8)])
+def test_colored_rectangles_are_found(encoder: ImageEncoder, regions: Regions, head, least: float) -> None:
+    """A control with a known answer: on plain ground an untrained network is enough, with machines or trained for 60 steps."""
     trial = run_trial(
-        Pipeline(48).fed(encoder), regions, regions.at("train"), regions.at("test"), Pipeline(48), head="svm", steps=0, seed=0,
-        scratch=False, device=CPU, listen=lambda event: None,
+        Pipeline(48).fed(encoder), regions, regions.at("train"), regions.at("test"), Pipeline(48), head=head, steps=60, seed=0,
+        scratch=True, device=CPU, listen=lambda event: None,
     )  # fmt: skip
-    assert trial.scores["mAP@0.5"] > 0.6
+    assert trial.scores["mAP@0.5"] > least

@@ -13,7 +13,7 @@ from withheld.errors import InputError
 from withheld.evaluate.compare import PRETRAINED, RANDOM, SCRATCH, Row
 from withheld.evaluate.detection import verdict as module
 from withheld.evaluate.detection.closing import outcome_of, sentence
-from withheld.evaluate.detection.plan import counts_for, draw, make_plan, steps_for
+from withheld.evaluate.detection.plan import Plan, counts_for, draw, make_plan, steps_for
 from withheld.evaluate.detection.verdict import detection_verdict
 
 
@@ -206,3 +206,25 @@ def test_a_set_that_cannot_be_tested(encoder, voc_folder, tmp_path) -> None:
         (tmp_path / "voc" / "JPEGImages" / f"im{at:03d}.png").unlink()
     with pytest.raises(InputError, match="0 images to learn from and 1 to be tested on"):
         detection_verdict(encoder, tmp_path / "voc", device="cpu")
+
+
+def test_a_plan_by_the_clock_is_kept_with_what_it_left_out(encoder, voc_folder, settings, monkeypatch) -> None:
+    from torch import nn
+
+    from withheld.evaluate.detection.trial import Trial
+
+    def quick(*args, seed, head, **kwargs):
+        scores = {"mAP@0.5": 0.1 * seed + (head == "svm") / 10, "AP": {"red": 0.5}}
+        return Trial(nn.Identity(), [], scores, 0.1)
+
+    monkeypatch.setattr(module, "run_trial", quick)
+    monkeypatch.setattr(module._Judge, "_show", lambda *_: None)
+    monkeypatch.setattr(module, "make_plan", lambda *_: Plan({3: 5, 6: 9}, 2, ["a tenth of the steps, for time"]))
+    settings |= {"steps": None, "minutes": 5.0}
+    first = detection_verdict(encoder, voc_folder, **settings)
+    monkeypatch.setattr(module, "make_plan", lambda *_: pytest.fail("planned again"))
+    again = detection_verdict(encoder, voc_folder, **settings)
+    for found in (first, again):
+        assert found.left_out == ["a tenth of the steps, for time"]
+        assert {row["steps"] for row in found.table if row["row"] == "fine-tuned"} == {5, 9}
+        assert all(row["seeds"] == [0, 1] for row in found.table)

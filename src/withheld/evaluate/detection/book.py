@@ -10,6 +10,7 @@ from typing import Any
 
 from withheld.data.source import digest
 from withheld.evaluate.detection.closing import METRIC
+from withheld.evaluate.detection.plan import Plan
 from withheld.learn.checkpoint import writing
 from withheld.provenance import commit_of_code
 
@@ -25,7 +26,7 @@ class Book:
         self.path, self.settings, self.command = path, settings, command
         self.id = digest([json.dumps(settings, sort_keys=True)])[:12]
         self.cells: dict[tuple[str, int, int], dict[str, Any]] = {}
-        self.steps: dict[int, int] = {}
+        self.planned: Plan | None = None
         if path is None:
             return
         with writing(path):
@@ -37,12 +38,14 @@ class Book:
             if line.get("kind") == "detection":
                 self.cells[str(line["key"]), int(line["images"]), int(line["seed"])] = line
             elif line.get("kind") == "detection_plan":
-                self.steps = {int(count): int(steps) for count, steps in line["steps"].items()}
+                steps = {int(count): int(steps) for count, steps in line["steps"].items()}
+                self.planned = Plan(steps, int(line["seeds"]), list(line["left_out"]))
 
-    def plan(self, steps: dict[int, int]) -> None:
-        """Keeps the steps of every number of images: from then on they are a setting."""
-        self.steps = steps
-        self._append({"kind": "detection_plan", "settings": self.id, "steps": steps, "of": self.settings})
+    def plan(self, plan: Plan) -> None:
+        """Keeps a plan: from then on its steps are a setting."""
+        self.planned = plan
+        told = {"steps": plan.steps, "seeds": plan.seeds, "left_out": plan.left_out}
+        self._append({"kind": "detection_plan", "settings": self.id, **told, "of": self.settings})
 
     def write(self, key: str, images: int, seed: int, scores: dict[str, Any], **more: Any) -> dict[str, Any]:
         """One cell, measured."""

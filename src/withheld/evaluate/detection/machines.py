@@ -27,7 +27,9 @@ from withheld.image_encoder import ImageEncoder
 NORM, COST, TWICE, RIDGE = 20.0, 1e-3, 2.0, 1000.0
 NEGATIVE, NEAR = 0.3, 0.6
 NEGATIVES, NEARS, HARD = 60, 60, 30
-"""Regions of an image that are kept: drawn ones to begin with, ones near a box, and hard ones of every class."""
+"""Regions of an image that are kept, at most: drawn ones to begin with, ones near a box, and hard ones of every class."""
+MOST = 60_000
+"""Regions that are kept of all images: of many images fewer each."""
 FEWEST = 10
 """Regions that a regression is fitted to, at least."""
 
@@ -61,13 +63,14 @@ def fit_machines(
     """
     machines = RegionMachines(RegionFeatures(encoder.copy().trunk, way).eval(), len(regions.classes)).to(device)
     generator = torch.Generator().manual_seed(seed)
-    kept = _join([_seen(machines, encoder, regions, i, generator, device) for i in _told(at, listen, 2, 0)])
+    each = max(2, MOST // (2 * len(at)))
+    kept = _join([_seen(machines, encoder, regions, i, (generator, each), device) for i in _told(at, listen, 2, 0)])
     machines.mean.copy_(kept.features.mean(dim=0))
     norm = (kept.features - machines.mean.cpu()).norm(dim=1).mean().clamp(min=1e-6)
     machines.scale.fill_(NORM / float(norm))
     kept.features = machines.scaled(kept.features.to(device)).cpu()
     _fit(machines, kept, seed)
-    hard = [_hard(machines, _seen(machines, encoder, regions, i, None, device)) for i in _told(at, listen, 2, 1)]
+    hard = [_hard(machines, _seen(machines, encoder, regions, i, None, device), each) for i in _told(at, listen, 2, 1)]
     _fit(machines, _join([kept, *hard]), seed)
     _fit_offsets(machines, kept)
     return machines
@@ -81,10 +84,10 @@ def _told(at: NDArray[np.int64], listen: Listen, passes: int, done: int) -> Any:
 
 @torch.no_grad()
 def _seen(
-    machines: RegionMachines, encoder: ImageEncoder, regions: Regions, i: int, generator: torch.Generator | None,
+    machines: RegionMachines, encoder: ImageEncoder, regions: Regions, i: int, draws: tuple[torch.Generator, int] | None,
     device: torch.device,
 ) -> _Kept:  # fmt: skip
-    """The true boxes and proposals of an image with their features; where a generator is given, a sample of them."""
+    """The true boxes and proposals of an image with their features; where draws are asked for, a sample of them."""
     annotation = regions.annotations[i]
     true, label = torch.from_numpy(shares(annotation)), torch.from_numpy(annotation.labels)
     easy = torch.from_numpy(~annotation.difficult)
@@ -95,8 +98,8 @@ def _seen(
     top, of = shared.max(dim=1) if len(true) else (torch.zeros(len(box)), torch.zeros(len(box), dtype=torch.long))
     near = torch.where((top >= NEAR) & easy[of], label[of], -1) if len(true) else torch.full((len(box),), -1)
     is_true = torch.arange(len(box)) < int(easy.sum())
-    if generator is not None:
-        chosen = _sample(is_true, near, top, generator)
+    if draws is not None:
+        chosen = _sample(is_true, near, top, *draws)
         box, best, near, of, is_true = box[chosen], best[chosen], near[chosen], of[chosen], is_true[chosen]
     offset = encode(box, true[of]) if len(true) else torch.zeros_like(box)
     image = torch.from_numpy(np.array(regions.images[i : i + 1])).to(device)
@@ -116,11 +119,11 @@ def _highest(shared_NM: Tensor) -> Tensor:
     return shared_NM.max(dim=1).values if shared_NM.shape[1] else torch.zeros(len(shared_NM))
 
 
-def _sample(true: Tensor, near: Tensor, top: Tensor, generator: torch.Generator) -> Tensor:
+def _sample(true: Tensor, near: Tensor, top: Tensor, generator: torch.Generator, most: int) -> Tensor:
     """All true boxes, some regions near one, some that touch none by much."""
     order = torch.randperm(len(true), generator=generator)
-    some = order[(near[order] >= 0) & ~true[order]][:NEARS]
-    away = order[(top[order] < NEGATIVE) & ~true[order]][:NEGATIVES]
+    some = order[(near[order] >= 0) & ~true[order]][: min(most, NEARS)]
+    away = order[(top[order] < NEGATIVE) & ~true[order]][: min(most, NEGATIVES)]
     return torch.cat([true.nonzero().flatten(), some, away])
 
 
@@ -129,14 +132,14 @@ def _join(parts: list[_Kept]) -> _Kept:
 
 
 @torch.no_grad()
-def _hard(machines: RegionMachines, seen: _Kept) -> _Kept:
+def _hard(machines: RegionMachines, seen: _Kept, most: int) -> _Kept:
     """The negatives of an image that a machine puts inside its margin, the worst of every class."""
     device = machines.weight.device
     x = machines.scaled(seen.features.to(device))
     margin = (x @ machines.weight.T + machines.bias).cpu()
     seen.features = x.cpu()
     margin = torch.where((seen.best < NEGATIVE) & ~seen.true.unsqueeze(1) & (margin > -1), margin, -torch.inf)
-    worst, at = margin.topk(min(HARD, len(margin)), dim=0)
+    worst, at = margin.topk(min(HARD, most, len(margin)), dim=0)
     chosen = torch.unique(at[worst > -torch.inf])
     found = seen.at(chosen)
     found.near = torch.full_like(found.near, -1)

@@ -214,8 +214,9 @@ class _Judge:
         counts = draws.counts
         if steps is not None:
             return {count: max(1, round(steps * (count / counts[-1]) ** 0.5)) for count in counts}, seeds
-        if self.book.steps:
-            return {count: self.book.steps[count] for count in counts if count in self.book.steps}, seeds
+        if self.book.planned is not None:
+            self.left_out += self.book.planned.left_out
+            return self.book.planned.steps, min(seeds, self.book.planned.seeds)
         begun = time.monotonic()
         self._cell(contenders(self.encoder, self.others, 0)[0], draws, counts[0], 0, 0, device)
         each = (time.monotonic() - begun) / (2 * counts[0] + len(draws.test))
@@ -233,7 +234,7 @@ class _Judge:
             return {counts[0]: 0}, min(2, seeds)
         shown = ", ".join(f"{steps} steps on {count} images" for count, steps in plan.steps.items())
         self.listen({"kind": "note", "text": f"{plan.seeds} seeds, {shown}: about {plan.seconds / 60:.0f} minutes"})
-        self.book.plan(plan.steps)
+        self.book.plan(plan)
         return plan.steps, plan.seeds
 
     def _cells(self, draws: _Draws, steps: dict[int, int], seeds: int, device: torch.device) -> list[int]:
