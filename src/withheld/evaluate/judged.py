@@ -53,7 +53,7 @@ class Judged(ABC):
         """Decoded items as the loop asks for them."""
 
     @abstractmethod
-    def objective(self, encoder: Any, classes: int) -> Any:
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """The objective whose pair is (item, label)."""
 
     @abstractmethod
@@ -176,7 +176,7 @@ class JudgedClips(Judged):
 
         return LabelledClips(encoder, list(some), labels)
 
-    def objective(self, encoder: Any, classes: int) -> Any:
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """On a copy of the trunk."""
         from withheld.evaluate.classify_clips import clip_objective
 

@@ -62,7 +62,7 @@ def words_of(
     told: Any = None
     if predict:
         prediction = objective.network(pair.x)
-        logits = prediction[way] if isinstance(prediction, dict) else prediction
+        logits = prediction["words" if "words" in prediction else way] if isinstance(prediction, dict) else prediction
         logits = logits if logits.ndim == 2 else logits[asked]  # some networks answer only where they are asked
         share = logits.float().softmax(dim=1)
         told = iter(
