@@ -90,7 +90,10 @@ for loss in (info_nce, nt_xent):
     found.append([float(distributed.mean(value.detach())), layer.weight.grad.flatten().tolist(), layer.bias.grad.tolist()])
 if rank == 0:
     print("FOUND" + json.dumps(found), flush=True)
+del module
+distributed.barrier()
 distributed.stop()
+os._exit(0)  # what gloo's threads do while the interpreter ends is not asked here
 """
 
 
