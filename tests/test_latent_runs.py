@@ -266,3 +266,13 @@ def test_what_has_no_prior_says_so(quantized, vae, table, tmp_path):
         withheld.pretrain("code_prior", f"run:{vae.folder}", tmp_path / "p", steps=1)
     with pytest.raises(InputError, match="has no encoder"):
         withheld.pretrain("mixture", str(table), tmp_path / "m", encoder="vit-nano")
+
+
+def test_pixels_outside_of_0_to_1_are_refused_with_the_remedy():
+    from withheld.methods.vae import vae
+    from withheld.networks.image import fresh_trunk
+    from withheld.networks.recognition import RecognitionConfig
+
+    objective, _ = vae(fresh_trunk(RecognitionConfig("mlp", 8, 1, 2, (8,)), 0), width=8)
+    with pytest.raises(InputError, match=r"pixels are from -1 to 3: likelihoods of pixels take 0\.\.1; divide by"):
+        objective.fit_parts(torch.tensor([-1.0, 3.0]).repeat(4, 1, 8, 4))
