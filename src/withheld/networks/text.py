@@ -86,6 +86,9 @@ class TextTrunk(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        if model.config.model_type in BLOCKWISE and getattr(model.config, "afn", "") == "gelu":
+            for block in model.base_model.h:
+                block.mlp.act = nn.GELU(approximate="tanh")  # the same in one kernel
         self._special = Special()
         config = model.config
         self.width = int(config.hidden_size)
