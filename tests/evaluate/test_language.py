@@ -219,7 +219,6 @@ def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     methods = {score.method for score in found.scores}
     assert {
         "tf-idf",
-        "tf-idf + linear probe",
         "linear probe",
         "kNN",
         "random frozen",

@@ -7,7 +7,6 @@ What is compared was decided before anything was measured:
 - The headline is at 10 labels per class, or at the middle count where 10 was not measured.
 - A floor or a public encoder is set against whichever of "fine-tuned" and "linear probe" did better. It counts as "as
   good" unless the whole 95 % interval of the paired difference lies above zero.
-- Of texts, tf-idf and the linear probe together are named where they are certainly better than tf-idf and than that row.
 - Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row.
 """
 
@@ -37,7 +36,6 @@ FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "kNN",
     "random frozen",
 )
-TOGETHER = "tf-idf + linear probe"
 MIXTURE, M2_ROW = "semi-supervised mixture", "M1 + M2"
 HEADLINE = 10
 LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
@@ -106,7 +104,7 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
-    text = start + told(found) + _together(found, rows, test_share) + _unlabelled(found, rows, test_share)
+    text = start + told(found) + _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
@@ -115,19 +113,6 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
 def told(found: Finding) -> str:
     """What was found, without its beginning: "pretraining is worth ..." or "pretraining is not better than ..."."""
     return _not_better(found) if _beaten(found) else _worth(found)
-
-
-def _together(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
-    """Names tf-idf and the probe together where they beat every floor and our best row for certain."""
-    named = {row.method: row for row in rows}
-    if TOGETHER not in named or found.labels not in named[TOGETHER].right:
-        return ""
-    alone = [named[found.best], *(row for row in rows if row.kind == FLOOR)]
-    gaps = [difference(named[TOGETHER], row, found.labels, test_share) for row in alone]
-    if not all(gap is not None and math.isfinite(gap.low) and gap.better for gap in gaps):
-        return ""
-    least = min((gap for gap in gaps if gap is not None), key=lambda gap: gap.mean)
-    return f"; {TOGETHER} is better than either ({100 * least.first:.1f} %, {_points(least)})"
 
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:

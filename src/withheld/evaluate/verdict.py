@@ -27,7 +27,7 @@ from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
 from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
-from withheld.evaluate.text_floors import Counted, measure_tfidf, measure_together
+from withheld.evaluate.text_floors import measure_tfidf
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
 from withheld.learn.checkpoint import writing
@@ -162,9 +162,8 @@ def _measure(
     measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], layers: bool, device: str
 ) -> None:
     measurement.say("classical floors")
-    counted: Counted | None = None
     if isinstance(measurement.judged, JudgedTexts):
-        counted = measure_tfidf(measurement)
+        measure_tfidf(measurement)
     elif isinstance(measurement.judged, JudgedClips):
         for name, floor in clip_floors().items():
             measurement.floor(Row(name, FLOOR), floor)
@@ -174,8 +173,6 @@ def _measure(
     item = measurement.pretrained(subject)
     if layers:
         measure_layers(measurement, subject)
-    if counted is not None:
-        measure_together(measurement, counted)
     measure_mixture(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)
