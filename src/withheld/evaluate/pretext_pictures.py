@@ -22,7 +22,7 @@ from withheld.objective import Objective
 FIRST, SECOND, OTHER = (0, 105, 180, 255), (199, 119, 0, 255), (255, 255, 255, 150)
 ARROWS = "↖↑↗←→↙↓↘"
 CELLS = (0, 1, 2, 3, 5, 6, 7, 8)  # of a 3 x 3 picture, by direction
-WANTED, VIEWS, ROWS, NEAR = 96, 7, 6, 5
+WANTED, LARGE, VIEWS, ROWS, NEAR = 96, 165, 7, 6, 5
 Rows = tuple[list[str], list[list[Tile]]]
 
 
@@ -114,7 +114,8 @@ def _pairs(split: Placed, objective: Objective | None, t: Tensor) -> Rows:
         first, second = pairs[at, question].tolist()
         row = [_on_image(t[at], places[at], split.pixels(t.shape[-1])[0], first, second)]
         row += [
-            _framed(_patch(_visible(patches[at, which])), color) for which, color in ((first, FIRST), (second, SECOND))
+            _framed(_patch(_visible(patches[at, which]), LARGE), color)
+            for which, color in ((first, FIRST), (second, SECOND))
         ]
         row.append(_compass(None if told is None else told[at, question].tolist(), int(answers[at, question])))
         rows.append(row)
@@ -131,8 +132,8 @@ def _pixels(image_CHW: Tensor) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2))
 
 
-def _patch(image_CHW: Tensor) -> Tile:
-    return tile(_pixels(image_CHW), None, enlargement(image_CHW.shape[-1], WANTED))
+def _patch(image_CHW: Tensor, wanted: int = WANTED) -> Tile:
+    return tile(_pixels(image_CHW), None, enlargement(image_CHW.shape[-1], wanted))
 
 
 def _on_image(t_CSS: Tensor, corners_G2: Tensor, side: int, first: int, second: int) -> Tile:
@@ -158,7 +159,7 @@ def _framed(inner: Tile, color: tuple[int, int, int, int]) -> Tile:
 
 def _compass(told: list[float] | None, answer: int) -> Tile:
     """The eight directions around the first patch: how likely each was told, the right one framed."""
-    step = WANTED // 3
+    step = LARGE // 3
     out = blank(3 * step + 2, 3 * step + 2)
     draw = ImageDraw.Draw(out)
     draw.rectangle([step + 4, step + 4, 2 * step - 4, 2 * step - 4], outline=FIRST, width=3)
@@ -168,7 +169,7 @@ def _compass(told: list[float] | None, answer: int) -> Tile:
         if told is not None:
             draw.rectangle(box, fill=(*SECOND[:3], round(255 * told[direction])))
             percent = f"{100 * told[direction]:.0f}"
-            draw.text((x + step / 2, y + step / 2), percent, fill=INK, font=font(12), anchor="mm")
+            draw.text((x + step / 2, y + step / 2), percent, fill=INK, font=font(16), anchor="mm")
         right = direction == answer
         draw.rectangle(box, outline=SECOND if right else (*SOFT[:3], 70), width=3 if right else 1)
     return out

@@ -41,7 +41,7 @@ def relative_position(
     Source: Doersch, Gupta and Efros 2015, Unsupervised Visual Representation Learning by Context Prediction,
         https://arxiv.org/abs/1505.05192
     Differs: the patches' size follows the image's: a quarter of it, gaps of a third and a jitter of an eighth of one (paper: 96,
-        48 and 7 pixels of images of 150,000 to 450,000); all 40 pairs of a grid are asked (paper: pairs of a center and a
+        48 and 7 pixels of images of 150,000 to 450,000); 32 pairs of a grid are asked (paper: pairs of a center and a
         neighbor); the embedding is a mean over a patch's tokens, as in Kolesnikov et al. 2019, not a layer that keeps their places;
         batch normalization without scale stands in the embedding and the fusion only; AdamW, for runs of minutes; colors are
         projected after each channel was brought to mean 0 and variance 1.

@@ -17,7 +17,7 @@ def shown(name: str, value: float | None) -> str:
         return ""
     if any(word in name for word in SHARES):
         return f"{100 * value:.1f} %"
-    return plain(float(f"{value:.3g}"))
+    return plain(float(f"{value:.4g}"))
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:

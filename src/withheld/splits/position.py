@@ -22,7 +22,7 @@ ROWS, COLUMNS = (0, 0, 0, 1, 1, 1, 2, 2, 2), (0, 1, 2, 0, 1, 2, 0, 1, 2)
 COLORS = ("project", "drop", "gray", "keep")
 PROJECTED = (-1.0, 2.0, -1.0)  # green against magenta, along which most lenses spread colors
 DROPPED_TO, GRAY_SHARE = 0.01, 0.66
-SMALLEST = 16
+SMALLEST, EACH = 16, 4
 
 
 def neighbors() -> list[tuple[int, int, int]]:
@@ -43,8 +43,8 @@ class RelativePosition(Split):
     Doersch et al. 2015, https://arxiv.org/abs/1505.05192.
 
     x holds "patches" (B, 9, C, h, h) in an order drawn anew for every image, and "pairs" (B, P, 2), which two of them are asked
-    about: all that touch, both ways, so that nine patches make 40 questions. y (B, P) is the direction from the first to the
-    second, 0 to 7 row by row. Each patch is brought to mean 0 and variance 1, so that brightness tells nothing.
+    about: those that touch, both ways, 4 of every direction, so that nine patches make 32 questions. y (B, P) is the direction
+    from the first to the second, 0 to 7 row by row. Each patch is brought to mean 0 and variance 1: brightness tells nothing.
 
     Attributes:
         side: of a patch in pixels; 0 takes a quarter of the image, rounded down to a multiple of `multiple`.
@@ -105,9 +105,16 @@ class RelativePosition(Split):
         return Pair({"patches": patches[rows, shuffled_BG], "pairs": now_at_BG[rows[:, None], pairs_BP2]}, label_BP)
 
     def questions(self, count: int, device: Any = None) -> tuple[Tensor, Tensor]:
-        """All pairs of touching places (count, 40, 2), row by row in the grid, and the directions (count, 40)."""
-        every = torch.tensor(neighbors(), device=device)
-        return every[:, :2].expand(count, -1, -1), every[:, 2].expand(count, -1)
+        """Pairs of touching places (count, 32, 2), row by row in the grid, and their directions (count, 32).
+
+        A grid has 6 pairs of each straight direction and 4 of each diagonal; 4 of the 6 are drawn, so that no direction is likelier
+        before anything is seen, and knowing nothing costs ln 8.
+        """
+        every = torch.tensor(neighbors())
+        of_label = [torch.nonzero(every[:, 2] == label).squeeze(1) for label in range(len(DIRECTIONS))]
+        chosen = torch.cat([at[torch.randperm(len(at))[:EACH]] for at in of_label])
+        asked = every[chosen].to(device)
+        return asked[:, :2].expand(count, -1, -1), asked[:, 2].expand(count, -1)
 
     def patches(self, t: Tensor, places_BG2: Tensor) -> Tensor:
         """Patches (B, 9, C, h, h) at these corners, as the network sees them."""
