@@ -18,20 +18,31 @@ def _busy() -> float:
 
 
 def compare(
-    ours: Callable[[int], object], theirs: Callable[[int], object], rounds: int, names: tuple[str, str]
+    ours: Callable[[int], object],
+    theirs: Callable[[int], object],
+    rounds: int,
+    names: tuple[str, str],
+    unit: str = "",
 ) -> float:
-    """Runs A, B, A, B ... and prints the ratio of the lower quartiles, theirs over ours: above 1, ours is faster."""
+    """Runs A, B, A, B ... and prints the ratio of the lower quartiles, theirs over ours: above 1, ours is faster.
+
+    Args:
+        unit: where given, both return how much of it they have done, and seconds for a thousand of it are compared.
+    """
     times: dict[str, list[float]] = {name: [] for name in names}
     busy, own = _busy(), time.process_time()
     for number in range(rounds):
         for name, run in zip(names, (ours, theirs), strict=True):
             begun = time.perf_counter()
-            run(number)
-            times[name].append(time.perf_counter() - begun)
+            done = run(number)
+            seconds = time.perf_counter() - begun
+            times[name].append(1000 * seconds / float(done) if unit else seconds)  # type: ignore[arg-type]
     spent = _busy() - busy
     others = max(0.0, 1 - (time.process_time() - own) / spent) if spent else float("nan")
     low = {name: float(np.quantile(values, 0.25)) for name, values in times.items()}
     for name, values in times.items():
+        if unit:
+            print(f"{name:14s} {1000 / low[name]:,.0f} {unit} a second")
         print(
             f"{name:14s} min {min(values):.4f} s   lower quartile {low[name]:.4f} s   median {np.median(values):.4f} s"
         )

@@ -28,7 +28,7 @@ from withheld.networks.recognition import RecognitionConfig
 from withheld.types import Recipe
 
 BATCH, EPOCHS = 128, 10
-STEPS, RATE = 1800, 2.4e-2
+STEPS, RATE = 1600, 2.4e-2
 
 
 class Example(nn.Module):
@@ -134,8 +134,9 @@ def main() -> None:
     print(f"example: {target:.2f} on the test set after {EPOCHS} epochs, {theirs:.1f} s")
     steps = arguments.steps
     recipe = Recipe(
-        base_learning_rate=arguments.rate, batch_size=BATCH, weight_decay=0.0, warmup=0.03, clip=None, normalize=False
-    )
+        base_learning_rate=arguments.rate, batch_size=BATCH, betas=(0.9, 0.99), weight_decay=0.0, warmup=0.03,
+        schedule="linear", clip=None, normalize=False,
+    )  # fmt: skip
     loop = ours(items, (400,), 20, steps, recipe)
     begun = time.perf_counter()
     for step in range(steps):

@@ -16,6 +16,7 @@ import withheld.splits
 from withheld.learn.gradient import train
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
+from withheld.networks.video import open_video_trunk
 from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
 from withheld.types import CannotMerge, Pair, Recipe, Split, map_tensors
 
@@ -77,11 +78,19 @@ def sentences(count: int = 6) -> dict[str, torch.Tensor]:
     return {"item": item.masked_fill(~mask, 0), "mask": mask}
 
 
+def clips(count: int = 6) -> torch.Tensor:
+    """Smooth clips of six frames."""
+    coarse = torch.randn(count, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(coarse, size=(6, SIZE, SIZE), mode="trilinear").transpose(1, 2).contiguous()
+
+
 def whole(split: Split):
     """Items of the kind that a split splits, with what it asks for besides."""
-    if "text" in type(split).__module__:
+    module = type(split).__module__
+    if "text" in module:
         return texts()
-    return {"item": batch(), "id": torch.arange(6)} if "id" in split.asks else batch()
+    t = clips() if "video" in module else batch()
+    return {"item": t, "id": torch.arange(6)} if "id" in split.asks else t
 
 
 def item_of(t):
@@ -161,7 +170,7 @@ class TestSplit:
 
 
 MODALITY = {method["name"]: method["modality"] for method in describe_methods()}
-BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes", "text")]
+BY_GRADIENT = [name for name in method_names() if MODALITY[name] in ("image", "codes", "text", "video")]
 BY_ALTERNATING = [name for name in method_names() if MODALITY[name] == "table"]
 
 
@@ -173,6 +182,8 @@ def first_of(name: str):
         return CodeTrunk(CodeShape(2, 4, 16), width=32, layers=2, heads=2)
     if MODALITY[name] == "text":
         return text_trunk(name)
+    if MODALITY[name] == "video":
+        return open_video_trunk(default_encoder(name) or "vit-nano", size=SIZE, frames=6)[0]
     return open_trunk(default_encoder(name) or "vit-nano", size=SIZE, channels=3, patch=4)[0]
 
 
@@ -193,6 +204,8 @@ def items_of(name: str, recipe: Recipe, count: int = 6, asks: tuple[str, ...] = 
         return sentences(count) if constant(name, "ITEMS", "blocks") == "sentences" else texts(count)
     if MODALITY[name] == "codes":
         return torch.randint(16, (count, 20), generator=torch.Generator().manual_seed(1))
+    if MODALITY[name] == "video":
+        return clips(count)
     smooth = torch.nn.functional.interpolate(batch(count)[:, :, :4, :4], size=SIZE, mode="bilinear")
     return smooth if recipe.normalize else smooth.sigmoid()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.mixture import GaussianMixture as Theirs
 
 import withheld
 from withheld.cli import main
 from withheld.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from old_faithful import OLD_FAITHFUL
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,110 @@ def test_a_stopped_mixture_resumes_bit_identical(table, tmp_path):
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert [line["loss"] for line in whole.log()] == [line["loss"] for line in again.log()]
+
+
+def test_labels_of_some_rows_name_the_components(table, tmp_path):
+    from sklearn.datasets import load_iris
+
+    known = load_iris().target
+    words = np.array(["setosa", "versicolor", "virginica"])[known]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("row,label\n" + "".join(f"{i},{words[i]}\n" for i in range(0, 150, 10)), encoding="utf-8")
+    said = typed("pretrain", "mixture", "--data", table, "--labels", labels, "--out", tmp_path / "run")
+    assert "15 of 150 rows have labels: setosa, versicolor, virginica" in said
+    run = withheld.open_run(tmp_path / "run")
+    assert run.settings["settings"] == {"classes": 3}
+    assert len(run.objective().means) == 3
+    typed("predict", run.folder, table, "-o", tmp_path / "told.csv")
+    rows = [line.split(",") for line in (tmp_path / "told.csv").read_text(encoding="utf-8").splitlines()]
+    assert rows[0] == ["row", "label", "probability"]
+    assert np.mean([row[1] == word for row, word in zip(rows[1:], words, strict=True)]) > 0.95
+    everything = withheld.GaussianMixture(tol=1e-5, max_iter=500)
+    y = np.where(np.arange(150) % 10, -1, known)
+    x = load_iris().data.copy()
+    x[x == 5.1] = np.where(np.arange((x == 5.1).sum()) == 0, np.nan, 5.1)
+    assert abs(everything.fit(x, y).lower_bound_ + run.log()[-1]["loss"]) < 1e-6
+
+
+def test_a_column_of_the_table_can_hold_the_labels(table, tmp_path):
+    settings = {"components": "auto"}
+    run = withheld.pretrain(
+        "mixture", str(table), tmp_path / "run", labels="species", settings=settings, pictures=False
+    )
+    assert run.settings["data"]["classes"] == ["a", "b", "c"]
+    assert run.settings["settings"] == {"components": 3, "classes": 3}
+
+
+def test_as_many_components_as_the_evidence_is_for(tmp_path):
+    table = tmp_path / "geyser.csv"
+    table.write_text("minutes,wait\n" + "\n".join(f"{a},{b}" for a, b in OLD_FAITHFUL), encoding="utf-8")
+    out = tmp_path / "run"
+    said = typed("pretrain", "mixture", "--data", table, "--out", out, "--set", "components=auto")
+    assert "2 components: their BIC of 2,322.2 is the lowest of 1 to 5" in said  # mclust's -2322.19, the other way up
+    run = withheld.open_run(out)
+    assert run.settings["settings"]["components"] == 2
+    for line in run.settings["evidence"][:4]:
+        theirs = Theirs(int(line["components"]), random_state=0, n_init=5, tol=1e-6, max_iter=500).fit(OLD_FAITHFUL)
+        assert line["bic"] <= theirs.bic(OLD_FAITHFUL) + 15
+        assert line["components"] > 2 or abs(line["bic"] - theirs.bic(OLD_FAITHFUL)) < 0.1
+    index = (out / "pictures" / "index.json").read_text(encoding="utf-8")
+    assert "lowest of 1 to 5" in index
+    assert "2,322.2" in (typed("report", out), (out / "report.html").read_text(encoding="utf-8"))[1]
+    typed("pretrain", "mixture", "--data", table, "--out", out, "--set", "components=auto", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("a,b\n1,5\n2,5\n3,5\n", ["--set", "components=1"], "column 'b' is constant (5"),
+        ("a,b\n1,5\n2,6\n", ["--set", "components=3"], "components=3 for 2 rows"),
+        ("a,b\n1,5\n2,inf\n", [], "t.csv:3: column 'b' is infinite"),
+        ("a,b\n0,1\n1,0\n0.5,-2\n", ["--set", "kind=bernoulli"], "t.csv:4, column 'b' is -2: a Bernoulli mixture"),
+        ("a,b\n1,5\n2,6\n3,8\n", ["--labels", "c"], "--labels c: there is no such file, and no such column"),
+        ("a,b\n1,5\n2,6\n3,8\n", ["--set", "components=some"], "takes a whole number or one of auto"),
+    ],
+)
+def test_bad_tables_are_named_by_line_column_and_remedy(tmp_path, text, words, said):
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(
+        main, ["pretrain", "mixture", "--data", str(tmp_path / "t.csv"), "--out", str(tmp_path / "o"), *words]
+    )
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_missing_values_for_mean_field_are_named(table, tmp_path):
+    with pytest.raises(InputError, match=r"iris\.csv:2, column 'a' is missing \(NaN\), and mean field takes no"):
+        withheld.pretrain("mean_field", str(table), tmp_path / "o")
+
+
+def test_labels_for_a_method_that_takes_none(table, tmp_path):
+    with pytest.raises(InputError, match=r"mean_field learns without labels; mixture takes them"):
+        withheld.pretrain("mean_field", str(table), tmp_path / "o", labels="species")
+
+
+def test_components_that_died_stand_in_the_report(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n2,3\n" * 20, encoding="utf-8")
+    said = typed("pretrain", "mixture", "--data", tmp_path / "t.csv", "--out", tmp_path / "o", "--set", "components=4")
+    assert "component 2, 3 died: no row belongs to it any more" in said
+    assert "2 died: no row belongs to them" in (tmp_path / "o" / "pictures" / "index.json").read_text(encoding="utf-8")
+
+
+def test_predicting_takes_columns_by_name(table, tmp_path):
+    run = withheld.pretrain("mixture", str(table), tmp_path / "run", settings={"components": 3}, pictures=False)
+    lines = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "other.csv").write_text(
+        "\n".join(",".join([r[2], r[0], r[1], r[3], "1"]) for r in lines), encoding="utf-8"
+    )
+    for data, name in ((table, "here.csv"), (tmp_path / "other.csv", "there.csv")):
+        typed("predict", run.folder, data, "-o", tmp_path / name)
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
+    (tmp_path / "few.csv").write_text("a,b,c\n1,2,3\n", encoding="utf-8")
+    done = CliRunner().invoke(
+        main, ["predict", str(run.folder), str(tmp_path / "few.csv"), "-o", str(tmp_path / "x.csv")]
+    )
+    assert done.exit_code == 2
+    assert "there is no column 'd'" in done.output
 
 
 def test_mean_field_and_pixels_and_features_of_a_run(digits, vae, tmp_path):

@@ -82,6 +82,14 @@ def test_needles_are_computed_in_float64():
     assert GaussianMixture(2, random_state=0).fit(X).model_.exact == torch.float64
 
 
+def test_columns_far_from_zero_are_computed_in_float64():
+    X = np.random.default_rng(0).normal(size=(3000, 2)) + np.array([0, 1e6])
+    found = GaussianMixture(2, random_state=0).fit(X)
+    assert found.model_.exact == torch.float64
+    near = GaussianMixture(2, random_state=0).fit(X - np.array([0, 1e6]))
+    assert found.score(X) == pytest.approx(near.score(X - np.array([0, 1e6])), rel=1e-6)
+
+
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_log_likelihood_is_bound_plus_divergence_for_any_q(covariance):
     X, _ = blobs(60)

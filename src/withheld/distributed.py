@@ -66,6 +66,34 @@ def total(value: Tensor) -> Tensor:
     return summed
 
 
+class _Gather(torch.autograd.Function):
+    """All ranks' rows; backward, the gradients that all ranks have for this one's rows, summed."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        """(B, ...) of every rank, equally many -> (N, ...), in the order of ranks."""
+        context.count = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(world())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        """(N, ...) -> (B, ...)."""
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed[rank() * context.count : (rank() + 1) * context.count]
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all ranks, one after the other, with gradients: for losses that compare items with those of other ranks.
+
+    Each rank takes the mean of its own rows' losses; since gradients of parameters are averaged over ranks and those of
+    gathered rows summed, both are then those of one process that holds all rows. Every rank must bring equally many.
+    """
+    return rows if world() == 1 else _Gather.apply(rows)
+
+
 def any_rank(flag: int, device: torch.device) -> int:
     """The largest of a small number over ranks: a signal that reached one reaches all."""
     if world() == 1:

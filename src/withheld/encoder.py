@@ -93,8 +93,9 @@ class Encoder(nn.Module, ABC):
         """
         from withheld.image_encoder import ImageEncoder
         from withheld.text_encoder import TextEncoder
+        from withheld.video_encoder import VideoEncoder
 
-        kind: Any = TextEncoder if _is_text(where) else ImageEncoder
+        kind: Any = VideoEncoder if _is_video(where) else TextEncoder if _is_text(where) else ImageEncoder
         return kind.opened(where)
 
     def fit(self, items: Any = None, labels: Any = None) -> Encoder:
@@ -129,6 +130,21 @@ class Encoder(nn.Module, ABC):
             estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=TransformerTags(),
             input_tags=tags, requires_fit=False,
         )  # fmt: skip
+
+
+def _is_video(where: str | Path) -> bool:
+    """Whether a folder holds an encoder of clips: its card says so, or its model takes nothing else."""
+    from withheld.networks.open import CARD
+    from withheld.networks.video import WHOLE_CLIPS
+
+    folder = encoder_folder(where)
+    if folder is None:
+        return False
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8")) if (folder / CARD).is_file() else {}
+    except (OSError, ValueError):
+        return False
+    return card.get("modality") == "video" or read_config(folder / "config.json").model_type in WHOLE_CLIPS
 
 
 def _is_text(where: str | Path) -> bool:

@@ -103,17 +103,13 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion (Schwarz 1978), lower is better."""
-        return -2 * float(self.score_samples(X).sum()) + self._free() * math.log(len(X))
+        return -2 * float(self.score_samples(X).sum()) + self.model_.free * math.log(len(X))
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion (1974), lower is better."""
-        return -2 * float(self.score_samples(X).sum()) + 2 * self._free()
+        return -2 * float(self.score_samples(X).sum()) + 2 * self.model_.free
 
     def _model(self, columns: int, classes: int) -> Mixture:
-        raise NotImplementedError
-
-    def _free(self) -> int:
-        """How many numbers are free."""
         raise NotImplementedError
 
     def _expose(self) -> None:

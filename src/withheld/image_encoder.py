@@ -144,7 +144,7 @@ class ImageEncoder(Encoder):
         if card is None:
             return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
         return cls(
-            trunk, mean, std, _open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"])
+            trunk, mean, std, open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"])
         )
 
     def _card(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def normalization_of(where: str | Path, channels: int) -> tuple[list[float], lis
     return list(mean), list(std)
 
 
-def _open_split(full: dict[str, Any] | None) -> Split | None:
+def open_split(full: dict[str, Any] | None) -> Split | None:
     """A split named by a card: only classes of withheld.splits are looked up."""
     if full is None:
         return None

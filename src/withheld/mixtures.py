@@ -78,11 +78,6 @@ class GaussianMixture(MixtureEstimator):
         super()._expose()
         self.covariances_ = self.model_.covariances.cpu().numpy()
 
-    def _free(self) -> int:
-        K, D = self.model_.means.shape
-        each = {"full": K * D * (D + 1) // 2, "tied": D * (D + 1) // 2, "diag": K * D, "spherical": K}
-        return each[self.covariance_type] + K * D + K - 1
-
 
 class BernoulliMixture(MixtureEstimator):
     """Mixture of products of Bernoulli distributions by EM, for columns of 0 and 1.
@@ -111,10 +106,6 @@ class BernoulliMixture(MixtureEstimator):
     def _model(self, columns: int, classes: int) -> Mixture:
         count = classes * self.components_per_class if classes else self.n_components
         return BernoulliMixtureModel(columns, count, self.smoothing, classes, self.init_params)
-
-    def _free(self) -> int:
-        K, D = self.model_.means.shape
-        return K * D + K - 1
 
 
 class BayesianGaussianMixture(MixtureEstimator):
@@ -169,6 +160,3 @@ class BayesianGaussianMixture(MixtureEstimator):
     def _posterior(self, X: Any) -> tuple[Array, Array]:
         """Responsibilities under the expected parameters; densities are expected log ones, as in scikit-learn."""
         return super()._posterior(X)
-
-    def _free(self) -> int:
-        raise InputError("bic and aic count free numbers; mean field has its own evidence: lower_bound_")

@@ -35,8 +35,9 @@ class Objective(nn.Module):
         split: `t -> Pair(x, y)`, a `Split` or a plain function.
         network: called with x; its attribute `trunk` is what `pretrain` keeps as the encoder.
         loss: `loss(prediction, target) -> Tensor | Terms`, a mean over the batch.
-        target: what the prediction is compared with, given y: None for y itself, or a callable (per-patch
-            normalization, an EMA teacher). A target with `undo(prediction, y)` can be drawn.
+        target: what the prediction is compared with, given y: None for y itself, a callable (per-patch normalization,
+            an EMA teacher), or "network": what the network itself makes of y, with gradients (SimCSE). By name, so that
+            no tensor is stored twice. A target with `undo(prediction, y)` can be drawn.
         change: what happens to whole items first (random crop, flip), in training only.
         weights: of the terms, numbers or functions of a `Moment`; 1 where not named.
     """
@@ -46,11 +47,13 @@ class Objective(nn.Module):
         split: Split | Callable[[Any], Pair],
         network: nn.Module,
         loss: Callable[[Any, Any], Tensor | Terms],
-        target: Callable[[Any], Any] | None = None,
+        target: Callable[[Any], Any] | str | None = None,
         change: Callable[[Any], Any] | None = None,
         weights: Mapping[str, Weight] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(target, str) and target != "network":
+            raise ValueError(f'target={target!r}: a callable, None, or "network"')
         self.split = as_split(split)
         self.network = network
         self.loss = loss
@@ -92,19 +95,22 @@ class Objective(nn.Module):
 
     def compare(self, prediction: Any, pair: Pair) -> Terms:
         """Terms of the loss of a prediction."""
-        target = pair.y if self.target is None else self.target(pair.y)
-        terms = self.loss(prediction, target)
+        terms = self.loss(prediction, self.aim(pair.y))
         return terms if isinstance(terms, dict) else {"loss": terms}
+
+    def aim(self, y: Any) -> Any:
+        """What a prediction is compared with."""
+        if self.target is None:
+            return y
+        return self.network(y) if isinstance(self.target, str) else self.target(y)
 
     def total(self, terms: Terms, moment: Moment) -> Tensor:
         """The weighted sum of the terms: what is minimized."""
         return sum(self._weight(name, moment) * term for name, term in terms.items())  # type: ignore[return-value]
 
-    def after_step(self, moment: Moment) -> None:
-        """Moves the parts that have a state of their own."""
-        for part in self.modules():
-            if part is not self and isinstance(part, AfterStep):
-                part.after_step(moment)
+    def moving(self) -> list[AfterStep]:
+        """The parts that have a state of their own, which moves after every step."""
+        return [part for part in self.modules() if isinstance(part, AfterStep)]
 
     def _weight(self, name: str, moment: Moment) -> float:
         weight = self.weights.get(name, 1.0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
 VITALS = 20  # times a run
+LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
@@ -47,6 +50,7 @@ class Pretraining:
         self.device = torch.device(pick_device(device))
         self.listen = listen
         self.settings: dict[str, Any] = {}
+        self.method_settings: dict[str, Any] = {}
 
     def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
@@ -79,6 +83,18 @@ class Pretraining:
             raise InputError(f"method must be a name or an Objective, not {type(self.method).__name__}")
         if isinstance(self.method, str):
             split_settings(load_method(self.method), self.given["settings"])
+        if self.given["labels"] is not None:
+            self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Labels are for methods that say in their signature that they take classes."""
+        if isinstance(self.method, str) and "classes" in inspect.signature(load_method(self.method)).parameters:
+            return
+        raise InputError(
+            f"--labels {self.given['labels']}: {self.method if isinstance(self.method, str) else 'this objective'} learns without "
+            "labels; mixture takes them for some of the rows. To judge with labels: withheld evaluate; to make a classifier: "
+            "withheld finetune"
+        )
 
     def _existing(self, resume: bool, dry_run: bool) -> dict[str, Any] | None:
         if dry_run:
@@ -124,8 +140,9 @@ class Pretraining:
         seed_everything(self.given["seed"])
         if by_name:
             function = load_method(self.method)
-            method_settings, settings = split_settings(function, self.given["settings"])
-            self.model, recipe = function(first, **method_settings)
+            self.method_settings, settings = split_settings(function, self.given["settings"])
+            self.method_settings |= self.modality.told()
+            self.model, recipe = function(first, **self.method_settings)
         else:
             settings = dict(self.given["settings"])
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
@@ -135,8 +152,10 @@ class Pretraining:
             self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
         self.model.to(self.device)
+        self.modality.examine(self.model)
         if isinstance(self.model, LatentModel):
             self.model = self.model.fitted(self.modality.sample)
+            self.method_settings |= self.model.found
         else:
             for remark in self.model.split.remarks(self.modality.sample):
                 self._tell("note", text=remark)
@@ -173,7 +192,7 @@ class Pretraining:
             "method": self.method if by_name else None,
             "title": self.method if by_name else split,
             "modality": self.modality.name,
-            "settings": split_settings(load_method(self.method), self.given["settings"])[0] if by_name else {},
+            "settings": self.method_settings,
             "split": split,
             "fitted": _fitted(self.model),
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
@@ -212,12 +231,16 @@ class Pretraining:
         first = distributed.rank() == 0
         with Log(self.out / "log.jsonl", start) if first else contextlib.nullcontext() as log:
             every = max(1, self.loop.steps // VITALS)
+            lately: deque[float] = deque(maxlen=LATELY)
 
             def record(line: dict[str, Any]) -> None:
                 if log is None:
                     return
+                lately.append(line["loss"])
                 if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
                     line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
+                    if "held_out_loss" in line["vitals"]:
+                        line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(lately) / len(lately)
                 note = line.pop("note", None)
                 if note:
                     self._tell("note", text=note)

@@ -38,12 +38,16 @@ RECIPE_SETTINGS = (
     "layer_decay",
     "tolerance",
     "optimizer",
+    "matrix_rate",
     "hold",
     "decay",
     "most_items",
 )
 # What a modality may be told besides.
-MODALITY_SETTINGS: dict[str, dict[str, type]] = {"text": {"tokenizer": str, "vocabulary": int, "held_out": float}}
+MODALITY_SETTINGS: dict[str, dict[str, type]] = {
+    "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str},
+    "video": {"frames": int, "rate": float, "motion": float},
+}
 
 
 def method_names() -> list[str]:
@@ -144,7 +148,7 @@ class Run:
         """
         from withheld.encoder import Encoder
 
-        if self.settings.get("modality", "image") not in ("image", "text"):
+        if self.settings.get("modality", "image") not in ("image", "text", "video"):
             raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
 
         return Encoder.open(self.folder / "encoder")
@@ -227,6 +231,7 @@ def pretrain(
     size: int | str = "auto",
     settings: dict[str, Any] | None = None,
     seed: int = 0,
+    labels: str | Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
     device: str = "auto",
@@ -246,6 +251,8 @@ def pretrain(
         size: side of the images in pixels; "auto" is native up to 64, else 96 on a CPU and 224 on a GPU.
         settings: of the method (ratio=0.6) or its recipe (base_learning_rate=5e-4).
         seed: with settings and data it decides everything.
+        labels: of some of the rows, for methods that take them (mixture): a csv with the columns row and label (file and label,
+            where rows are files), or a column of the table; None reads none.
         resume: continues the run in `out`; the settings must be those it began with.
         dry_run: plans and times the run, trains nothing, writes nothing.
         device: "auto", "cpu", "cuda", "mps".
@@ -264,7 +271,7 @@ def pretrain(
 
     given = {
         "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
-        "settings": dict(settings or {}), "seed": seed,
+        "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
     }  # fmt: skip
     job = Pretraining(method, data, Path(out), given, device, listen or (lambda event: None))
     return job.start(resume, dry_run, pictures, save_every)

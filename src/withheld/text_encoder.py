@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sentences import end_behind
 from withheld.data.tokenizer import encode, end_of, open_tokenizer, pieces, start_of
 from withheld.data.tokens import padded
 from withheld.encoder import Encoder
@@ -47,6 +48,8 @@ class TextEncoder(Encoder):
         self.tokenizer, self.most = tokenizer, most
         trunk.know(tokenizer)
         self.start, self.end = start_of(tokenizer), end_of(tokenizer)
+        if trunk.recognition:  # it learned from sentences that ended
+            self.end = self.end or end_behind(tokenizer)
 
     @property
     def length(self) -> int:
@@ -169,6 +172,11 @@ class TextEncoder(Encoder):
         folder = encoder_folder(where)
         trunk, _ = open_text_trunk(folder or where, vocabulary=None, length=None)
         tokenizer = open_tokenizer(folder or where)
+        if len(tokenizer) > trunk.vocabulary:
+            raise InputError(
+                f"{where}: its tokenizer has {len(tokenizer):,} tokens, its network knows {trunk.vocabulary:,}: they do not "
+                "belong together; copy there the tokenizer that it was trained with"
+            )
         name, most = Path(where).name, 1024
         if folder is not None and (folder / CARD).is_file():
             try:

@@ -164,6 +164,7 @@ class Recipe:
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
+        matrix_rate: learning rate of Muon's matrices, times that of everything else.
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
         most_items: of a larger data set so many items, spread evenly, are learned from; 0 takes all.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
@@ -179,6 +180,7 @@ class Recipe:
     epochs: float = 100.0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
+    matrix_rate: float = 2.0
     normalize: bool = True
     order: str = "shuffled"
     hold: int = 0
@@ -229,6 +231,9 @@ class LatentModel(nn.Module, ABC):
     @abstractmethod
     def maximize(self, sums: dict[str, Tensor]) -> None:
         """Moves the parameters to where the bound of these sums is largest."""
+
+    found: Mapping[str, Any] = {}
+    """Settings of its method that it found in the data, such as how many components; kept with the run."""
 
     def total(self, sums: dict[str, Tensor]) -> Tensor:
         """The bound of all items, nats: the sums' and what does not depend on items (a prior's part)."""

@@ -81,6 +81,30 @@ def test_what_is_brief_is_not_told(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().err.splitlines() == ["reading 3/5  3 s left", "reading 5/5"]
 
 
+def test_the_narrator_tells_what_a_model_of_words_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {
+        "items": 9, "documents": 3, "tokens": 99, "tokenizer": "wordpiece", "vocabulary": 40, "length": 16, "unigram_nats": 6.62,
+    }  # fmt: skip
+    encoder = {"name": "bert-tiny", "parameters": 10}
+    vitals = {"masked_loss": 5.887, "masked_accuracy": 0.181, "held_out_loss": 5.86, "gap": -0.348}
+    with Narrator(Screen(verbose=True)) as told:
+        told.hear(
+            {
+                "kind": "plan",
+                "title": "bert",
+                "data": data,
+                "encoder": encoder,
+                "steps": 2,
+                "batch_size": 1,
+                "device": "cpu",
+            }
+        )
+        told.hear({"kind": "step", "step": 1, "steps": 2, "loss": 6.0, "vitals": vitals})
+        told.hear({"kind": "step", "step": 2, "steps": 2, "loss": 6.0})
+    last = [line for line in capsys.readouterr().err.splitlines() if "2/2" in line][-1]
+    assert "held out 5.89 (counting 6.62, 18 % right, -0.35 to training)" in last
+
+
 def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     settings = {
         "title": "mae",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_files import write_images
 
-from withheld.data.labels import given_labels, read_labels
+from withheld.data.labels import given_labels, read_labels, read_row_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import open_source
 from withheld.errors import InputError
@@ -124,3 +124,39 @@ def test_folders_that_all_share_may_be_left_out() -> None:
     names = ["set/a/1.jpg", "set/b/1.jpg"]
     labels, _ = read_labels(b"file,label\na/1.jpg,x\nb/1.jpg,y\n", "labels.csv", names, find_layout(names))
     assert labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "row,label\n0,cat\n2,dog\n",
+        "label;index\ncat;0\ndog;2\n",
+        "0,cat\n2,dog\n",
+        "row,label\n0,cat\n1,\n2,dog\n3,-100\n",
+        "row,label\n0,cat\n0,cat\n2,dog\n",
+    ],
+)
+def test_rows_of_a_table_are_labelled_by_number(text: str) -> None:
+    labels, classes = read_row_labels(text.encode(), "labels.csv", 4)
+    assert (labels.tolist(), classes) == ([0, -100, 1, -100], ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row,label\n0,cat\n4,dog\n", r"labels\.csv:3: '4' is no row of the table; its rows are 0 to 3"),
+        ("row,label\n0,cat\nx,dog\n", r"labels\.csv:3: 'x' is no row"),
+        ("row,label\n0,cat\n1\n", r"labels\.csv:3: 1 columns where at least 2"),
+        ("row,label\n0,cat\n0,dog\n", r"labels\.csv:3: row 0 is labelled 'dog' here, 'cat' on line 2"),
+        (
+            "row,lable\n0,cat\n",
+            r"labels\.csv:1: no column 'label'.*did you mean 'lable'|labels\.csv:1: no column 'label'",
+        ),
+        ("rwo,label\n0,cat\n", r"no column 'row'.*the first line must be row,label"),
+        ("row,label\n0,cat\n1,cat\n", r"holds one class, 'cat'"),
+        ("", r"labels\.csv is empty"),
+    ],
+)
+def test_rows_wrongly_labelled_are_named(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_row_labels(text.encode(), "labels.csv", 4)

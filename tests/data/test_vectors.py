@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from withheld.data.row_labels import row_labels
 from withheld.data.vectors import VectorItems, is_table, open_vectors
 from withheld.errors import InputError
 
@@ -43,11 +44,36 @@ def test_a_slip_names_column_and_line(tmp_path):
         open_vectors(write(tmp_path / "t.csv", f"a,b\n{rows}\n"))
 
 
+def test_a_column_that_is_mostly_empty_may_hold_words(tmp_path):
+    table = open_vectors(write(tmp_path / "t.csv", "a,name\n1,\n2,\n3,\n4,x\n"))
+    assert table.columns == ["a"]
+
+
+def test_an_empty_column_is_left_out(tmp_path):
+    table = open_vectors(write(tmp_path / "t.csv", "a,b,c\n1,,2\n3,,4\n"))
+    assert table.columns == ["a", "c"]
+    assert "'b' has no value at all" in table.notes[0]
+
+
+def test_an_infinite_cell_of_a_csv_is_named_by_its_line(tmp_path):
+    with pytest.raises(InputError, match=r"t\.csv:3: column 'b' is infinite"):
+        open_vectors(write(tmp_path / "t.csv", "a,b\n1,2\n3,-inf\n"))
+
+
+def test_a_column_can_be_kept_aside_as_labels(tmp_path):
+    table = open_vectors(write(tmp_path / "t.csv", "a,kind,b\n1,7,2\n3,,4\n5,9,6\n"), label="kind")
+    assert table.columns == ["a", "b"]
+    labels, classes = row_labels("kind", table)
+    assert (labels.tolist(), classes) == ([0, -100, 1], ["7", "9"])
+    with pytest.raises(InputError, match=r"--labels knid: there is no such file, and no such column"):
+        row_labels("knid", open_vectors(tmp_path / "t.csv", label="knid"))
+
+
 def test_infinite_cells_are_named(tmp_path):
     values = np.ones((10, 3))
     values[4, 1] = np.inf
     np.save(tmp_path / "t.npy", values)
-    with pytest.raises(InputError, match=r"row 4, column 'x1' is infinite"):
+    with pytest.raises(InputError, match=r"row 4: column 'x1' is infinite"):
         open_vectors(tmp_path / "t.npy")
 
 

@@ -130,7 +130,7 @@ def test_a_task_is_measured_once_and_goes_on(tmp_path):
     heard: list = []
     given = {"seeds": 1, "results": run / "results.jsonl", "epochs": 1.0, "submit": tmp_path / "out"}
     first = glue(run, tmp_path / "glue", listen=heard.append, **given)
-    assert {row.name for row in first} == {"bert bert-tiny", "from scratch", "tf-idf"}
+    assert {row.name for row in first} == {"bert bert-tiny", "bert bert-tiny, from scratch", "tf-idf"}
     assert first[-1].values["sst2"] == [100.0]
     assert (tmp_path / "out" / "SST-2.tsv").is_file()
     steps = sum(event["kind"] == "step" for event in heard)
@@ -139,6 +139,44 @@ def test_a_task_is_measured_once_and_goes_on(tmp_path):
     assert steps > 0
     assert not [event for event in heard if event["kind"] == "step"]
     assert [row.values for row in again] == [row.values for row in first]
+
+
+def test_lines_that_break_off_in_the_published_qqp_are_left_out_and_named(tmp_path):
+    header, row, _ = PUBLISHED_FORMS["qqp"]
+    written(tmp_path, "qqp", "\n".join([header, *[row] * 2000, "7\t1\t2\ta question"]) + "\n")
+    sets = read_task(find_tasks(tmp_path)["qqp"], TASKS["qqp"])
+    assert len(sets.parts["train"]) == 2000
+    assert "train.tsv:2002" in sets.notes[0]
+    written(tmp_path, "qqp", "\n".join([header, *[row] * 20, "7\t1\t2\ta question"]) + "\n")
+    with pytest.raises(InputError, match=r"train.tsv:22; get the file again"):
+        read_task(find_tasks(tmp_path)["qqp"], TASKS["qqp"])
+
+
+@pytest.mark.parametrize("task", ["sst2", "stsb"])
+def test_several_encoders_in_one_table(tmp_path, task):
+    """Every kind with its own head, on single texts and on pairs; another encoder of the same name is measured anew."""
+    import withheld
+
+    words = ["good", "bad"]
+    texts = [f"a {words[i % 2]} film number {i} of many" for i in range(60)]
+    single = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(40))
+    pairs = "\n".join(f"{i}\tx\ta {words[i % 2]} film\ta {words[i // 2 % 2]} film\t{i % 6}" for i in range(40))
+    content = f"sentence\tlabel\n{single}\n" if task == "sst2" else f"{PUBLISHED_FORMS['stsb'][0]}\n{pairs}\n"
+    place = written(tmp_path / "glue", task, content)
+    (place / "dev.tsv").write_text(content)
+    given = {"steps": 2, "batch_size": 8, "settings": {"held_out": 0.1}, "pictures": False}
+    for name, method in (("b", "bert"), ("g", "gpt"), ("e", "elmo"), ("e2", "elmo")):
+        withheld.pretrain(method, texts, tmp_path / name, size=8, seed=name == "e2", **given)
+    measure = {"seeds": 1, "epochs": 1.0, "results": tmp_path / "results.jsonl"}
+    found = glue(
+        tmp_path / "b", tmp_path / "glue", against=[tmp_path / "g", tmp_path / "e", tmp_path / "e2"], **measure
+    )
+    names = [row.name for row in found]
+    assert names[1:4] == ["gpt gpt-tiny", "elmo elmo-tiny", "elmo elmo-tiny (2)"]
+    assert all(np.isfinite(row.values[task]).all() for row in found)
+    heard: list = []
+    glue(tmp_path / "e2", tmp_path / "glue", listen=heard.append, **measure)  # takes the name of the one before
+    assert any(event["kind"] == "step" for event in heard)
 
 
 def test_the_real_files(shared_data):

@@ -54,6 +54,43 @@ def bert(texts, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def both_ways(texts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "elmo"
+    withheld.pretrain("elmo", texts, out, steps=6, size=16, batch_size=8, settings={"held_out": 0.1})
+    return out
+
+
+class TestElmo:
+    def test_fill_and_generate_say_what_to_use_instead(self, both_ways):
+        with pytest.raises(InputError, match="give a run of bert"):
+            fill(both_ways, "a [MASK] film")
+        with pytest.raises(InputError, match="give a run of gpt"):
+            generate(both_ways, "a")
+
+    @torch.no_grad()
+    def test_its_forward_model_has_a_likelihood(self, both_ways, texts):
+        encoder, text = language_model(both_ways), "a wonderful film"
+        found = score(both_ways, text)
+        ids = [*encoder.start, *encoder.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        logits = encoder.trunk.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=1)
+        assert found.exact
+        assert found.log_p == pytest.approx(sum(float(logits[i, ids[i + 1]]) for i in range(len(ids) - 1)), abs=1e-4)
+        document = np.array([*encoder.start, *ids[1:] * 60])
+        whole = encoder.trunk.model(input_ids=torch.from_numpy(document)[None]).logits[0, :-1].log_softmax(dim=1)
+        naive = whole.gather(1, torch.from_numpy(document)[1:, None]).squeeze(1)
+        np.testing.assert_allclose(document_log_p(encoder, document), naive, atol=1e-4)
+        assert perplexity(both_ways, texts).per_token > 1
+
+    def test_what_is_kept_opens_again_with_its_spelling(self, both_ways, texts):
+        run = withheld.open_run(both_ways)
+        encoder, objective = run.encoder(), run.objective()
+        for name, value in objective.trunk.state_dict().items():
+            assert torch.equal(value, encoder.trunk.state_dict()[name]), name
+        assert (both_ways / "pictures" / "words.json").is_file()
+        assert encoder.transform(GOOD).shape == (4, 256)
+
+
 class TestScore:
     @torch.no_grad()
     def test_words_add_up_to_the_chain_rule(self, lm):
@@ -180,10 +217,26 @@ def test_killed_and_resumed_is_bit_identical(texts, tmp_path):
 def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     found = verdict(bert, texts, labels_per_class=[5], seeds=2, minutes=1.0, results=tmp_path / "results.jsonl")
     methods = {score.method for score in found.scores}
-    assert {"tf-idf", "linear probe", "kNN", "random frozen", "fine-tuned", "from scratch"} <= methods
+    assert {
+        "tf-idf",
+        "tf-idf + linear probe",
+        "linear probe",
+        "kNN",
+        "random frozen",
+        "fine-tuned",
+        "from scratch",
+    } <= methods
     tfidf = next(score.value for score in found.scores if score.method == "tf-idf")
     assert tfidf > 0.9
     assert "5 labels per class" in found.sentence
+
+
+@pytest.mark.parametrize("kind", ["lm", "both_ways"])
+def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
+    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.12)
+    scores = {score.method: score.value for score in found.scores}
+    assert {"fine-tuned", "from scratch", "tf-idf"} <= set(scores)
+    assert max(scores["fine-tuned"], scores["from scratch"]) > 0.6
 
 
 def test_the_encoder_is_a_transformer_of_scikit_learn(bert):

@@ -13,6 +13,7 @@ from withheld.evaluate.sentence import (
     PROBE,
     RANDOM_ROW,
     SCRATCH_ROW,
+    TOGETHER,
     headline,
     outcome,
     sentence,
@@ -43,6 +44,16 @@ def test_better_than_everything():
         "at equal steps, as much as 3.2 times the labels."
     )
     assert outcome([TUNED, FROM_SCRATCH, LOW, BELOW]) == "better"
+
+
+def test_words_and_meaning_together_are_named_where_they_are_better_than_either():
+    words = made("tf-idf", n10=0.72)
+    rows = [TUNED, FROM_SCRATCH, words, made(TOGETHER, PRETRAINED, n10=0.8)]
+    assert "tf-idf + linear probe is better than either (80.0 %, +8.0 points" in sentence(rows)
+    assert outcome(rows) == "worse"  # what the sentence is about stays what it was
+    assert TOGETHER not in sentence(
+        [TUNED, FROM_SCRATCH, words, made(TOGETHER, PRETRAINED, (0.02, -0.02, 0.0), n10=0.725)]
+    )
 
 
 def test_what_was_not_compared_is_said():

@@ -31,6 +31,23 @@ def trunk_of(preset: str) -> TextTrunk:
     return trunk.eval()
 
 
+def test_vitals_are_of_words_behind_mask_only():
+    trunk = trunk_of("bert-tiny")
+    network = MaskedWords(trunk)
+    item = tokens(2, 15)
+    item[0, 3] = 1  # unknown: never asked for
+    found = network.vitals({"item": item})
+    hidden = item.clone()
+    places = [(0, 10), (1, 3), (1, 10)]
+    for row, column in places:
+        hidden[row, column] = 4
+    logits = trunk.model(input_ids=hidden).logits
+    loss = torch.stack([F.cross_entropy(logits[r, c], item[r, c]) for r, c in places]).mean()
+    assert found["masked_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    right = [float(logits[r, c].argmax() == item[r, c]) for r, c in places]
+    assert found["masked_accuracy"] == pytest.approx(sum(right) / 3)
+
+
 class TestParity:
     def test_masked_loss_and_gradients_are_transformers_own(self):
         trunk = trunk_of("bert-tiny")

@@ -15,6 +15,7 @@ from page_reader import Reader, read
 
 import withheld.report as report
 from withheld.errors import InputError
+from withheld.report.training import held_out_words
 
 ALL_SECTIONS = {
     "verdict", "sweep", "data", "split", "neighbors", "patches", "map", "errors", "training", "cost", "reproduce",
@@ -46,6 +47,20 @@ def test_full_run_has_every_section(full: Path) -> None:
         "17 of 100",
     ):
         assert expected in words
+
+
+def test_what_a_model_of_words_knows_is_said() -> None:
+    vitals = {"masked_loss": 5.0, "masked_accuracy": 0.25, "held_out_loss": 4.9, "word_accuracy": 0.3, "gap": 0.02}
+    said = held_out_words(
+        [{"step": 1, "vitals": {"masked_loss": 9.0}}, {"step": 2, "vitals": vitals}, {"step": 3}], 6.62
+    )
+    assert "words behind [MASK] with 5.00 nats each, 25.0 % of them right" in said
+    assert "only counts words has 6.62" in said
+    assert "+0.02 nats" in said
+    stuck = held_out_words([{"step": 2, "vitals": {"masked_loss": 6.55}}], 6.62)
+    assert "no more than counting words" in stuck
+    assert held_out_words([{"step": 2, "vitals": {"held_out_loss": 0.3}}], None) == ""
+    assert held_out_words([], 6.62) == ""
 
 
 def test_every_anchor_leads_somewhere(full: Path) -> None:
@@ -277,3 +292,15 @@ def test_asides_follow_the_sentence(tmp_path: Path) -> None:
     assert "<h1>pretraining is not better than HOG: use HOG.</h1>" in page
     assert "Over training from scratch it is worth +8.1 points. No more.</p>" in page
     assert '<div class="verdict mixed">' in page
+
+
+def test_glues_table_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:
+    run = full_run(tmp_path / "mae")
+    table = {"header": ["system", "on", "CoLA"], "rows": [["ours <b>", "dev", "7.0 (6.0-8.0)"]], "said": "Percent."}
+    (run / "glue.json").write_text(json.dumps(table))
+    page = report.write(run).read_text(encoding="utf-8")
+    assert 'id="glue"' in page
+    assert "7.0 (6.0-8.0)" in page
+    assert "ours <b>" not in page
+    (run / "glue.json").write_text(json.dumps({**table, "rows": [["ours", "dev"]]}))
+    assert 'id="glue"' not in report.write(run).read_text(encoding="utf-8")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from withheld.cli.ending import ending
+
+# Threads of OpenMP wait for each other busily, for milliseconds at every product. Where other programs want the processors
+# too, small products then take hundreds of times as long; a tenth of a millisecond is enough. Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Verb: (file, one line). The line stands here so that listing the commands imports none of them.
 COMMANDS = {
@@ -21,8 +26,10 @@ COMMANDS = {
     "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),
     "probe-shortcuts": ("probe", "Was the task solved by cheating?"),
     "report": ("judge", "Write the page of a run, and print where it is."),
-    "finetune": ("train", "Make a classifier from a run and a few labels."),
+    "finetune": ("train", "Make a classifier from a run and a few labels, or a detector from boxes."),
     "predict": ("use", "Label files with a classifier."),
+    "detect": ("detection", "Find objects in images, and draw their boxes."),
+    "track": ("video", "Follow what a mask marks through a clip."),
     "embed": ("use", "Turn files into vectors."),
     "export": ("use", "Hand the encoder to transformers or ONNX."),
     "colorize": ("colorize", "Give grey pictures color."),

@@ -16,22 +16,43 @@ OUTPUT = click.Path(path_type=Path)
 @click.command("sample")
 @click.argument("run")
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=64, show_default=True, help="How many.")
-@click.option("-o", "--output", type=OUTPUT, help="A PNG; a csv for a run on a table.  [default: samples.png or .csv]")
-@click.option("--temperature", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Of code_prior.")
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT,
+    help="A PNG; a csv for a table, a .txt for sentences.  [default: samples.png or .csv]",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0.01, 10),
+    default=1.0,
+    show_default=True,
+    help="Of code_prior and sentence_vae.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
-def sample_command(run: str, count: int, output: Path | None, temperature: float, seed: int, screen: Screen) -> None:
+def sample_command(
+    run: str, count: int, output: Path | None, temperature: float, seed: int, unknown: bool, screen: Screen
+) -> None:
     """Draw new items from RUN: z from its prior, then an item from z.
 
     \b
       withheld sample runs/vae -o samples.png
       withheld sample runs/prior -n 100       # of code_prior: codes, then images
       withheld sample runs/groups -o rows.csv # of mixture: rows of the table
+      withheld sample runs/svae -n 10         # of sentence_vae: sentences, on the screen
     """
     from withheld.evaluate.generate import sample
     from withheld.run import open_run
 
     opened = open_run(run)
+    if opened.settings.get("modality") == "text":
+        from withheld.evaluate.latent_text import sample_text, write_lines
+
+        lines = sample_text(opened, count, temperature, seed, unknown)
+        _say_lines(lines, screen) if output is None else screen.result(str(write_lines(lines, output)))
+        return
     ending = "csv" if opened.settings.get("modality") == "table" else "png"
     screen.result(str(sample(opened, output or Path(f"samples.{ending}"), count, temperature, seed)))
 
@@ -57,18 +78,38 @@ def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -
 @click.argument("run")
 @click.argument("a")
 @click.argument("b")
-@click.option("-o", "--output", type=OUTPUT, default=Path("interpolation.png"), show_default=True, help="A PNG.")
+@click.option("-o", "--output", type=OUTPUT, help="A PNG; a .txt for sentences.  [default: interpolation.png]")
+@click.option("--steps", type=click.IntRange(2, 1000), default=7, show_default=True, help="Of sentence_vae: places.")
+@click.option("--beams", type=click.IntRange(1, 100), default=5, show_default=True, help="Of sentence_vae.")
+@click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
-def interpolate_command(run: str, a: str, b: str, output: Path, screen: Screen) -> None:
-    """Draw the way from image A to image B through the z of RUN. A and B are files, or numbers of items of its data.
+def interpolate_command(
+    run: str, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, screen: Screen
+) -> None:
+    """Draw the way from A to B through the z of RUN. A and B are image files, or numbers of items of its data; sentences, of
+    a run of sentence_vae.
 
     \b
       withheld interpolate runs/vae a.png b.png
       withheld interpolate runs/vae 0 17 -o way.png
+      withheld interpolate runs/svae "the company said it expects a loss" "he was very happy"
+
+    Sentences are told twice: greedily, the likeliest word each time, and as the likeliest sentence that beams find.
     """
     from withheld.evaluate.generate import interpolate
+    from withheld.run import open_run
 
-    screen.result(str(interpolate(run, a, b, output)))
+    opened = open_run(run)
+    if opened.settings.get("modality") != "text":
+        screen.result(str(interpolate(opened, a, b, output or Path("interpolation.png"))))
+        return
+    from withheld.evaluate.latent_text import interpolate_text, write_lines
+
+    rows = interpolate_text(opened, a, b, steps=steps, beams=beams, unknown=unknown)
+    if output is not None:
+        screen.result(str(write_lines([f"{row.at:.2f}\t{row.greedy}\t{row.beam}" for row in rows], output)))
+        return
+    screen.table("", ["at", "greedy", f"{beams} beams"], [(f"{row.at:.2f}", row.greedy, row.beam) for row in rows])
 
 
 @click.command("likelihood")
@@ -86,6 +127,7 @@ def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> N
       withheld likelihood runs/vae --data mnist/ --samples 500
       withheld likelihood runs/groups --data held_out.csv
       withheld likelihood runs/lm --data ptb/       # perplexity, and bits a character
+      withheld likelihood runs/svae --data ptb/     # -ELBO, reconstruction, KL, -log p(x), and whether z is used
     """
     from withheld.cli.narrator import Narrator
     from withheld.evaluate.likelihood import likelihood
@@ -113,6 +155,11 @@ def fidelity_command(run: str, data: str, screen: Screen, **options: Any) -> Non
     from withheld.run import open_run
 
     _keep(run, fidelity(open_run(run), data, **options), screen)
+
+
+def _say_lines(lines: list[str], screen: Screen) -> None:
+    for line in lines:
+        screen.result(line)
 
 
 def _keep(run: str, found: Any, screen: Screen) -> None:

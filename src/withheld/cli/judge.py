@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from withheld.cli.detection import Shares, detection_aloud, voc_options
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import COUNTS, device_option, talking
 from withheld.cli.screen import Screen
@@ -25,18 +26,30 @@ from withheld.cli.screen import Screen
 @click.option(
     "--submit", type=click.Path(path_type=Path), help="Of GLUE: where to write the server's submission files."
 )
+@voc_options
+@click.option(
+    "--shares", type=Shares(), default="10,50,100", show_default=True, help="With --voc: % of the training images."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="With --voc: of training on all images, instead of what fits."
+)
+@click.option(
+    "--davis",
+    type=click.Path(path_type=Path),
+    help="Instead of --data: clips with masks, JPEGImages/ and Annotations/ as in DAVIS.",
+)
 @click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="How often the labels are drawn."
+    "--seeds",
+    type=click.IntRange(min=1),
+    help="How often the labels are drawn, 2 or more; of GLUE: how often each row is fine-tuned.  [default: 5; with --voc 3]",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Time for everything.",
+    help="Time for everything.  [default: 10; with --voc 30]",
 )
 @click.option(
     "--against",
@@ -58,7 +71,8 @@ from withheld.cli.screen import Screen
 @talking
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
-    tasks: str | None, rows: int | None, submit: Path | None, **options: Any,
+    tasks: str | None, rows: int | None, submit: Path | None, voc: Path | None, shares: tuple[float, ...], side: int | None,
+    regions: str, steps: int | None, seeds: int | None, minutes: float | None, davis: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
@@ -74,33 +88,54 @@ def evaluate_command(
       withheld evaluate runs/vae --data mnist/ --labels-per-class 10 --seeds 3 --also m2 --minutes 30
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
+      withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
+      withheld evaluate runs/first --voc VOC2007/ --minutes 30
+      withheld evaluate runs/colors --davis DAVIS/
 
     The last line is the verdict.
     """
-    if (data is None) == (glue is None):
-        raise click.UsageError("give --data LABELLED, or --glue DIR with the tasks as published")
+    if sum(given is not None for given in (data, glue, voc, davis)) != 1:
+        raise click.UsageError(
+            "give one of --data LABELLED, --glue DIR with the tasks as published, --voc DIR with boxes, and --davis DIR with "
+            "masks"
+        )
     if glue is not None:
-        glue_aloud(screen, run, folder_for(run, out), glue, tasks, rows, submit, options["seeds"], options["device"])
-        return
-    evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
+        glue_aloud(
+            screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, against=options["against"],
+            seeds=seeds or 5, device=options["device"],
+        )  # fmt: skip
+    elif voc is not None:
+        detection_aloud(
+            screen, run, voc, folder_for(run, out), shares=shares, seeds=seeds or 3, minutes=minutes or 30.0, steps=steps,
+            against=options["against"], way=regions, side=side, device=options["device"],
+        )  # fmt: skip
+    elif davis is not None:
+        from withheld.cli.video import davis_aloud
+
+        davis_aloud(screen, run, folder_for(run, out), davis, tuple(options["against"]), options["device"])
+    else:
+        if seeds == 1:
+            raise click.UsageError("--seeds 1: an interval needs 2 draws of the labels or more")
+        options |= {"seeds": seeds or 5, "minutes": minutes or 10.0}
+        evaluate_aloud(screen, run, data, folder_for(run, out), labels=labels or True, **options)
 
 
-def glue_aloud(
-    screen: Screen, run: str, out: Path, folder: Path, tasks: str | None, rows: int | None, submit: Path | None,
-    seeds: int, device: str,
-) -> None:  # fmt: skip
+def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any) -> None:
     """Fine-tunes on every task and shows the table with the published rows."""
     from withheld.evaluate.glue import glue
     from withheld.evaluate.glue_table import lines_of
+    from withheld.learn.checkpoint import write_json
+    from withheld.report import write
 
     out.mkdir(parents=True, exist_ok=True)
     with Narrator(screen) as narrator:
-        found = glue(
-            run, folder, tasks=tasks, seeds=seeds, rows=rows, submit=submit, results=out / "results.jsonl",
-            device=device, listen=narrator.hear,
-        )  # fmt: skip
+        found = glue(run, folder, results=out / "results.jsonl", listen=narrator.hear, **options)
     header, cells = lines_of(found)
-    screen.table("GLUE, %: median over seeds (lowest-highest) on dev; published rows on the test server", header, cells)
+    rows = f", at most {options['rows']:,} training rows of a task" if options["rows"] else ""
+    said = f"Percent, median over seeds (lowest-highest) on dev{rows}; published rows are of the test server."
+    write_json(out / "glue.json", {"header": header, "rows": cells, "said": said})
+    screen.table(f"GLUE. {said}", header, cells)
+    screen.say(f"Report: {write(out)}")
     screen.result(f"Scores: {out / 'results.jsonl'}")
 
 

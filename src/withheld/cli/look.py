@@ -11,6 +11,9 @@ from withheld.cli.options import device_option, talking
 from withheld.cli.screen import Screen, size
 from withheld.errors import InputError, nearest
 
+ENOUGH = 1_000_000
+"""Characters below which a language model has little to learn from."""
+
 
 @click.command("list")
 @click.option("--modality", help="Only methods for this: image, text, video, table.")
@@ -104,6 +107,11 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
         screen.result(f"{what:<{wide}}  {value}")
     screen.result("")
     screen.result(f"withheld pretrain {method} --data {shlex.quote(data)} --out runs/first --minutes 10")
+    if method == "bert":
+        screen.say(f"what it hides:       withheld show bert {shlex.quote(data)}")
+        screen.say("did it help?         withheld evaluate runs/first --data LABELLED.csv")
+        screen.say("then, few labels:    withheld finetune runs/first --data LABELLED.csv --out models/first")
+        screen.say(f"label all the rest:  withheld predict models/first {shlex.quote(data)} -o labels.csv")
 
 
 def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
@@ -121,6 +129,7 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
     if not sizes:
         return None
     middle = sorted(sizes)[len(sizes) // 2]
+    few = sum(sizes) < ENOUGH
     lines = [("kind", f"texts, {source.kind}"), ("items", f"{len(sizes):,}")]
     lines.append(("characters", f"{sum(sizes):,}; the median text has {middle:,}, the longest {max(sizes):,}"))
     if source.parts is not None:
@@ -128,6 +137,8 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
         lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
+    if few:
+        lines.append(("note", "little text to learn from: compare with a public encoder (evaluate --against)"))
     lines += [("note", f"{line['file']}: {line['reason']}") for line in bad[:5]]
     return lines
 

@@ -14,6 +14,9 @@ STAGES = {
     "features": "reading features",
     "row": "evaluating",
     "likelihood": "measuring",
+    "proposals": "proposing regions",
+    "regions": "learning from regions",
+    "detect": "detecting",
 }
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""
@@ -28,7 +31,8 @@ class Narrator:
         self.open = ExitStack()
         self.stage = ""
         self.update: Any = None
-        self.accuracy: float | None = None
+        self.floor: float | None = None
+        self.vitals: dict[str, float] = {}
 
     def __enter__(self) -> Narrator:
         return self
@@ -40,12 +44,15 @@ class Narrator:
         """Takes one event: {"kind": prepare, features, step, timing, plan, note, pictures, done, ...}."""
         kind = str(event.get("kind"))
         if kind == "step":
-            self.accuracy = (event.get("vitals") or {}).get("accuracy", self.accuracy)
-            self._progress(kind)(event["step"], event["steps"], _pace(event, self.accuracy))
+            self.vitals = event.get("vitals") or self.vitals
+            told = _pace(event, self.vitals.get("accuracy")) + words_known(self.vitals, self.floor)
+            self._progress(kind)(event["step"], event["steps"], told)
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
             self._close()
+            if kind == "plan":
+                self.floor, self.vitals = event["data"].get("unigram_nats"), {}
             text = TEXTS[kind](event) if kind in TEXTS else event.get("text") or SAID.get(kind)
             if text:
                 self.screen.say(text)
@@ -86,8 +93,15 @@ def _shape_words(data: dict[str, Any]) -> str:
         return f", {len(data['columns']):,} columns"
     if "tokens" in data:
         of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
-        known = f"; a model that only counts tokens has loss {data['unigram_nats']:.2f}"
-        return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {data['length']} each{known}"
+        floor = data.get("unigram_nats")
+        known = f"; a model that only counts tokens has loss {floor:.2f}" if floor is not None else ""
+        each = f"{data['length']} each{known}"
+        if data.get("unit") == "sentence":
+            each = f"one text each, {data['length']} tokens at most{known}"
+        return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
+    if "frames" in data:
+        rate = f" at {data['rate']:g} a second" if data["rate"] else ""
+        return f" from {data['clips']:,} clips, {data['frames']} frames{rate} each, {data['size']}x{data['size']}"
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])
@@ -109,13 +123,29 @@ def measured(score: dict[str, Any]) -> str:
     return f"{score['method']}, {score['labels_per_class']} per class: {100 * score['value']:.1f}{interval} %"
 
 
-TEXTS = {"plan": plan, "score": measured}
+def detected(line: dict[str, Any]) -> str:
+    """One number of a verdict on detection."""
+    return f"{line['row']}, {line['images']} images, seed {line['seed']}: mAP@0.5 {100 * line['value']:.1f} %"
+
+
+TEXTS = {"plan": plan, "score": measured, "detection_score": detected}
 
 
 def _pace(event: dict[str, Any], accuracy: float | None) -> str:
     pace = event.get("items_per_second")
     told = "" if accuracy is None else f"  {100 * accuracy:.1f} % right"
     return f"loss {event['loss']:.4f}{told}" + (f"  {pace:,.0f} items/s" if pace else "")
+
+
+def words_known(vitals: dict[str, float], floor: float | None) -> str:
+    """Of a model of words: its held-out loss beside that of counting, how many it tells right, and the gap to training."""
+    loss = vitals.get("masked_loss", vitals.get("held_out_loss"))
+    if floor is None or loss is None or not {"masked_loss", "word_accuracy"} & set(vitals):
+        return ""
+    right = vitals.get("masked_accuracy", vitals.get("word_accuracy"))
+    told = f", {100 * right:.0f} % right" if right is not None else ""
+    gap = f", {vitals['gap']:+.2f} to training" if "gap" in vitals else ""
+    return f"  held out {loss:.2f} (counting {floor:.2f}{told}{gap})"
 
 
 def _where_time_went(seconds: dict[str, float]) -> str:

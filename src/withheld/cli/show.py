@@ -22,7 +22,13 @@ SPARE = 3
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG.  [default: METHOD.png]")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting: --set ratio=0.6. Repeatable.")
 @click.option("--items", type=click.IntRange(1, 32), default=6, show_default=True, help="How many items to draw.")
-@click.option("--size", type=SIZE, default="auto", show_default=True, help="Side of the images, in pixels.")
+@click.option(
+    "--size",
+    type=SIZE,
+    default="auto",
+    show_default=True,
+    help="Side of the images in pixels, or tokens of a block of text.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @device_option
 @talking
@@ -43,25 +49,31 @@ def show_command(
     \b
       withheld show mae photos/
       withheld show mae photos/ --run runs/first -o filled.png
+      withheld show bert reviews/                 # hidden words, in the terminal and as a picture
+      withheld show bert reviews/ --run runs/bert
       withheld show predict_part photos/ --set part=top
       withheld show predict_part clip.gif --set part=future --set given=recent
       withheld show predict_part book.txt --set part=past
     """
     from withheld.cli.settings import split_pairs, typed
+    from withheld.cli.show_text import show_text
     from withheld.evaluate.pictures import show
-    from withheld.run import load_method, pick_device
+    from withheld.run import load_method, modality_of, pick_device
 
     settings = typed(method, load_method(method), split_pairs(pairs))
     output = output or Path(f"{method}.png")
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: pictures are written to a file that ends in .png")
     place = pick_device(device)
+    if folder is not None and (pairs or size != "auto"):
+        raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
+    if modality_of(method) == "text":
+        show_text(screen, method, settings, data, folder, output, items, size, seed, place)
+        return
     sequence = of_sequence(method, settings, data, items, seed) if folder is None else None
     if sequence is not None:
         subject, images, names, mean, std = sequence
     elif folder is not None:
-        if pairs or size != "auto":
-            raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
         subject, images, names, mean, std = of_run(folder, method, data, items, seed, place)
     else:
         subject, images, names, mean, std = of_method(method, settings, data, items, size, seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
 from withheld.cli.screen import Screen
@@ -16,7 +17,9 @@ from withheld.cli.screen import Screen
 @click.command("pretrain")
 @click.argument("method")
 @click.option(
-    "--data", required=True, help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are never read."
+    "--data",
+    required=True,
+    help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
@@ -37,6 +40,9 @@ from withheld.cli.screen import Screen
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--labels", help="mixture: labels of some rows, a csv of row,label (or file,label) or a column of the table."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
@@ -57,6 +63,9 @@ def pretrain_command(
     Other settings, a larger encoder, continuing from published weights:
       withheld pretrain mae --data photos/ --out runs/second --set ratio=0.6 --encoder vit-small
       withheld pretrain mae --data photos/ --out runs/third --encoder facebook/vit-mae-base
+    Groups in a table, as many as the evidence is for; and with labels for some of the rows:
+      withheld pretrain mixture --data table.csv --out runs/groups --set components=auto
+      withheld pretrain mixture --data table.csv --labels labels.csv --out runs/classes
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
 
@@ -71,12 +80,15 @@ def pretrain_command(
     if options["dry_run"]:
         screen.say("This was a dry run: nothing was trained or written.")
         return
-    if run.settings["modality"] in ("image", "text"):
+    if run.settings["modality"] in ("image", "text", "video"):
         screen.result(f"Encoder: {run.folder / 'encoder'}")
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
         return
     screen.result(f"Model: {run.folder / 'model'}")
+    if run.settings["modality"] == "table":
+        screen.say("Which row belongs to what:")
+        screen.say(f"  withheld predict {shlex.quote(str(out))} {shlex.quote(str(data))} -o groups.csv")
     screen.say("Look at it:")
     screen.say(f"  withheld report {shlex.quote(str(out))}")
 
@@ -91,7 +103,15 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 
 @click.command("finetune")
 @click.argument("encoder", metavar="RUN")
-@click.option("--data", required=True, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@voc_options
+@click.option(
+    "--head",
+    type=click.Choice(["softmax", "svm"]),
+    default="softmax",
+    show_default=True,
+    help="With --voc: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @length_options
@@ -99,16 +119,24 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @device_option
 @talking
 def finetune_command(
-    encoder: str, data: str, out: Path, labels: str | None, screen: Screen, minutes: float | None,
-    epochs: float | None, steps: int | None, **options: Any,
+    encoder: str, data: str | None, out: Path, labels: str | None, screen: Screen, minutes: float | None,
+    epochs: float | None, steps: int | None, voc: Path | None, regions: str, side: int | None, head: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data.
+    """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data, or a detector from boxes.
 
     \b
       withheld finetune runs/first --data labelled/ --out models/first
       withheld predict models/first photos/ -o labels.csv
+      withheld finetune runs/bert --data labelled_reviews.csv --labels stars --out models/reviews
+      withheld finetune runs/first --voc VOC2007/ --out models/d
+      withheld detect models/d photo.jpg -o found.png
     """
     length = one_length(minutes=minutes, epochs=epochs, steps=steps)
+    if (data is None) == (voc is None):
+        raise click.UsageError("give --data LABELLED for a classifier, or --voc DIR for a detector")
+    if voc is not None:
+        finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, head=head, **length, **options)
+        return
     from withheld.evaluate.finetune import finetune
 
     with Narrator(screen) as narrator:

@@ -27,6 +27,12 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 
     \b
       withheld predict models/first photos/ -o labels.csv
+      withheld predict models/reviews new_reviews.csv:body -o labels.csv    # file:row, label, probability
+
+    A run of mixture or mean_field does too: every row gets its class (with labels) or its component.
+
+    \b
+      withheld predict runs/groups table.csv -o groups.csv
     """
     _writable(output, (".csv",), force)
     from withheld.evaluate.finetune import predict
@@ -80,13 +86,18 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
     \b
       withheld export runs/first --to hf      # opens with transformers' AutoModel.from_pretrained
       withheld export runs/first --to onnx    # uint8 images in, features out; resizing included
+      withheld export runs/bert --to onnx     # token numbers and their mask in; the tokenizer lies beside the file
     """
     output = output or (Path(run) / ("export-hf" if target == "hf" else "export.onnx"))
     if output.exists() and not force:
         raise InputError(f"{output} exists: choose another -o, or --force to write over it")
     from withheld.evaluate.export import export
 
-    screen.result(str(export(run, output, target)))
+    written = export(run, output, target)
+    beside = written.with_name(f"{written.stem}-tokenizer")
+    if target == "onnx" and beside.is_dir():
+        screen.say(f"Its tokenizer, and how to feed it: {beside}")
+    screen.result(str(written))
 
 
 def _writable(output: Path, endings: tuple[str, ...], force: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from withheld.cli.options import device_option, talking
@@ -23,19 +25,14 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
     turn; the sum is then a pseudo-log-likelihood.
     """
     from withheld.evaluate.language import score
+    from withheld.evaluate.word_sheet import color_of
 
     found = score(run, text, device)
-    line = " ".join(click.style(printable(w.word), bg=_color(w.log_p), fg="black") for w in found.words)
+    line = " ".join(click.style(printable(w.word), bg=color_of(math.exp(w.log_p)), fg="black") for w in found.words)
     click.echo(line, err=True)
     screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
     what = "log p(text)" if found.exact else "pseudo-log-likelihood"
     screen.result(f"{what} = {found.log_p:.3f} nats, {found.log_p / found.tokens:.3f} a token of {found.tokens}")
-
-
-def _color(log_p: float) -> tuple[int, int, int]:
-    """Green where a word was expected, red where it was not: 0 to -12 nats."""
-    surprise = min(1.0, max(0.0, -log_p / 12))
-    return int(150 + 105 * surprise), int(230 - 110 * surprise), 150 - int(30 * surprise)
 
 
 @click.command("fill")

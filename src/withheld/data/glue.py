@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from withheld.errors import InputError, nearest
 
 MOST_ERRORS = 20
+TORN = 0.001
+"""Share of lines that may break off in a file that is published so."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Task:
         metrics: the first is the one of the BERT table.
         submission: files of the GLUE server, by the part they answer.
         plain: columns of files without a header: (texts..., label), and how many columns these have.
+        symmetric: whether its two texts have no order.
+        torn: whether the file as published has lines that break off; they are left out, and named.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Task:
     metrics: tuple[str, ...]
     submission: dict[str, str]
     plain: tuple[tuple[int, ...], int] | None = None
+    symmetric: bool = False
+    torn: bool = False
 
     @property
     def pair(self) -> bool:
@@ -56,16 +62,16 @@ TASKS = {
             {"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
         ),
         Task("qqp", "QQP", (("question1",), ("question2",)), ("is_duplicate", "label"), BINARY, ("f1", "accuracy"),
-             {"test": "QQP.tsv"}),
+             {"test": "QQP.tsv"}, symmetric=True, torn=True),
         Task("qnli", "QNLI", (("question",), ("sentence",)), ("label",), ("entailment", "not_entailment"),
              ("accuracy",), {"test": "QNLI.tsv"}),
         Task("sst2", "SST-2", (("sentence",),), ("label",), BINARY, ("accuracy",), {"test": "SST-2.tsv"}),
         Task("cola", "CoLA", (("sentence",),), ("label",), BINARY, ("matthews",), {"test": "CoLA.tsv"},
              ((3, 1), 4)),
         Task("stsb", "STS-B", (("sentence1",), ("sentence2",)), ("score", "label"), (), ("spearman", "pearson"),
-             {"test": "STS-B.tsv"}, ((0, 1, 2), 3)),
+             {"test": "STS-B.tsv"}, ((0, 1, 2), 3), symmetric=True),
         Task("mrpc", "MRPC", (("#1 string", "sentence1"), ("#2 string", "sentence2")), ("quality", "label"), BINARY,
-             ("f1", "accuracy"), {"test": "MRPC.tsv"}),
+             ("f1", "accuracy"), {"test": "MRPC.tsv"}, symmetric=True),
         Task("rte", "RTE", (("sentence1",), ("sentence2",)), ("label",), ("entailment", "not_entailment"),
              ("accuracy",), {"test": "RTE.tsv"}),
     )
@@ -187,11 +193,14 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
     errors: list[str] = []
     kept = Examples([], [], None, [])
     labels: list[float] = []
-    undecided = 0
+    undecided, torn = 0, []
     for line, row in rows[start:]:
         where = f"{path.name}:{line}"
         if len(row) != width and not (len(row) > max(*texts_at, label_at or 0) and task.name == "mnli"):
-            errors.append(f"{where}: {len(row)} columns where {width} are expected")
+            if task.torn and len(row) < width:
+                torn.append(where)
+            else:
+                errors.append(f"{where}: {len(row)} columns where {width} are expected")
             continue
         value = row[label_at].strip() if label_at is not None else ""
         if task.name == "mnli" and value == "-":
@@ -215,6 +224,12 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
         raise InputError(f"{path} has no rows")
     if undecided:
         notes.append(f"{path.name}: {undecided} rows without a gold label were left out")
+    if len(torn) > TORN * len(rows):
+        raise InputError(
+            f"{path}: {len(torn):,} lines have fewer than {width} columns, the first {torn[0]}; get the file again"
+        )
+    if torn:
+        notes.append(f"{len(torn)} lines that break off were left out: {', '.join(torn[:5])}{' ...' * (len(torn) > 5)}")
     if label_at is not None:
         kept.label = np.array(labels, np.int64 if task.classes else np.float64)
     return kept

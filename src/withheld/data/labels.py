@@ -17,6 +17,7 @@ from withheld.data.layout import Layout, folder_labels
 from withheld.errors import InputError, nearest
 from withheld.types import UNKNOWN_LABEL
 
+ROW_COLUMNS = ("row", "index", "number")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "name", "item")
 LABEL_COLUMNS = ("label", "class", "target", "category", "label_name", "class_name", "y")
 MOST_ERRORS = 20
@@ -55,7 +56,9 @@ def find_labels(
     return folder_labels(layout, location)
 
 
-def given_labels(labels: Sequence[Any] | np.ndarray, count: int) -> tuple[np.ndarray, list[str]]:
+def given_labels(
+    labels: Sequence[Any] | np.ndarray, count: int, shown: str = "the labels"
+) -> tuple[np.ndarray, list[str]]:
     """Labels (N,) int64 and class names from a sequence of numbers or words; None, "" and -100 are unknown.
 
     Raises:
@@ -64,7 +67,7 @@ def given_labels(labels: Sequence[Any] | np.ndarray, count: int) -> tuple[np.nda
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images; give one a image, -100 where unknown")
-    return _numbered(["" if v is None or v == UNKNOWN_LABEL else _text(v) for v in values], "the labels")
+    return _numbered(["" if v is None or v == UNKNOWN_LABEL else _text(v) for v in values], shown)
 
 
 def read_labels(
@@ -105,6 +108,70 @@ def read_labels(
         raise InputError(_told(shown, errors))
     texts = [values[i][0] if i in values else "" for i in range(len(names))]
     return _numbered(texts, shown)
+
+
+def read_row_labels(data: bytes, shown: str, count: int) -> tuple[np.ndarray, list[str]]:
+    """Reads a csv with the columns row and label, in any order; row 0 is the first of the table.
+
+    Args:
+        data: contents of the file.
+        shown: its name in messages.
+        count: how many rows the table has.
+
+    Returns:
+        Labels (count,) int64, -100 where unknown, and the names of the classes.
+
+    Raises:
+        InputError: with every line that is wrong, at most 20.
+    """
+    rows = _rows(data, shown)
+    row_at, label_at, start = _row_columns(rows, shown)
+    errors: list[str] = []
+    values: dict[int, tuple[str, int]] = {}
+    for line, row in rows[start:]:
+        if len(row) <= max(row_at, label_at):
+            errors.append(f"{shown}:{line}: {len(row)} columns where at least {max(row_at, label_at) + 1} are needed")
+            continue
+        number, value = row[row_at].strip(), row[label_at].strip()
+        value = "" if value == str(UNKNOWN_LABEL) else value
+        if not number.isdecimal() or int(number) >= count:
+            errors.append(f"{shown}:{line}: {_show(number)} is no row of the table; its rows are 0 to {count - 1:,}")
+        elif int(number) in values and values[int(number)][0] != value:
+            before = values[int(number)]
+            errors.append(
+                f"{shown}:{line}: row {number} is labelled {_show(value)} here, {_show(before[0])} on line {before[1]}"
+            )
+        else:
+            values[int(number)] = value, line
+    if errors:
+        raise InputError(_told(shown, errors))
+    texts = [""] * count
+    for at, (value, _) in values.items():
+        texts[at] = value
+    return _numbered(texts, shown)
+
+
+def names_rows(data: bytes, shown: str) -> bool:
+    """Whether a csv of labels counts rows instead of naming files."""
+    words = [cell.strip().lower() for cell in _rows(data, shown)[0][1]]
+    return any(word in words for word in ROW_COLUMNS) and not any(word in words for word in FILE_COLUMNS)
+
+
+def _row_columns(rows: list[tuple[int, list[str]]], shown: str) -> tuple[int, int, int]:
+    """Places of the row and the label column, and the first row of data."""
+    line, header = rows[0]
+    words = [cell.strip().lower() for cell in header]
+    row_at = next((words.index(w) for w in ROW_COLUMNS if w in words), None)
+    label_at = next((words.index(w) for w in LABEL_COLUMNS if w in words), None)
+    if row_at is not None and label_at is not None:
+        return row_at, label_at, 1
+    if row_at is None and label_at is None and len(header) == 2 and words[0].isdecimal():
+        return 0, 1, 0
+    wanted = "row" if row_at is None else "label"
+    raise InputError(
+        f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)} "
+        f"({nearest(wanted, words)}); the first line must be row,label, and row 0 is the first row of the table"
+    )
 
 
 class _Names:

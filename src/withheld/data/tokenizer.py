@@ -142,11 +142,20 @@ def open_tokenizer(where: str | Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    folder = Path(where)
+    if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        raise InputError(
+            f"{where}: there is no tokenizer in this folder (tokenizer.json, or vocab.txt): copy there the one that the "
+            "encoder was trained with"
+        )
     try:
-        return AutoTokenizer.from_pretrained(str(where), use_fast=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(str(where), use_fast=True, trust_remote_code=False)
     except Exception as error:  # the hub, files and parsers each raise their own
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{where}: transformers could not open a tokenizer there: {reason}") from None
+    if getattr(found, "backend_tokenizer", None) is None:
+        raise InputError(f"{where}: its tokenizer has no fast form: save it as tokenizer.json with transformers first")
+    return found
 
 
 def continues(tokenizer: Any) -> list[bool]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,13 @@ FORMAT = 1
 AT_A_TIME = 2_000_000
 """Characters tokenized in one call."""
 Progress = Callable[[int, int], None]
+
+
+class Parted(NamedTuple):
+    """How a document is parted, and the name of that way."""
+
+    name: str
+    into: Callable[[str], list[str]]
 
 
 @dataclass
@@ -61,29 +68,46 @@ class Tokens:
         """The documents of "train", "test" or "val"; None where there are none."""
         if self.parts is None or not (self.parts == name).any():
             return None
-        at = np.flatnonzero(self.parts == name)
-        ids = np.concatenate([self.document(int(i)) for i in at]) if len(at) < len(self) else self.ids
-        lengths = (self.starts[1:] - self.starts[:-1])[at]
+        return dataclasses.replace(self.subset(self.parts == name), fingerprint=digest([self.fingerprint, name]))
+
+    def subset(self, chosen_N: NDArray[np.bool_]) -> Tokens:
+        """Some of the documents; the fingerprint stays that of all."""
+        lengths = self.starts[1:] - self.starts[:-1]
         return dataclasses.replace(
-            self, ids=ids, starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            characters=self.characters[at], words=self.words[at], kept=self.kept[at], parts=self.parts[at],
-            fingerprint=digest([self.fingerprint, name]),
+            self, ids=self.ids if chosen_N.all() else self.ids[np.repeat(chosen_N, lengths)],
+            starts=np.concatenate([[0], np.cumsum(lengths[chosen_N])]).astype(np.int64),
+            characters=self.characters[chosen_N], words=self.words[chosen_N], kept=self.kept[chosen_N],
+            parts=None if self.parts is None else self.parts[chosen_N],
         )  # fmt: skip
 
 
-def prepare_tokens(source: Source, tokenizer: Any, progress: Progress | None = None, allow_bad: float = 0.2) -> Tokens:
+def prepare_tokens(
+    source: Source,
+    tokenizer: Any,
+    progress: Progress | None = None,
+    allow_bad: float = 0.2,
+    parted: Parted | None = None,
+) -> Tokens:
     """Tokenizes every document once into the cache, or finds it there.
+
+    Args:
+        source: the texts.
+        tokenizer: a transformers fast tokenizer.
+        progress: is told (done, total).
+        allow_bad: share of the documents that may be unreadable.
+        parted: what parts a document, such as into sentences, each of which then counts as one; with a name for the cache.
 
     Raises:
         InputError: where no document is good, or more than `allow_bad` cannot be read. CannotWrite: the cache.
     """
-    fingerprint = digest([source.fingerprint, FORMAT, tokenizer.backend_tokenizer.to_str()])
+    facts = [source.fingerprint, FORMAT, tokenizer.backend_tokenizer.to_str()]
+    fingerprint = digest(facts if parted is None else [*facts, parted.name])
     key = digest([fingerprint, source.stamp])[:32]
     with cache.locked(key) as entry:
         if not (entry / "prepared.json").is_file():
             temporary = cache.begin(entry)
             try:
-                _build(source, tokenizer, temporary, progress)
+                _build(source, tokenizer, temporary, progress, parted)
                 size = sum(file.stat().st_size for file in temporary.iterdir())
                 cache.make_room(size, key)
                 cache.commit(temporary, entry)
@@ -95,7 +119,7 @@ def prepare_tokens(source: Source, tokenizer: Any, progress: Progress | None = N
         counts = np.load(entry / "counts.npy")
         ids = np.memmap(entry / "ids.bin", dtype=facts["type"], mode="r") if facts["tokens"] else np.zeros(0, np.uint16)
     skipped = source.left_out + facts["skipped"]
-    lost = len(source) - len(counts)
+    lost = len(source) - len(np.unique(counts[:, 3]))
     shown = "\n".join(f"  {line['file']!a}: {line['reason']}" for line in skipped[:5])
     if not len(counts):
         raise InputError(f"found 0 texts under {source.location} that can be read; the first:\n{shown}")
@@ -109,7 +133,7 @@ def prepare_tokens(source: Source, tokenizer: Any, progress: Progress | None = N
     )  # fmt: skip
 
 
-def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | None) -> None:
+def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | None, parted: Parted | None) -> None:
     kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
     start, end = start_of(tokenizer), end_of(tokenizer)
     skipped: list[dict[str, str]] = []
@@ -134,7 +158,7 @@ def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | No
                 progress(counts[-1][3] + 1, len(source))
 
         for position, text in documents(source, skipped):
-            waiting.append((position, text))
+            waiting += [(position, part) for part in ([text] if parted is None else parted.into(text))]
             size += len(text)
             if size > AT_A_TIME:
                 flush()

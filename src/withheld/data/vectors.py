@@ -35,6 +35,9 @@ class Vectors:
         fingerprint: hex SHA-256.
         notes: on what was left out.
         shape: (C, H, W) where the rows are images.
+        names: of the rows, where they are files.
+        first_line: of the file, on which row 0 stands; None where rows are no lines.
+        told: the cells of the column that was asked for as labels.
     """
 
     location: str
@@ -44,16 +47,30 @@ class Vectors:
     fingerprint: str
     notes: list[str] = field(default_factory=list)
     shape: tuple[int, int, int] | None = None
+    names: list[str] | None = None
+    first_line: int | None = None
+    told: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
+    def place(self, row: int) -> str:
+        """Where a row is found, as an error says it."""
+        if self.names is not None:
+            return f"{self.location}: {self.names[row]}"
+        return f"{self.location}: row {row}" if self.first_line is None else f"{self.location}:{self.first_line + row}"
+
 
 class VectorItems:
-    """What the loops ask for batches of rows."""
+    """What the loops ask for batches of rows.
 
-    def __init__(self, values: Any) -> None:
-        self.values = values
+    Args:
+        values: (N, D).
+        labels: (N,) int64, -100 where unknown; batches are then dicts with "item" and "label".
+    """
+
+    def __init__(self, values: Any, labels: np.ndarray | None = None) -> None:
+        self.values, self.labels = values, labels
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,7 +79,10 @@ class VectorItems:
         """Rows (B, D) of these numbers on a device: float32 where the table is, or of bytes, else float64."""
         import torch
 
-        return torch.from_numpy(as_floats(self.rows(index))).to(device)
+        rows = torch.from_numpy(as_floats(self.rows(index))).to(device)
+        if self.labels is None:
+            return rows
+        return {"item": rows, "label": torch.from_numpy(self.labels[index]).to(device)}
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """The rows as they are stored; a run of them is sliced, which a memory-mapped file answers at once."""
@@ -87,11 +107,12 @@ def is_table(data: Any) -> bool:
     return isinstance(data, np.ndarray) and data.ndim <= 2
 
 
-def open_vectors(data: Any) -> Vectors:
+def open_vectors(data: Any, label: str | None = None) -> Vectors:
     """Opens rows of numbers.
 
     Args:
         data: a .csv, .tsv, .npy, .npz or .parquet file, or an array (N, D). Label columns are left out.
+        label: the column whose cells are kept aside as labels.
 
     Raises:
         InputError: where there are none, or a cell is no number, naming column and line.
@@ -103,9 +124,9 @@ def open_vectors(data: Any) -> Vectors:
         path = Path(data).expanduser()
         if not path.is_file():
             raise InputError(f"there is no file {str(data)!r}; give a .csv, .npy, .npz or .parquet file of numbers")
-        values, columns, notes = READERS[path.suffix.lower()](path)
-        told = digest([stamp_of(path), path.stat().st_size, *columns])
-        found = Vectors(str(data), path.suffix.lower().lstrip("."), values, columns, told, notes)
+        read = READERS[path.suffix.lower()](path, label)
+        told = digest([stamp_of(path), path.stat().st_size, *read["columns"]])
+        found = Vectors(str(data), path.suffix.lower().lstrip("."), fingerprint=told, **read)
     if not len(found.values) or not found.columns:
         raise InputError(f"{found.location}: a table of {len(found)} rows and {len(found.columns)} columns of numbers")
     check_finite(found)
@@ -125,12 +146,12 @@ def check_finite(table: Vectors) -> None:
         if infinite.any():
             row, column = np.argwhere(infinite)[0]
             raise InputError(
-                f"{table.location}: row {start + row}, column {table.columns[column]!r} is infinite ({int(infinite.sum())} "
-                "such cells there): mend it, or leave the cell empty (NaN) to have it taken as missing"
+                f"{table.place(start + int(row))}: column {table.columns[column]!r} is infinite ({int(infinite.sum())} such "
+                "cell(s) from there on): mend it, or leave the cell empty (NaN) to have it taken as missing"
             )
 
 
-def _read_csv(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.csv as reader
 
@@ -150,10 +171,10 @@ def _read_csv(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
         raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
     if headless:
         table = table.rename_columns(_numbered(table.num_columns))
-    return _of_arrow(table, path, first_line=1 if headless else 2)
+    return _of_arrow(table, path, 1 if headless else 2, label)
 
 
-def _read_parquet(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def _read_parquet(path: Path, label: str | None = None) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as reader
 
@@ -161,18 +182,23 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
         table = reader.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path} is a damaged Parquet file: {error}; get it again") from None
-    return _of_arrow(table, path, first_line=1)
+    return _of_arrow(table, path, None, label)
 
 
-def _of_arrow(table: Any, path: Path, first_line: int) -> tuple[np.ndarray, list[str], list[str]]:
+def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None) -> dict[str, Any]:
     """Numeric columns, and columns of equally long lists spread out; labels and words are left out and said."""
     import pyarrow.types as kinds
 
     parts: list[np.ndarray] = []
     columns: list[str] = []
     notes: list[str] = []
+    told: list[Any] | None = None
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if name.lower() in LABEL_COLUMNS:
+        if name == label:
+            told = column.to_pylist()
+        elif kinds.is_null(column.type):
+            notes.append(f"column {name!r} has no value at all and was left out")
+        elif name.lower() in LABEL_COLUMNS:
             notes.append(f"column {name!r} is taken for labels and was left out")
         elif kinds.is_list(column.type) or kinds.is_fixed_size_list(column.type) or kinds.is_large_list(column.type):
             block = _of_lists(column, name, path)
@@ -182,11 +208,12 @@ def _of_arrow(table: Any, path: Path, first_line: int) -> tuple[np.ndarray, list
             parts.append(np.asarray(column.cast("float64").to_numpy()).reshape(-1, 1))
             columns.append(name)
         else:
-            _check_words(name, column, path, first_line)
+            _check_words(name, column, path, 0 if first_line is None else first_line)
             notes.append(f"column {name!r} holds no numbers ({column.type}) and was left out")
     if not parts:
         raise InputError(f"{path}: no column of numbers; its columns are {', '.join(table.column_names)}")
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), columns, notes
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return {"values": values, "columns": columns, "notes": notes, "first_line": first_line, "told": told}
 
 
 def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
@@ -201,25 +228,25 @@ def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
 
 def _check_words(name: str, column: Any, path: Path, first_line: int) -> None:
     """A column that is mostly numbers has a slip in it, and is not a column of words."""
-    cells = [None if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
-    wrong = [i for i, cell in enumerate(cells) if cell is not None and not _is_number(cell)]
-    if len(wrong) < MOSTLY * len(cells):
+    cells = ["" if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
+    wrong = [i for i, cell in enumerate(cells) if not _is_number(cell)]
+    if wrong and len(wrong) < MOSTLY * sum(bool(cell.strip()) for cell in cells):
         said = ", ".join(f"line {first_line + i}: {cells[i]!r}" for i in wrong[:SHOWN_CELLS])
         raise InputError(
             f"{path}: column {name!r} has cells that are no numbers ({said}): mend them, or leave them empty"
         )
 
 
-def _read_npy(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def _read_npy(path: Path, label: str | None = None) -> dict[str, Any]:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not an array of numbers: {error}") from None
     values = _plane(values, str(path))
-    return values, _numbered(values.shape[1]), []
+    return {"values": values, "columns": _numbered(values.shape[1])}
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def _read_npz(path: Path, label: str | None = None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as kept:
             found = {
@@ -230,7 +257,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     if "features" not in found and len(found) != 1:
         raise InputError(f"{path}: expected an array named features (N, D); tables in it: {', '.join(found) or 'none'}")
     values = found.get("features", next(iter(found.values())))
-    return values, _numbered(values.shape[1]), []
+    return {"values": values, "columns": _numbered(values.shape[1])}
 
 
 def _plane(values: np.ndarray, what: str) -> np.ndarray:
@@ -260,7 +287,7 @@ def _trace(values: np.ndarray) -> list[str | bytes | int]:
     return [str(values.shape), str(values.dtype), np.ascontiguousarray(values[::step]).tobytes()]
 
 
-READERS: dict[str, Callable[[Path], tuple[np.ndarray, list[str], list[str]]]] = {
+READERS: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".npy": _read_npy,

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, features, prepare_unlabelled, printable_name, silent
-from withheld.image_encoder import ImageEncoder
+from withheld.evaluate.features import Listen, features, items_of, printable_name, silent
 from withheld.learn.checkpoint import write_json, writing
 from withheld.run import pick_device
 
@@ -28,7 +28,7 @@ CARD, HEAD = "model.json", "head.safetensors"
 
 
 class Classifier(nn.Module):
-    """Labels whole images: an encoder and a linear head on its standardized features.
+    """Labels whole items: an encoder and a linear head on its standardized features.
 
     Args:
         encoder: fine-tuned.
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, encoder: ImageEncoder, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, classes: list[str],
+        self, encoder: Encoder, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, classes: list[str],
         settings: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -58,23 +58,24 @@ class Classifier(nn.Module):
         self.classes = list(classes)
         self.settings = dict(settings or {})
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, K) of whole images (N, C, H, W), uint8 or floats in 0..1."""
-        return self.of_features(self.encoder(images).pooled)
+    def forward(self, items: Any) -> Tensor:
+        """Probabilities (N, K) of whole items, as the encoder takes them: images (N, C, H, W), or texts."""
+        return self.of_features(self.encoder(items).pooled)
 
     def of_features(self, features_ND: Tensor) -> Tensor:
         """Probabilities (N, K) of pooled features."""
         return torch.softmax(((features_ND - self.mean) / self.scale) @ self.weight.T + self.bias, dim=-1)
 
-    def predict(self, images: Any) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
-        """The likeliest class of every image, and the probabilities (N, K).
+    def predict(self, items: Any) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+        """The likeliest class of every item, and the probabilities (N, K).
 
         Args:
-            images: whatever `ImageEncoder.transform` takes.
+            items: whatever the encoder's `transform` takes.
         """
-        return self._answer(self.encoder.transform(images))
+        return self.of_encoded(self.encoder.transform(items))
 
-    def _answer(self, features_ND: NDArray[np.float32]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+    def of_encoded(self, features_ND: NDArray[np.float32]) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+        """The same of items that were encoded already: pooled features (N, D)."""
         with torch.no_grad():
             pooled = torch.from_numpy(features_ND).to(self.mean.device)
             probabilities = self.of_features(pooled).cpu().numpy()
@@ -110,9 +111,11 @@ class Classifier(nn.Module):
             )
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            if card.get("kind") == "detector":
+                raise InputError(f"{folder} finds objects: withheld detect {folder} IMAGES -o OUT")
             head = load_file(folder / HEAD)
             return cls(
-                ImageEncoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
+                Encoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],
                 [str(name) for name in card["classes"]], card.get("made"),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -124,7 +127,10 @@ class Classifier(nn.Module):
 def predict(
     model: str | Path | Classifier, data: Any, output: str | Path, *, device: str = "auto", listen: Listen = silent
 ) -> int:
-    """Labels every item of some data into a csv with the columns file, label and probability.
+    """Labels every item of some data into a csv with the columns file, label and probability; a row of a table of texts is
+    file:row.
+
+    A run of mixture or mean_field may stand for the model: then every row gets its class or component (see `predict_groups`).
 
     A cell that a spreadsheet would take for a formula gets a ' in front.
 
@@ -134,15 +140,22 @@ def predict(
     Raises:
         InputError: for the model or the data. CannotWrite: for the csv.
     """
+    from withheld.evaluate.groups import is_groups, predict_groups
+
+    if is_groups(model):
+        return predict_groups(model, data, output, listen)  # type: ignore[arg-type]
     classifier = model if isinstance(model, Classifier) else Classifier.open(model)
     classifier.to(pick_device(device)).eval()
-    prepared = prepare_unlabelled(data, classifier.encoder, listen)
-    labels, probabilities = classifier._answer(features(classifier.encoder, prepared.images, listen=listen))
-    write_labels(Path(output), prepared.names, list(labels), probabilities.max(axis=1))
+    names, items = items_of(data, classifier.encoder, listen)
+    labels, probabilities = classifier.of_encoded(features(classifier.encoder, items, listen=listen))
+    write_labels(Path(output), names, list(labels), probabilities.max(axis=1))
     return len(labels)
 
 
-def write_labels(path: Path, names: list[str], labels: list[str], probability_N: NDArray[np.floating]) -> None:
+def write_labels(
+    path: Path, names: list[str], labels: list[str], probability_N: NDArray[np.floating],
+    header: tuple[str, str, str] = ("file", "label", "probability"),
+) -> None:  # fmt: skip
     """Writes the csv that `predict` describes, in one step."""
     aside = path.with_name(path.name + ".tmp")
     with writing(path):
@@ -150,7 +163,7 @@ def write_labels(path: Path, names: list[str], labels: list[str], probability_N:
         try:
             with open(aside, "w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
-                table.writerow(["file", "label", "probability"])
+                table.writerow(header)
                 for name, label, probability in zip(names, labels, probability_N, strict=True):
                     table.writerow([_cell(name), _cell(label), f"{probability:.4f}"])
             os.replace(aside, path)

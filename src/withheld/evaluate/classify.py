@@ -19,6 +19,7 @@ from withheld.data.image import ImageItems
 from withheld.evaluate.few_label import LinearProbe
 from withheld.image_encoder import ImageEncoder as Encoder
 from withheld.learn.gradient import Loop
+from withheld.networks.sentences import label_of
 from withheld.objective import Objective
 from withheld.types import Pair, Recipe, Split
 
@@ -160,10 +161,9 @@ def loop_of(
     objective: Objective, items: Any, recipe: Recipe, *, steps: int, seed: int = 0, device: torch.device | str = "cpu",
     probe: LinearProbe | None = None,
 ) -> Loop:  # fmt: skip
-    """A loop that trains an `ItemClassifier`, from the head of a linear probe where one is given."""
+    """A loop that trains a classifier, an `ItemClassifier` from the head of a linear probe where one is given."""
     network = objective.network
-    assert isinstance(network, ItemClassifier)  # noqa: S101 - for the type checker
-    if probe is not None:
+    if probe is not None and isinstance(network, ItemClassifier):
         network.begin_at(probe)
     recipe = recipe.change(batch_size=batch_for(len(items), recipe.batch_size))
     return Loop(objective, items, recipe, steps=steps, seed=seed, device=device)
@@ -188,5 +188,5 @@ def class_probabilities(objective: Objective, items: Any, batch_size: int = 256)
     for first in range(0, len(items), batch_size):
         index = np.arange(first, min(first + batch_size, len(items)))
         x = objective.split.seen_of(items.batch(index, device))  # type: ignore[attr-defined]
-        parts.append(objective.network(x).float().softmax(dim=1).cpu().numpy())
+        parts.append(label_of(objective.network(x)).float().softmax(dim=1).cpu().numpy())
     return np.concatenate(parts)

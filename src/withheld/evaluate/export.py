@@ -1,18 +1,12 @@
-"""Handing what was learned to other software: a transformers folder, or one ONNX file that takes images of any size.
+"""Handing what was learned to other software: a transformers folder, or one ONNX file that takes whole items.
 
 Shapes: B batch, C channels, H W pixels of the image given, S side the trunk sees, D features, L tokens, K classes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
-import logging
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +16,13 @@ from torch import Tensor, nn
 
 from withheld.errors import InputError, WithheldError, nearest
 from withheld.evaluate.classifier import CARD, Classifier
-from withheld.evaluate.features import as_image_encoder
+from withheld.evaluate.export_text import text_to_hf, text_to_onnx
+from withheld.evaluate.features import as_encoder
+from withheld.evaluate.onnx_file import OPSET, compare_onnx, need_onnx, quiet
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 
 TARGETS = ("hf", "onnx")
-TOLERANCE = 1e-4
 CHECKED = ((1, 1.0, 1.0), (3, 1.7, 0.8), (2, 0.6, 2.3))
 """Batches an export is checked on: how many images, and their height and width as multiples of S."""
 
@@ -35,13 +30,14 @@ CHECKED = ((1, 1.0, 1.0), (3, 1.7, 0.8), (2, 0.6, 2.3))
 def export(subject: Any, out: str | Path, to: str) -> Path:
     """Writes an encoder, or a fine-tuned model, for other software, and checks that it computes the same.
 
-    hf: a folder that `AutoModel` and `AutoImageProcessor` open; features differ by 0. Of a model it also holds
-    head.safetensors and model.json, and stays a model folder.
-    onnx: one file; input `images` uint8 (B, C, H, W) of any size; outputs `pooled` (B, D) and `tokens` (B, L, D), of a
-    model `probabilities` (B, K) too. Resizing, normalization and the split's `full` are in the graph. Within 1e-4.
+    hf: a folder that `AutoModel` and `AutoImageProcessor` open, of texts a language model with its head and `AutoTokenizer`;
+    features differ by 0. Of a model it also holds head.safetensors and model.json, and stays a model folder.
+    onnx: one file; input `images` uint8 (B, C, H, W) of any size, resizing, normalization and the split's `full` being in
+    the graph; or `input_ids` and `attention_mask` int64 (B, L), the tokenizer lying beside the file. Outputs `pooled` (B, D)
+    and `tokens` (B, L, D), of a model `probabilities` (B, K) too. Within 1e-4.
 
     Args:
-        subject: a run, an encoder folder, a model folder, a transformers id, an `ImageEncoder` or a `Classifier`.
+        subject: a run, an encoder folder, a model folder, a transformers id, an `Encoder` or a `Classifier`.
         out: the folder or file to write; it is replaced.
         to: "hf" or "onnx".
 
@@ -51,18 +47,19 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     if to not in TARGETS:
         raise InputError(f"--to {to}: {nearest(to, TARGETS)}")
     if to == "onnx":
-        _need_onnx()
+        need_onnx()
     encoder, classifier = _opened(subject)
-    return _to_hf(encoder, classifier, Path(out)) if to == "hf" else _to_onnx(encoder, classifier, Path(out))
+    write: Any = WRITERS[encoder.modality, to]
+    return write(encoder, classifier, Path(out))  # type: ignore[no-any-return]
 
 
-def _opened(subject: Any) -> tuple[ImageEncoder, Classifier | None]:
+def _opened(subject: Any) -> tuple[Any, Classifier | None]:
     if isinstance(subject, (str, Path)) and (Path(subject) / CARD).is_file():
         subject = Classifier.open(subject)
     if isinstance(subject, Classifier):
         subject = subject.to("cpu").eval()
         return subject.encoder, subject
-    return as_image_encoder(subject, "cpu"), None
+    return as_encoder(subject, "cpu"), None
 
 
 def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> Path:
@@ -74,7 +71,7 @@ def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> P
             shutil.copyfile(file, out / file.name)
     else:
         encoder.save(out)
-    with _quiet():
+    with quiet():
         again = AutoModel.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
     t = torch.randn(2, encoder.channels, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
     kept = dict(again.named_parameters())
@@ -124,9 +121,9 @@ def _to_onnx(encoder: ImageEncoder, classifier: Classifier | None, out: Path) ->
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 torch.onnx.export(
-                    network, (example,), aside, dynamo=True, input_names=["images"], output_names=names,
+                    network, (example,), aside, dynamo=True, opset_version=OPSET, input_names=["images"], output_names=names,
                     dynamic_shapes={"images": sides}, external_data=False, verbose=False,
                 )  # fmt: skip
             _check_onnx(aside, encoder, classifier, out)
@@ -138,9 +135,6 @@ def _to_onnx(encoder: ImageEncoder, classifier: Classifier | None, out: Path) ->
 
 def _check_onnx(path: Path, encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> None:
     """Runs the file with onnxruntime on images of other sizes and compares with the library."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count, tall, wide in CHECKED:
         images = _images(encoder, count, tall, wide)
         with torch.no_grad():
@@ -148,10 +142,7 @@ def _check_onnx(path: Path, encoder: ImageEncoder, classifier: Classifier | None
             expected = [found.pooled, found.tokens]
             if classifier is not None:
                 expected.append(classifier.of_features(found.pooled))
-        for ours, theirs in zip(expected, session.run(None, {"images": images.numpy()}), strict=True):
-            gap = float(np.abs(ours.numpy() - theirs).max())
-            if not gap <= TOLERANCE * max(1.0, float(ours.abs().max())):
-                raise WithheldError(f"{out}: onnxruntime differs from the library by {gap:.1e}; nothing was written")
+        compare_onnx(path, {"images": images.numpy()}, expected, out)
 
 
 def _images(encoder: ImageEncoder, count: int, tall: float, wide: float) -> Tensor:
@@ -159,20 +150,9 @@ def _images(encoder: ImageEncoder, count: int, tall: float, wide: float) -> Tens
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 
-def _need_onnx() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"--to onnx needs {', '.join(missing)}: pip install withheld[onnx]")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporter and transformers print reports and warn of their own insides; failures still raise."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+WRITERS = {
+    ("image", "hf"): _to_hf,
+    ("image", "onnx"): _to_onnx,
+    ("text", "hf"): text_to_hf,
+    ("text", "onnx"): text_to_onnx,
+}

@@ -80,7 +80,7 @@ def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", lis
     if out.suffix not in WRITERS:
         raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
     encoder = as_encoder(subject, device)
-    names, items = _items_of(data, encoder, listen)
+    names, items = items_of(data, encoder, listen)
     found = features(encoder, items, listen=listen)
     aside = out.with_name(out.name + ".tmp")
     with writing(out):
@@ -93,7 +93,7 @@ def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", lis
     return out
 
 
-def _items_of(data: Any, encoder: Encoder, listen: Listen) -> tuple[list[str], Any]:
+def items_of(data: Any, encoder: Encoder, listen: Listen) -> tuple[list[str], Any]:
     """Names and decoded items of the encoder's modality."""
     if encoder.modality == "image":
         prepared = prepare_unlabelled(data, encoder, listen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,36 @@ import numpy as np
 import torch
 
 from withheld.data.few import few_label_splits
-from withheld.data.image import ImageItems
-from withheld.data.prepared import Prepared, prepare
-from withheld.data.source import open_source
+from withheld.data.rows import take
 from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier as Classifier
 from withheld.evaluate.classifier import predict as predict
-from withheld.evaluate.classify import FINE_TUNE, ItemClassifier, class_probabilities, classifier_loop
-from withheld.evaluate.features import Listen, as_image_encoder, features, silent
+from withheld.evaluate.classify import ItemClassifier, loop_of
+from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
-from withheld.image_encoder import ImageEncoder
+from withheld.evaluate.judged import Judged, judged
 from withheld.types import UNKNOWN_LABEL
 
 DEFAULT_MINUTES = 10.0
 EPOCHS = 30.0
 FEWEST_STEPS, MOST_HELD_OUT, MOST_PROBED = 100, 10_000, 5000
+
+
+@dataclass
+class Known:
+    """Labelled items, decoded.
+
+    Attributes:
+        items: (N, ...) as the encoder takes them. labels: (N,). classes: their names. parts: (N,) or None.
+    """
+
+    items: Any
+    labels: np.ndarray
+    classes: list[str]
+    parts: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def finetune(
@@ -37,10 +53,10 @@ def finetune(
     `listen` and kept in model.json.
 
     Args:
-        subject: a run folder, an encoder folder, a transformers id or an `ImageEncoder`.
-        data: labelled: class folders, labels.csv, IDX, hub data, arrays.
+        subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
+        data: labelled: class folders, labels.csv, IDX, a table of texts with a column of labels, hub data, arrays.
         out: the model folder to make.
-        labels: True, or a csv with the columns file and label.
+        labels: True, or a csv with the columns file and label; of a table, its column of labels.
         minutes, epochs, steps: how long, one of the three; by default 30 epochs, in at most 10 minutes.
         seed: of the held-out items, the order and the augmentation.
         device: "auto", "cpu", "cuda", "mps".
@@ -54,37 +70,43 @@ def finetune(
     """
     out = Path(out)
     _check(out, minutes=minutes, epochs=epochs, steps=steps)
-    encoder = as_image_encoder(subject, device)
-    prepared = _labelled(data, labels, encoder, listen)
-    learn, test = held_out(prepared, seed)
-    images, known = prepared.subset(learn).images, prepared.labels[learn]  # type: ignore[index]
+    encoder = as_encoder(subject, device)
+    kind = judged(encoder)
+    known = _labelled(data, labels, kind, listen)
+    learn, test = held_out(known, seed)
+    items, answers = take(known.items, learn), known.labels[learn]
     some = np.random.default_rng(seed).permutation(len(learn))[:MOST_PROBED]
-    probe = LinearProbe(len(prepared.classes), seed).fit(features(encoder, images[some], listen=listen), known[some])
+    probe = LinearProbe(len(known.classes), seed).fit(features(encoder, items[some], listen=listen), answers[some])
     started = time.monotonic()
-    loop = classifier_loop(
-        encoder, images, known, len(prepared.classes), FINE_TUNE, steps=1, seed=seed, device=encoder.device, probe=probe
-    )
+    torch.manual_seed(seed)
+    loop = loop_of(
+        kind.objective(encoder, len(known.classes)), kind.items(encoder, items, answers), kind.recipe(encoder, False),
+        steps=1, seed=seed, device=encoder.device, probe=probe,
+    )  # fmt: skip
     loop.steps = _steps(loop, len(learn), minutes, epochs, steps)
     listen({"kind": "note", "text": f"fine-tuning on {len(learn)} labelled items, {loop.steps} steps"})
     loop.run(None, lambda line: listen({"kind": "step", **line}))
-    accuracy = _accuracy(loop, encoder, prepared, test)
-    model = _classifier(loop, encoder, prepared.classes)
+    model = _classifier(loop, kind, known.classes)
+    accuracy = _accuracy(model, known, test)
     model.settings = {
         "data": str(data)[:500], "labelled": len(learn), "held_out": len(test), "accuracy": accuracy,
         "steps": loop.steps, "seed": seed, "seconds": round(time.monotonic() - started, 1), "encoder": encoder.name,
     }  # fmt: skip
+    model.to(torch.device("cpu"))
     model.save(out)
-    listen({"kind": "note", "text": _told(accuracy, len(test), prepared)})
+    listen({"kind": "note", "text": _told(accuracy, len(test), known)})
     return out
 
 
-def held_out(prepared: Prepared, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(found: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions to learn from and to be tested on: the data's own test part, else a stratified tenth.
 
     A class with fewer than 5 items gives none away, so that few labels are all learned from.
+
+    Args:
+        found: what has labels (N,) and parts, (N,) or None.
     """
-    labels, parts = prepared.labels, prepared.parts
-    assert labels is not None  # noqa: S101 - `_labelled` has seen to it
+    labels, parts = found.labels, found.parts
     known = labels != UNKNOWN_LABEL
     if parts is not None and (known & (parts == "test")).any() and (known & (parts != "test")).any():
         split = few_label_splits(labels, parts, None, 1, MOST_HELD_OUT)[0]
@@ -110,19 +132,24 @@ def _check(out: Path, **lengths: float | None) -> None:
         raise InputError(f"--out {out} exists and is not an empty folder: choose another")
 
 
-def _labelled(data: Any, labels: bool | str | Path, encoder: ImageEncoder, listen: Listen) -> Prepared:
-    source = open_source(data, labels=labels)
+def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen) -> Known:
+    source = kind.open(data, labels)
     if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
         raise InputError(
             f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
             "with --labels"
         )
     source = source.subset(np.flatnonzero(source.labels != UNKNOWN_LABEL))
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(source, encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
-    assert prepared.labels is not None  # noqa: S101 - the source has labels
-    check_labelled(np.zeros((len(prepared), 1)), prepared.labels)
-    return prepared
+    assert source.labels is not None  # noqa: S101 - a subset of what has labels
+    items, kept = kind.decode(source, listen)
+    known = Known(items, source.labels[kept], source.classes, None if source.parts is None else source.parts[kept])
+    check_labelled(np.zeros((len(known), 1)), known.labels)
+    if len(known) > 20 and len(np.unique(known.labels)) > len(known) / 2:
+        raise InputError(
+            f"{source.location}: {len(np.unique(known.labels)):,} different labels on {len(known):,} items: this is a name or "
+            "a number and no class; name another column or csv with --labels"
+        )
+    return known
 
 
 def _steps(loop: Any, items: int, minutes: float | None, epochs: float | None, steps: int | None) -> int:
@@ -135,26 +162,23 @@ def _steps(loop: Any, items: int, minutes: float | None, epochs: float | None, s
     return affordable if minutes is not None else min(wanted, affordable)
 
 
-def _accuracy(loop: Any, encoder: ImageEncoder, prepared: Prepared, test: np.ndarray) -> float | None:
+def _accuracy(model: Classifier, known: Known, test: np.ndarray) -> float | None:
     if not len(test):
         return None
-    items = ImageItems(prepared.subset(test), encoder.mean, encoder.std)
-    guess = class_probabilities(loop.objective, items).argmax(axis=1)
-    return float((guess == prepared.labels[test]).mean())  # type: ignore[index]
+    names, _ = model.of_encoded(features(model.encoder, take(known.items, test)))
+    return float((names == np.array(known.classes)[known.labels[test]]).mean())
 
 
-def _classifier(loop: Any, encoder: ImageEncoder, classes: list[str]) -> Classifier:
+def _classifier(loop: Any, kind: Judged, classes: list[str]) -> Classifier:
     network: ItemClassifier = loop.objective.network
-    name = f"{encoder.name} fine-tuned"
-    trunk = network.trunk
-    tuned = ImageEncoder(trunk, encoder.mean, encoder.std, encoder.split, name, encoder.flips, encoder.scale)
-    weight, bias = network.head.weight.data, network.head.bias.data
-    return Classifier(tuned, network.mean, network.scale, weight, bias, classes).to(torch.device("cpu")).eval()
+    tuned = kind.tuned(network.trunk, f"{kind.encoder.name} fine-tuned")
+    head = (network.mean, network.scale, network.head.weight.data, network.head.bias.data)
+    return Classifier(tuned, *head, classes).to(kind.encoder.device).eval()
 
 
-def _told(accuracy: float | None, test: int, prepared: Prepared) -> str:
+def _told(accuracy: float | None, test: int, known: Known) -> str:
     if accuracy is None:
         return "accuracy: not measured, there are too few labelled items to hold any out"
-    from_part = prepared.parts is not None and (prepared.parts == "test").any()
+    from_part = known.parts is not None and (known.parts == "test").any()
     where = "items of the test part" if from_part else "labelled items that were held out"
     return f"accuracy: {100 * accuracy:.1f} % of {test} {where}"

@@ -88,6 +88,11 @@ def latent_of(run: Run, model: Any) -> Any:
     if not isinstance(model, LatentModel) and isinstance(model.network, Latent):
         network: Any = model.network
         return network.eval()
+    if run.settings["modality"] == "text":
+        raise InputError(
+            f"{run.folder}: a run of {run.settings['title']} learned from texts, and no picture can be drawn from it; of a run "
+            "of sentence_vae there are: withheld sample, interpolate, likelihood"
+        )
     then = (
         "; learn its codes first: withheld pretrain code_prior --data run:RUN"
         if run.settings["method"] == "vq_vae2"

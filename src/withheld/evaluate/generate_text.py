@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from withheld.data.tokenizer import encode
 from withheld.errors import InputError
 from withheld.evaluate.language import fits, language_model
 from withheld.text_encoder import TextEncoder
@@ -34,11 +35,15 @@ def generate(
 
     encoder = language_model(subject, device)
     trunk = encoder.trunk
+    if trunk.bidirectional:
+        raise InputError(
+            f"{encoder.name} is an ELMo, made for features: to go on from a prompt give a run of gpt, transformer_lm or lstm_lm"
+        )
     if not trunk.causal:
         raise InputError(
             f"{encoder.name} sees both ways and cannot go on from a prompt: use withheld fill, or a run of gpt"
         )
-    prompted = encoder.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+    prompted = encode(encoder.tokenizer, [prompt])[0] if prompt else []
     ids = [*encoder.start, *prompted]
     fits(len(ids), trunk.length, "the prompt")
     warpers: list[Any] = [TemperatureLogitsWarper(temperature)] if temperature != 1 else []

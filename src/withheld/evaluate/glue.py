@@ -5,9 +5,10 @@ Shapes: N rows, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.glue import TASKS, Examples, Sets, chosen_tasks, find_tasks, read_task
+from withheld.data.source import digest
 from withheld.errors import Diverged, InputError
-from withheld.evaluate.classify import ItemClassifier, cross_entropy, loop_of
-from withheld.evaluate.classify_text import AskTextLabel, text_recipe
+from withheld.evaluate.classify import cross_entropy, loop_of
+from withheld.evaluate.classify_text import LabelledTexts, label_outputs, text_objective, text_recipe
 from withheld.evaluate.features import Listen, silent
 from withheld.evaluate.glue_metrics import glue_metrics, write_submission
 from withheld.evaluate.glue_table import DEV, GlueRow
@@ -45,32 +47,10 @@ class HalfSquaredScore:
         return F.mse_loss(prediction.squeeze(1), y.float() / 5)
 
 
-class Rows:
-    """One or two texts a row, as the loop asks for them."""
-
-    def __init__(self, encoder: TextEncoder, examples: Examples) -> None:
-        self.pad = encoder.pad
-        self.rows, self.kinds = encoder.pair_rows(examples.first, examples.second, MOST)
-        self.label = examples.label
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, index: NDArray[np.int64], device: Any) -> dict[str, Tensor]:
-        """ "item", "mask", "kind" (B, L) and "label" (B,)."""
-        from withheld.data.tokens import padded
-
-        t = padded([self.rows[i] for i in index], self.pad, device)
-        t["kind"] = padded([self.kinds[i] for i in index], 0, device)["item"]
-        if self.label is not None:
-            t["label"] = torch.from_numpy(self.label[np.asarray(index)]).to(device)
-        return t
-
-
 def glue(
-    subject: Any, folder: str | Path, *, tasks: str | None = None, seeds: int = 5, rows: int | None = None,
-    epochs: float = EPOCHS, submit: str | Path | None = None, results: str | Path | None = None, device: str = "auto",
-    listen: Listen = silent,
+    subject: Any, folder: str | Path, *, tasks: str | None = None, against: Sequence[Any] = (), seeds: int = 5,
+    rows: int | None = None, epochs: float = EPOCHS, submit: str | Path | None = None, results: str | Path | None = None,
+    device: str = "auto", listen: Listen = silent,
 ) -> list[GlueRow]:  # fmt: skip
     """Dev scores of fine-tuning, of the same network from scratch, and of tf-idf with a linear model.
 
@@ -78,8 +58,9 @@ def glue(
         subject: a run on text, an encoder folder or a transformers id.
         folder: holds the folders of the tasks as published.
         tasks: "sst2,cola"; None takes those that are there.
+        against: others like `subject`, a row each.
         seeds: of heads, order and dropout. rows: of training at most, a seeded sample; None takes all.
-        epochs: of fine-tuning. submit: a folder for the server's files, by the first seed.
+        epochs: of fine-tuning. submit: a folder for the server's files, by the subject's first seed.
         results: a results.jsonl; what it holds already is not measured again.
         listen: is told what happens.
 
@@ -89,10 +70,13 @@ def glue(
     Raises:
         InputError: for the subject, a task that is not there, or files that are wrong.
     """
-    encoder = language_model(subject, device)
+    encoders = _named([language_model(one, device) for one in (subject, *against)])
     found = chosen_tasks(find_tasks(folder), tasks)
-    book = _Book(Path(results) if results else None, {"rows": rows, "epochs": epochs, "encoder": encoder.name})
-    table = {name: GlueRow(name, DEV, {}) for name in (encoder.name, SCRATCH, TFIDF)}
+    first = next(iter(encoders))
+    systems = {**{name: _print_of(encoder) for name, encoder in encoders.items()},
+               f"{first}, {SCRATCH}": _print_of(encoders[first], weights=False), TFIDF: ""}  # fmt: skip
+    book = _Book(Path(results) if results else None, {"rows": rows, "epochs": epochs}, systems)
+    table = {name: GlueRow(name, DEV, {}) for name in systems}
     for name, path in found.items():
         sets = read_task(path, TASKS[name])
         for note in sets.notes:
@@ -101,35 +85,62 @@ def glue(
         if rows is not None and len(train) < len(sets.parts["train"]):
             listen({"kind": "note", "text": f"{sets.task.title}: {len(train):,} of {len(sets.parts['train']):,} rows"})
         for system, row in table.items():
-            many = 1 if system == TFIDF else seeds
-            for seed in range(many):
-                measure = _measure_of(system, encoder, sets, train, seed, epochs, submit, listen)
-                values = book.get(name, system, seed, measure)
+            for seed in range(1 if system == TFIDF else seeds):
+                out = Path(submit) if submit and seed == 0 and system == first else None
+                measure = _measure_of(system, encoders, sets, train, seed, epochs, out, listen)
+                values = book.get(name, system, seed, measure, again=out is not None and not _answered(out, sets))
                 _put(row, name, sets, values)
                 told = ", ".join(f"{metric} {value:.1f}" for metric, value in values.items())
                 listen({"kind": "note", "text": f"{sets.task.title}, {system}, seed {seed}: {told}"})
     return list(table.values())
 
 
+def _answered(folder: Path, sets: Sets) -> bool:
+    """Whether the server's files of a task are there."""
+    return all((folder / file).is_file() for part, file in sets.task.submission.items() if part in sets.parts)
+
+
+def _named(encoders: list[TextEncoder]) -> dict[str, TextEncoder]:
+    """Encoders by name; where two have the same, the later ones are numbered."""
+    found: dict[str, TextEncoder] = {}
+    for encoder in encoders:
+        number = sum(name == encoder.name or name.startswith(f"{encoder.name} (") for name in found)
+        found[f"{encoder.name} ({number + 1})" if number else encoder.name] = encoder
+    return found
+
+
+def _print_of(encoder: TextEncoder, weights: bool = True) -> str:
+    """Tells encoders apart that have the same name: by their weights, or by how they are built."""
+    model = encoder.trunk.model
+    parts: list[Any] = [model.config.to_dict(), encoder.tokenizer.backend_tokenizer.to_str()]
+    if weights:
+        parts += [hashlib.sha256(part.cpu().contiguous().view(torch.uint8).numpy()).hexdigest()
+                  for part in model.state_dict().values()]  # fmt: skip
+    return digest(parts)[:16]
+
+
 def _measure_of(
-    system: str, encoder: TextEncoder, sets: Sets, train: Examples, seed: int, epochs: float, submit: Any, listen: Listen
+    system: str, encoders: dict[str, TextEncoder], sets: Sets, train: Examples, seed: int, epochs: float,
+    submit: Path | None, listen: Listen,
 ) -> Callable[[], dict[str, float]]:  # fmt: skip
     if system == TFIDF:
         return lambda: _tfidf(sets, train)
-    start = encoder if system != SCRATCH else encoder.fresh(seed)
-    out = Path(submit) if submit and seed == 0 and system != SCRATCH else None
-    return lambda: fine_tuned(start, sets, train, seed, epochs, out, listen)
+    if system in encoders:
+        return lambda: fine_tuned(encoders[system], sets, train, seed, epochs, submit, listen)
+    start = next(iter(encoders.values())).fresh(seed)
+    return lambda: fine_tuned(start, sets, train, seed, epochs, submit, listen, scratch=True)
 
 
 def fine_tuned(
-    encoder: TextEncoder, sets: Sets, train: Examples, seed: int, epochs: float, submit: Path | None, listen: Listen
-) -> dict[str, float]:
+    encoder: TextEncoder, sets: Sets, train: Examples, seed: int, epochs: float, submit: Path | None, listen: Listen,
+    *, scratch: bool = False,
+) -> dict[str, float]:  # fmt: skip
     """Metrics by "part metric" of one fine-tuning; the learning rate is the encoder's width's, nothing is chosen on dev."""
     torch.manual_seed(seed)
     classes = len(sets.task.classes)
     loss: Any = cross_entropy if classes else HalfSquaredScore()
-    objective = Objective(AskTextLabel(), ItemClassifier(encoder.copy().trunk, max(1, classes)), loss)
-    items = Rows(encoder, train)
+    objective = text_objective(encoder, max(1, classes), loss=loss, pairs=sets.task.pair, scratch=scratch)
+    items = _items(encoder, sets, train)
     recipe = text_recipe(encoder)
     steps = max(1, round(epochs * len(items) / recipe.batch_size))
     loop = loop_of(objective, items, recipe, steps=steps, seed=seed, device=encoder.device)
@@ -138,24 +149,20 @@ def fine_tuned(
     except Diverged:
         listen({"kind": "note", "text": f"{sets.task.title}, seed {seed}: diverged, measured as it was then"})
     tested = [name for name in sets.task.submission if name in sets.parts] if submit else []
-    guesses = {part: _guess(objective, Rows(encoder, sets.parts[part]), classes) for part in [*sets.checked, *tested]}
+    guesses = {part: _guess(objective, encoder, sets, part) for part in [*sets.checked, *tested]}
     if submit and tested:
         write_submission(submit, sets, {part: guesses[part] for part in tested})
     return _metrics(sets, guesses)
 
 
-@torch.no_grad()
-def _guess(objective: Objective, items: Rows, classes: int) -> NDArray[Any]:
-    objective.eval()
-    device = next(objective.parameters()).device
-    order = np.argsort([len(row) for row in items.rows], kind="stable")
-    found = np.zeros(len(items))
-    for first in range(0, len(order), 128):
-        index = order[first : first + 128]
-        split: Any = objective.split
-        out = objective.network(split.seen_of(items.batch(index, device))).float()
-        found[index] = (out.argmax(dim=1) if classes else 5 * out.squeeze(1)).cpu().numpy()
-    return found.astype(np.int64) if classes else found
+def _items(encoder: TextEncoder, sets: Sets, examples: Examples) -> LabelledTexts:
+    both = sets.task.symmetric
+    return LabelledTexts(encoder, examples.first, examples.second, examples.label, both_orders=both, most=MOST)
+
+
+def _guess(objective: Objective, encoder: TextEncoder, sets: Sets, part: str) -> NDArray[Any]:
+    out = label_outputs(objective, _items(encoder, sets, sets.parts[part]))
+    return np.asarray(out.argmax(dim=1) if sets.task.classes else 5 * out.squeeze(1))
 
 
 def _tfidf(sets: Sets, train: Examples) -> dict[str, float]:
@@ -209,30 +216,35 @@ def _sampled(examples: Examples, most: int | None) -> Examples:
 class _Book:
     """Every number as it is measured; a table that was stopped goes on where it was."""
 
-    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        self.path, self.settings = path, settings
+    def __init__(self, path: Path | None, settings: dict[str, Any], systems: dict[str, str]) -> None:
+        self.path, self.settings, self.systems = path, settings, systems
         self.known: dict[str, dict[str, float]] = {}
         if path is not None and path.is_file():
             for text in path.read_text(encoding="utf-8").splitlines():
                 line = json.loads(text) if text.startswith("{") else {}
-                if line.get("kind") == "glue" and line.get("settings") == settings:
+                if line.get("kind") == "glue" and line.get("settings") == self._settings(line["system"]):
                     self.known[self._key(line["task"], line["system"], line["seed"])] = line["values"]
 
-    def get(self, task: str, system: str, seed: int, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """A number that is there, or a new one."""
+    def get(
+        self, task: str, system: str, seed: int, measure: Callable[[], dict[str, float]], again: bool = False
+    ) -> dict[str, float]:
+        """A number that is there, or a new one; `again` measures in any case, for what else that does."""
         key = self._key(task, system, seed)
-        if key not in self.known:
+        if key not in self.known or again:
             begun = time.monotonic()
             self.known[key] = measure()
             line = {
                 "kind": "glue", "task": task, "system": system, "seed": seed, "values": self.known[key],
-                "settings": self.settings, "seconds": round(time.monotonic() - begun, 1), "commit": commit_of_code(),
+                "settings": self._settings(system), "seconds": round(time.monotonic() - begun, 1), "commit": commit_of_code(),
                 "command": command_line(),
             }  # fmt: skip
             if self.path is not None:
                 with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
         return self.known[key]
+
+    def _settings(self, system: str) -> dict[str, Any]:
+        return {**self.settings, "encoder": self.systems.get(system)}
 
     @staticmethod
     def _key(task: str, system: str, seed: int) -> str:

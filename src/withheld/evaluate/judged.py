@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
-from withheld.data.text import decode_text, open_texts
+from withheld.data.text import documents, open_texts
+from withheld.data.video import open_videos
 from withheld.encoder import Encoder
+from withheld.errors import InputError
 from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
 from withheld.evaluate.features import Listen
+from withheld.image_encoder import ImageEncoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
+from withheld.video_encoder import VideoEncoder
 
 PLAIN_SIZE = 64
 
@@ -49,12 +53,16 @@ class Judged(ABC):
         """Decoded items as the loop asks for them."""
 
     @abstractmethod
-    def objective(self, encoder: Any, classes: int) -> Any:
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """The objective whose pair is (item, label)."""
 
     @abstractmethod
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """How it is fine-tuned, or trained from scratch."""
+
+    @abstractmethod
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """An encoder that is fed as this one, with another trunk."""
 
 
 class JudgedImages(Judged):
@@ -80,13 +88,18 @@ class JudgedImages(Judged):
         """Normalized images."""
         return ImageItems(some, encoder.mean, encoder.std, labels)
 
-    def objective(self, encoder: Any, classes: int) -> Any:
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """With a light augmentation."""
         return classifier_objective(encoder, classes)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """Layer-wise decay where the layers have learned."""
         return SCRATCH if scratch else FINE_TUNE
+
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same normalization."""
+        e = self.encoder
+        return ImageEncoder(trunk, e.mean, e.std, e.split, name, e.flips, e.scale)
 
 
 class JudgedTexts(Judged):
@@ -100,14 +113,17 @@ class JudgedTexts(Judged):
         return open_texts(data, labels)
 
     def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
-        """(N,) strings."""
-        found, kept = [], []
-        for position, raw in source.raw():
-            try:
-                found.append(decode_text(raw).text)
-            except Exception:  # noqa: S112 - counted by what is missing
-                continue
-            kept.append(position)
+        """(N,) strings; what cannot be read is said."""
+        bad: list[dict[str, str]] = []
+        read = list(documents(source, bad))
+        kept, found = [position for position, _ in read], [text for _, text in read]
+        lost = [line for line in bad if not line["reason"].startswith("kept")]
+        if lost:
+            first = f"the first: {lost[0]['file']!a} ({lost[0]['reason']})"
+            told = f"{len(lost):,} of {len(source):,} texts could not be read and were left out, {first}"
+            listen({"kind": "note", "text": told})
+        if not found:
+            raise InputError(f"{source.location}: none of its {len(source):,} texts can be read; check the files")
         at = np.argsort(np.array(kept, np.int64))
         texts = np.array([*found, None], dtype=object)[:-1]
         return texts[at], np.array(kept, np.int64)[at]
@@ -116,13 +132,13 @@ class JudgedTexts(Judged):
         """Token rows."""
         from withheld.evaluate.classify_text import LOOKED_AT, LabelledTexts
 
-        return LabelledTexts(encoder.rows(list(some), LOOKED_AT), encoder.pad, labels)
+        return LabelledTexts(encoder, list(some), labels=labels, most=LOOKED_AT)
 
-    def objective(self, encoder: Any, classes: int) -> Any:
-        """On a copy of the trunk."""
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
+        """On a copy of the trunk, with the head of its kind."""
         from withheld.evaluate.classify_text import text_objective
 
-        return text_objective(encoder, classes)
+        return text_objective(encoder, classes, scratch=scratch)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """By the width of the network; from scratch with a higher rate."""
@@ -130,9 +146,58 @@ class JudgedTexts(Judged):
 
         return text_recipe(encoder)
 
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same tokenizer; it looks at as much of a text as it was trained on."""
+        from withheld.evaluate.classify_text import LOOKED_AT
+
+        return TextEncoder(trunk, self.encoder.tokenizer, name, min(self.encoder.most, LOOKED_AT))
+
+
+class JudgedClips(Judged):
+    """Clips, decoded at the encoder's size."""
+
+    rival = "MCG-NJU/videomae-small-finetuned-kinetics"
+
+    @staticmethod
+    def open(data: Any, labels: Any = None) -> Source:
+        """A folder, archive or array of clips."""
+        return open_videos(data, labels)
+
+    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+        """(N,) of `Clip`."""
+        from withheld.data.clips import decoded_clips
+
+        tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
+        return decoded_clips(source, self.encoder.size, tell)
+
+    def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
+        """The middle window of each."""
+        from withheld.evaluate.classify_clips import LabelledClips
+
+        return LabelledClips(encoder, list(some), labels)
+
+    def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
+        """On a copy of the trunk."""
+        from withheld.evaluate.classify_clips import clip_objective
+
+        return clip_objective(encoder, classes)
+
+    def recipe(self, encoder: Any, scratch: bool) -> Recipe:
+        """Layer-wise decay where the layers have learned."""
+        from withheld.evaluate.classify_clips import FINE_TUNE_CLIPS
+
+        return FINE_TUNE_CLIPS.change(layer_decay=1.0) if scratch else FINE_TUNE_CLIPS
+
+    def tuned(self, trunk: Any, name: str) -> Any:
+        """With the same normalization and rate."""
+        e = self.encoder
+        return VideoEncoder(trunk, e.mean, e.std, e.rate, e.split, name)
+
 
 def judged(subject: Any, data: Any = None) -> Judged:
     """How the items of a subject are handled."""
+    if isinstance(subject, VideoEncoder):
+        return JudgedClips(subject)
     if isinstance(subject, TextEncoder) or (not isinstance(subject, Encoder) and _holds_text(data)):
         return JudgedTexts(subject)
     return JudgedImages(subject)

@@ -139,6 +139,8 @@ def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> 
     rows = [np.array([row_of[int(at)] for at in some if int(at) in row_of], dtype=np.int64) for some in (learn, test)]
     if not len(rows[0]) or not len(rows[1]):
         return []
+    if images.dtype == object and not isinstance(images[0], str):
+        return []  # clips
     first_items, second_items = np.asarray(images[rows[0]]), np.asarray(images[rows[1]])
     pairs = (
         equal_texts(first_items, second_items) if images.dtype == object else near_duplicates(first_items, second_items)

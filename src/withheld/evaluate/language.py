@@ -6,6 +6,8 @@ Shapes: L tokens, V vocabulary, W words.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.text import open_texts
+from withheld.data.tokenizer import encode
 from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
@@ -101,13 +104,18 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     encoder = as_encoder(subject, device)
     if not isinstance(encoder, TextEncoder):
         raise InputError(f"{subject}: an encoder of images; give a run on text, such as withheld pretrain bert makes")
+    if encoder.trunk.recognition:
+        raise InputError(
+            f"{subject}: a sentence VAE tells whole sentences from z, and no single words: use withheld likelihood, sample or "
+            "interpolate"
+        )
     encoder.trunk.know(encoder.tokenizer)
     return encoder
 
 
 @torch.no_grad()
 def score(subject: Any, text: str, device: str = "auto") -> TextScore:
-    """log p of every word of a text, nats.
+    """log p of every word of a text, nats; of an ELMo, by its forward language model.
 
     Raises:
         InputError: where the text is empty or longer than the context.
@@ -119,7 +127,7 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     trunk = encoder.trunk
     framed = torch.tensor([[*encoder.start, *ids, *encoder.end]], device=encoder.device)
     fits(framed.shape[1], trunk.length, "the text")
-    if trunk.causal:
+    if trunk.causal or trunk.bidirectional:
         log_p = (
             _next_log_p(encoder, framed)[0][len(encoder.start) - 1 :]
             if encoder.start
@@ -128,7 +136,9 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     else:
         log_p = _masked_log_p(encoder, framed, len(encoder.start), len(ids))
     values = log_p.double().cpu().numpy()[: len(ids)]
-    return TextScore(_by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal)
+    return TextScore(
+        _by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal or trunk.bidirectional
+    )
 
 
 @torch.no_grad()
@@ -140,6 +150,10 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
     """
     encoder = language_model(subject, device)
     mark = encoder.tokenizer.mask_token
+    if encoder.trunk.bidirectional:
+        raise InputError(
+            f"{encoder.name} reads forward and backward apart and was never shown a gap: give a run of bert; or withheld score"
+        )
     if encoder.trunk.causal or mark is None:
         raise InputError(
             f"{encoder.name} looks back only and cannot fill a gap: give a run of bert; or withheld generate"
@@ -148,7 +162,7 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
         text = text.replace(known, mark)
     if mark not in text:
         raise InputError(f'no [MASK] in the text: write it where a word is to be told, "paris is the {mark} of france"')
-    ids = [*encoder.start, *encoder.tokenizer(text, add_special_tokens=False)["input_ids"], *encoder.end]
+    ids = [*encoder.start, *encode(encoder.tokenizer, [text])[0], *encoder.end]
     fits(len(ids), encoder.trunk.length, "the text")
     item = torch.tensor([ids], device=encoder.device)
     tokens = encoder.trunk.run({"item": item}).last_hidden_state[item == encoder.trunk.special.mask]
@@ -164,7 +178,7 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
 def perplexity(
     subject: Any, data: Any, *, part: str = "test", device: str = "auto", listen: Listen = silent
 ) -> Perplexity:
-    """How likely the texts of a part are (all, where the data has no such part); causal models only.
+    """How likely the texts of a part are (all, where the data has no such part); causal models, and an ELMo's forward one.
 
     A Transformer sees every token with at least half of its context before it; an LSTM reads on through a document.
 
@@ -172,7 +186,7 @@ def perplexity(
         InputError: where the model does not look back only.
     """
     encoder = language_model(subject, device).eval()
-    if not encoder.trunk.causal:
+    if not (encoder.trunk.causal or encoder.trunk.bidirectional):
         raise InputError(
             f"{encoder.name} sees both ways: it has no log p(text). Its held-out loss is in log.jsonl and the report"
         )
@@ -195,6 +209,8 @@ def perplexity(
 def document_log_p(encoder: TextEncoder, ids: NDArray[Any]) -> NDArray[np.float64]:
     """(L - 1,) log p of every token of a document after its first."""
     item = torch.from_numpy(np.asarray(ids).astype(np.int64))[None].to(encoder.device)
+    if encoder.trunk.bidirectional:
+        return _read_ahead(encoder, item)
     if encoder.trunk.recurrent:
         return _read_on(encoder, item)
     L, length = item.shape[1], encoder.trunk.length
@@ -215,11 +231,37 @@ def _read_on(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
     state, parts = None, []
     for first in range(0, item.shape[1] - 1, CHUNK):
         stop = min(first + CHUNK, item.shape[1] - 1)
-        output = encoder.trunk.run({"item": item[:, first:stop]}, state=state)
+        with one_thread():  # one text at a time: thousands of products too small to share
+            output = encoder.trunk.run({"item": item[:, first:stop]}, state=state)
         state = output.state
         log_p = encoder.trunk.logits(output.last_hidden_state).float().log_softmax(dim=2)
         parts.append(log_p.gather(2, item[:, first + 1 : stop + 1, None]).squeeze(2)[0])
     return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+
+
+def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
+    """By the forward states of an ELMo; the whole document is read, logits are taken a chunk at a time."""
+    tokens = (
+        encoder.trunk.run({"item": item[:, :-1]}).last_hidden_state[0] if item.shape[1] > 1 else item.new_zeros(0, 1)
+    )
+    parts = [
+        encoder.trunk.logits(states).float().log_softmax(dim=1).gather(1, after[:, None]).squeeze(1)
+        for states, after in zip(tokens.split(CHUNK), item[0, 1:].split(CHUNK), strict=True)
+        if len(after)
+    ]
+    return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """On a CPU, work that is not worth sharing: threads would wait for each other at every tiny product, and where other
+    programs want the processors too, each of these waits lasts until the scheduler comes round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _next_log_p(encoder: TextEncoder, item: Tensor) -> Tensor:

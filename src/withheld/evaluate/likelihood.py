@@ -21,7 +21,7 @@ from withheld.losses.latent import gaussian_kl, log_weights
 from withheld.networks.code_prior import CodePrior
 from withheld.networks.vae import LatentAutoencoder
 from withheld.run import Run, open_run, pick_device
-from withheld.types import LatentModel, Recipe
+from withheld.types import LatentModel
 
 CHUNK = 1 << 15
 """Decoded images at a time."""
@@ -95,7 +95,7 @@ def likelihood(
 ) -> Any:  # fmt: skip
     """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).
 
-    Of a causal language model: a `Perplexity`.
+    Of a causal language model: a `Perplexity`; of sentence_vae: a `SentenceLikelihood`.
 
     Args:
         run: its folder.
@@ -112,7 +112,10 @@ def likelihood(
     run = run if isinstance(run, Run) else open_run(run)
     if run.settings["modality"] == "text":
         from withheld.evaluate.language import perplexity
+        from withheld.evaluate.likelihood_text import sentence_likelihood
 
+        if run.settings["data"].get("unit") == "sentence":
+            return sentence_likelihood(run, data, samples=samples, items=items, seed=seed, device=device, listen=listen)
         return perplexity(run.folder, data, device=device, listen=listen)
     where = pick_device(device)
     model = run.objective().to(where)
@@ -151,20 +154,10 @@ def likelihood(
 
 def _of_table(run: Run, model: Any, data: Any, seed: int) -> Likelihood:
     """Exact for a mixture; mean field's is the density at its expected parameters."""
-    from withheld.modalities.table import Tables
+    from withheld.evaluate.groups import open_table, posteriors
 
-    facts = run.settings["data"]
-    side = facts["shape"][1] if facts.get("shape") else "auto"
-    given = {"encoder": "auto", "size": side, "seed": seed}
-    table = Tables(data, given, torch.device("cpu"), lambda kind, **event: None)
-    table.test = True
-    table.open(run.settings["method"])
-    if len(table.table.columns) != model.columns:
-        raise InputError(f"{data}: {len(table.table.columns)} columns, the run learned {model.columns}")
-    table.feed(Recipe(**run.settings["recipe"]))
-    index = np.arange(len(table.items))
-    densities = [model.posterior(table.items.batch(index[i : i + 8192], "cpu"))[1] for i in range(0, len(index), 8192)]
-    found = torch.cat(densities)
+    table = open_table(run, model, data, test=True)
+    found = torch.cat([density for _, density in posteriors(model, table)])
     mean = float(found.mean())
     return Likelihood(str(data), len(found), 0, mean, _error(found), -mean, _error(found), None, seed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ RANDOM_SHARE, FROZEN_SHARE = 0.12, 0.15
 """Shares of the time: for the features of untrained encoders, and for those of the pretrained one."""
 Array = NDArray[np.floating]
 Classify = Callable[[Array, NDArray[np.int64], Array, int], Array]
+
+
+class Looked(Protocol):
+    """What has something for items, by their positions."""
+
+    def at(self, positions: NDArray[np.int64]) -> Any:
+        """What a row learns from."""
 
 
 @dataclass
@@ -97,7 +104,9 @@ class Measurement:
         values = features(subject, _Lazy(self.images, where), listen=self.listen)
         return Table(values, {int(at): row for row, at in enumerate(needed)})
 
-    def frozen(self, row: Row, of: Callable[[int], Table], classify: Classify, labelled: Labelled | None = None) -> Row:
+    def frozen(
+        self, row: Row, of: Callable[[int], Looked], classify: Classify, labelled: Labelled | None = None
+    ) -> Row:
         """Measures a row that learns from features: `of(seed)` has those of the items of a seed."""
         labelled = labelled or self.labelled
         for count in labelled.counts:

@@ -17,13 +17,14 @@ from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.pictures import keep
 from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
+from withheld.networks.evidence import evidence_words
 
 MOST_IMAGES, A_STRIP = 60, 10
 
 
 def draw_mixture(
     model: Any, rows: NDArray[np.floating], columns: Sequence[str], folder: str | Path,
-    image_shape: Sequence[int] | None = None,
+    image_shape: Sequence[int] | None = None, classes: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Draws the components into `folder`/pictures: means of images, else responsibilities and ellipses on two axes.
 
@@ -32,35 +33,46 @@ def draw_mixture(
         rows: (N, D), some of those it learned from.
         columns: their names.
         image_shape: (C, H, W) where rows are images.
+        classes: names, where it learned from labels: component k belongs to class k % S.
     """
     if image_shape is not None:
         entries = _means(model, image_shape)
+    elif model.columns > 1:
+        entries = [_scatter(model, rows, columns, classes)]
     else:
-        entries = [_scatter(model, rows, columns)] if model.columns > 1 else [_histogram(model, rows, columns)]
-    return keep(Path(folder), [*entries, _weights(model)])
+        entries = [_histogram(model, rows, columns)]
+    evidence = [_evidence(model.evidence)] if len(model.evidence) > 1 else []
+    return keep(Path(folder), [*entries, *evidence, _weights(model)])
 
 
-def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -> dict[str, Any]:
-    """Rows in the color of their likeliest component; unsure ones are paler."""
+def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """Rows in the color of their likeliest component, or class; unsure ones are paler."""
     share, _ = model.posterior(torch.from_numpy(rows))
     filled = np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows)
     plane, names = _plane(filled, columns)
     center = np.zeros(2) if model.columns == 2 else filled.mean(axis=0)
     figure, axes = plot(7.2, 4.6)
-    best, sure = share.argmax(dim=1).numpy(), share.max(dim=1).values.numpy()
+    several = len(classes) or model.components
+    grouped = share.reshape(len(share), -1, several).sum(dim=1)
+    best, sure = grouped.argmax(dim=1).numpy(), grouped.max(dim=1).values.numpy()
     at = (filled - center) @ plane
     for k in np.unique(best):
         mine = best == k
         axes.scatter(
             *at[mine].T, s=9, color=COLORS[k % len(COLORS)], alpha=np.clip(sure[mine] ** 2, 0.15, 0.8), linewidths=0
         )
+        if classes:
+            axes.scatter([], [], s=30, color=COLORS[k % len(COLORS)], label=classes[k])
+    if classes:
+        axes.legend(frameon=False, fontsize=8, labelcolor=SOFT)
     matrices = model.matrices().numpy() if hasattr(model, "matrices") else None
     for k, mean in enumerate(model.means.numpy() if matrices is not None else []):
         if float(model.counts[k]) > 1 and matrices is not None:
-            ellipse(axes, (mean - center) @ plane, plane.T @ matrices[k] @ plane, COLORS[k % len(COLORS)])
+            ellipse(axes, (mean - center) @ plane, plane.T @ matrices[k] @ plane, COLORS[k % several % len(COLORS)])
     axes.set_xlabel(names[0], color=SOFT, fontsize=9)
     axes.set_ylabel(names[1], color=SOFT, fontsize=9)
-    caption = f"{len(rows):,} rows in the color of their likeliest component, paler where it is unsure; outlines at two deviations."
+    what = "class" if classes else "component"
+    caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure; outlines at two deviations."
     return entry("components", drawn(figure), "", caption, {})
 
 
@@ -105,10 +117,32 @@ def _means(model: Any, shape: Sequence[int]) -> list[dict[str, Any]]:
     return [entry("components", each, "", caption, {}) for each in strips]
 
 
+def _evidence(evidence: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Both criteria by the number of components, the chosen one marked."""
+    counts = [each["components"] for each in evidence]
+    figure, axes = plot(7.2, 2.8)
+    for name, color in (("bic", COLORS[0]), ("aic", COLORS[1])):
+        values = [each[name] for each in evidence]
+        axes.plot(counts, values, color=color, marker="o", markersize=4, linewidth=1.4, label=name.upper())
+        if name == "bic":
+            at = int(np.argmin(values))
+            axes.plot(counts[at], values[at], marker="o", markersize=11, markerfacecolor="none", markeredgecolor=color)
+    axes.set_xticks(counts)
+    axes.set_xlabel("components", color=SOFT, fontsize=9)
+    axes.set_ylabel("lower is better", color=SOFT, fontsize=9)
+    axes.legend(frameon=False, fontsize=8, labelcolor=SOFT)
+    return entry("components", drawn(figure), "", f"{evidence_words(evidence)}.", {})
+
+
 def _weights(model: Any) -> dict[str, Any]:
     weights = np.sort(model.weights.numpy())[::-1]
     figure, axes = plot(7.2, 2.2)
-    axes.bar(np.arange(1, len(weights) + 1), 100 * weights, color=COLORS[0])
+    axes.bar(np.arange(1, len(weights) + 1), 100 * weights, color=COLORS[0], width=0.7)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("weight, %", color=SOFT, fontsize=9)
     axes.set_xlabel("component, heaviest first", color=SOFT, fontsize=9)
-    return entry("components", drawn(figure), "", f"The weights of the {len(weights)} components.", {})
+    dead = model.dead()
+    caption = f"The weights of the {len(weights)} components."
+    if dead:
+        caption += f" {len(dead)} died: no row belongs to {'it' if len(dead) == 1 else 'them'} any more; take fewer."
+    return entry("components", drawn(figure), "", caption, {})

@@ -244,14 +244,22 @@ def _splits(
     objective: Objective, encoder: ImageEncoder, t: Tensor, names: list[str], seed: int
 ) -> list[dict[str, Any]]:
     columns = columns_of(objective, t, seed)
-    rows = _rows(columns, encoder.mean, encoder.std, enlargement(encoder.size, 96))
-    shown = [column.name for column in columns]
-    caption = ""
-    if any(column.covered is not None for column in columns):
-        caption = "Hidden places are hatched."
-    if "prediction" in shown and caption:
+    told = [column for column in columns if not _repeats(column, columns[0])]
+    rows = _rows(told, encoder.mean, encoder.std, enlargement(encoder.size, 96))
+    shown = [column.name for column in told]
+    hatched = any(column.covered is not None for column in columns)
+    caption = "Hidden places are hatched." if hatched else ""
+    if len(told) < len(columns):
+        caption = "The item, and what is told of it from its z."
+    if "prediction" in shown and hatched:
         caption += " In the prediction only hidden places are the network's; the others are the item's own."
     return [entry("split", strip(row), names[at], caption, {"columns": shown}) for at, row in enumerate(rows)]
+
+
+def _repeats(column: Column, item: Column) -> bool:
+    """Whether x or y is the whole item, as it is where only z is hidden: then it need not be drawn again."""
+    same = column.values is not None and item.values is not None and column.covered is None
+    return column.name in ("x", "y") and same and torch.equal(column.values, item.values)  # type: ignore[arg-type]
 
 
 def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:

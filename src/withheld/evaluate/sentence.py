@@ -7,6 +7,7 @@ What is compared was decided before anything was measured:
 - The headline is at 10 labels per class, or at the middle count where 10 was not measured.
 - A floor or a public encoder is set against whichever of "fine-tuned" and "linear probe" did better. It counts as "as
   good" unless the whole 95 % interval of the paired difference lies above zero.
+- Of texts, tf-idf and the linear probe together are named where they are certainly better than tf-idf and than that row.
 - Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row.
 """
 
@@ -36,6 +37,7 @@ FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "kNN",
     "random frozen",
 )
+TOGETHER = "tf-idf + linear probe"
 MIXTURE, M2_ROW = "semi-supervised mixture", "M1 + M2"
 HEADLINE = 10
 LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
@@ -73,14 +75,18 @@ def headline(counts: Sequence[int]) -> int:
     return HEADLINE if HEADLINE in ordered else ordered[(len(ordered) - 1) // 2]
 
 
-def find(rows: Sequence[Row], test_share: float | None = None) -> Finding | None:
-    """Compares the rows as decided in advance; None where no pretrained row was measured."""
+def find(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> Finding | None:
+    """Compares the rows as decided in advance; None where no pretrained row was measured.
+
+    Args:
+        at: the label count to speak of; None takes the `headline`.
+    """
     named = {row.method: row for row in rows}
     pretrained, control = _pair(named)
     if pretrained is None:
         return None
     both = set(pretrained.right) & set(control.right) if control is not None else set(pretrained.right)
-    labels = headline(sorted(both))
+    labels = at if at in both else headline(sorted(both))
     control = control or _best_other(rows, labels)
     worth = difference(pretrained, control, labels, test_share) if control is not None else None
     times = None
@@ -100,11 +106,28 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
-    text = start + (_not_better(found) if _beaten(found) else _worth(found))
-    text += _unlabelled(found, rows, test_share)
+    text = start + told(found) + _together(found, rows, test_share) + _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
+
+
+def told(found: Finding) -> str:
+    """What was found, without its beginning: "pretraining is worth ..." or "pretraining is not better than ..."."""
+    return _not_better(found) if _beaten(found) else _worth(found)
+
+
+def _together(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
+    """Names tf-idf and the probe together where they beat every floor and our best row for certain."""
+    named = {row.method: row for row in rows}
+    if TOGETHER not in named or found.labels not in named[TOGETHER].right:
+        return ""
+    alone = [named[found.best], *(row for row in rows if row.kind == FLOOR)]
+    gaps = [difference(named[TOGETHER], row, found.labels, test_share) for row in alone]
+    if not all(gap is not None and math.isfinite(gap.low) and gap.better for gap in gaps):
+        return ""
+    least = min((gap for gap in gaps if gap is not None), key=lambda gap: gap.mean)
+    return f"; {TOGETHER} is better than either ({100 * least.first:.1f} %, {_points(least)})"
 
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
@@ -121,9 +144,9 @@ def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -
     return f"; {name}, which learns from unlabelled items too, does better still ({_points(gap)} over {found.best})"
 
 
-def outcome(rows: Sequence[Row], test_share: float | None = None) -> str:
+def outcome(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> str:
     """What the sentence says in a word: "better", "worse" (something else is as good) or "unclear"."""
-    found = find(rows, test_share)
+    found = find(rows, test_share, at)
     if found is None or (found.worth is None and found.rival is None):
         return "unclear"
     if found.rival is None and found.worth is not None and not math.isfinite(found.worth.low):

@@ -97,7 +97,7 @@ class Tuning:
         probe = None if scratch else m.probes.get((len(labels), seed))
         torch.manual_seed(seed)
         loop = loop_of(
-            m.judged.objective(start, m.classes), m.judged.items(start, images, labels),
+            m.judged.objective(start, m.classes, scratch), m.judged.items(start, images, labels),
             m.judged.recipe(start, scratch), steps=steps, seed=seed, device=self.encoder.device,
             probe=probe or LinearProbe(m.classes, seed).fit(features(start, images), labels),
         )  # fmt: skip
@@ -127,7 +127,7 @@ class Tuning:
                 images, labels = m.images[rows(m.row_of, train)], self.labelled.labels[train]
                 torch.manual_seed(0)
                 loop = loop_of(
-                    m.judged.objective(self.encoder, m.classes), m.judged.items(self.encoder, images, labels),
+                    m.judged.objective(self.encoder, m.classes, True), m.judged.items(self.encoder, images, labels),
                     m.judged.recipe(self.encoder, True), steps=100, device=self.encoder.device,
                 )  # fmt: skip
                 by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * m.budget))

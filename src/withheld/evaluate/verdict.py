@@ -18,15 +18,16 @@ from withheld.data.few import interval
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import sentence as closing
+from withheld.evaluate.classify_clips import clip_floors
 from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.floors import floors
-from withheld.evaluate.judged import Judged, JudgedTexts, judged
+from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
 from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
-from withheld.evaluate.text_floors import measure_tfidf
+from withheld.evaluate.text_floors import Counted, measure_tfidf, measure_together
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
 from withheld.learn.checkpoint import writing
@@ -161,14 +162,20 @@ def _measure(
     measurement: Measurement, subject: Any, against: Sequence[str], also: Sequence[str], layers: bool, device: str
 ) -> None:
     measurement.say("classical floors")
+    counted: Counted | None = None
     if isinstance(measurement.judged, JudgedTexts):
-        measure_tfidf(measurement)
+        counted = measure_tfidf(measurement)
+    elif isinstance(measurement.judged, JudgedClips):
+        for name, floor in clip_floors().items():
+            measurement.floor(Row(name, FLOOR), floor)
     else:
         for name, function in floors(int(measurement.images.shape[1])).items():
             measurement.floor(Row(name, FLOOR), _Floor(function))
     item = measurement.pretrained(subject)
     if layers:
         measure_layers(measurement, subject)
+    if counted is not None:
+        measure_together(measurement, counted)
     measure_mixture(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)
@@ -286,5 +293,7 @@ def _draw_errors(measurement: Measurement, errors: list[dict[str, Any]], folder:
 
     if isinstance(measurement.judged, JudgedTexts):
         return
-    images = [np.asarray(measurement.images[measurement.row_of[error["position"]]]) for error in errors]
+    images = [measurement.images[measurement.row_of[error["position"]]] for error in errors]
+    if isinstance(measurement.judged, JudgedClips):
+        images = [clip.frames[len(clip.frames) // 2] for clip in images]
     draw_errors(errors, images, folder)

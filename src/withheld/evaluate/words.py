@@ -1,16 +1,19 @@
-"""Words as a model sees them, for the report: those that were hidden and what was told, or how expected each one was.
+"""Words as a model sees them: those that were hidden and what was told, or how expected each one was.
 
 Shapes: B texts, L tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from withheld.errors import InputError
 from withheld.learn.checkpoint import write_json
 from withheld.objective import Objective
 from withheld.text_encoder import TextEncoder
@@ -21,48 +24,82 @@ TEXTS, TOKENS = 6, 64
 
 @torch.no_grad()
 def draw_words(objective: Objective, encoder: TextEncoder, trial: Any, out: Path) -> None:
-    """Writes pictures/words.json: texts that were never learned from, as lists of tokens.
-
-    A token is {"text", "p"}, p the probability that the model gave it, None where it was not asked for, and "guess" where
-    the model thought of another.
-    """
+    """Writes pictures/words.json: texts that were never learned from, as `words_of` tells them."""
     t = trial.batch(np.linspace(0, len(trial) - 1, min(TEXTS, len(trial))).astype(np.int64), encoder.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        pair = objective.split(t)
-    prediction = objective.network(pair.x)
-    y = pair.y["words"] if isinstance(pair.y, dict) else pair.y
-    asked = y != UNKNOWN_LABEL
-    logits = prediction["words"] if isinstance(prediction, dict) else prediction[asked]
-    share = logits.float().softmax(dim=1)
-    true = share.gather(1, y[asked][:, None]).squeeze(1).tolist()
-    best = share.argmax(dim=1).tolist()
-    told = iter(zip(true, best, strict=True))
-    masked = not encoder.trunk.causal
-    shown = torch.where(asked, y, pair.x["item"]) if masked else y
-    texts = []
-    for row, question in zip(shown.tolist(), asked.tolist(), strict=True):
-        tokens = []
-        for number, (token, is_asked) in enumerate(zip(row, question, strict=True)):
-            p, guess = next(told) if is_asked else (None, None)
-            if number >= TOKENS:
-                continue
-            entry: dict[str, Any] = {"text": _spoken(encoder, token), "p": None if p is None else round(p, 4)}
-            if guess is not None and guess != token:
-                entry["guess"] = _spoken(encoder, guess)
-            tokens.append(entry)
-        texts.append(tokens)
+    masked, texts = words_of(objective, t, speaker(encoder.tokenizer))
+    kept = [[{k: v for k, v in token.items() if k in ("text", "p", "guess")} for token in text] for text in texts]
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    write_json(out / "pictures" / "words.json", {"masked": masked, "texts": texts})
+    write_json(out / "pictures" / "words.json", {"masked": masked, "texts": kept})
 
 
-def _spoken(encoder: TextEncoder, token: int) -> str:
-    """A token with the space before it, where it begins a word."""
-    piece = str(encoder.tokenizer.convert_ids_to_tokens(token))
-    if piece.startswith("##"):
-        return piece[2:]
-    if piece[:1] in ("Ġ", "▁", "Ċ"):
-        return encoder.tokenizer.convert_tokens_to_string([piece])
-    style = type(encoder.tokenizer.backend_tokenizer.model).__name__
-    single = style == "WordLevel" and type(encoder.tokenizer.backend_tokenizer.pre_tokenizer).__name__ == "Split"
-    return piece if single or style == "BPE" else f" {piece}"
+@torch.no_grad()
+def words_of(
+    objective: Objective, t: Any, spoken: Callable[[int], str], seed: int = 0, predict: bool = True
+) -> tuple[bool, list[list[dict[str, Any]]]]:
+    """Texts as lists of tokens, and whether some of them were hidden (else each is told from those before it).
+
+    A token is {"text", "asked", "shown", "p"}: whether it is asked for, what the network sees at this place, and the
+    probability it gave the true one, None where it was not asked; and "guess" where it thought of another.
+
+    Args:
+        t: blocks as a split of texts takes them.
+        spoken: a token's text.
+        predict: whether the network is asked; else every "p" is None.
+
+    Raises:
+        InputError: for an objective that asks for something else than tokens.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pair = objective.split(t)
+    way = "words" if isinstance(pair.y, dict) and "words" in pair.y else "next"
+    y = pair.y.get(way) if isinstance(pair.y, dict) else pair.y
+    seen = pair.x.get("item") if isinstance(pair.x, dict) else None
+    if not isinstance(y, Tensor) or not isinstance(seen, Tensor) or y.ndim != seen.ndim:
+        raise InputError(f"{objective.split!r} asks for no tokens: there are no words to draw")
+    seen = seen if seen.shape == y.shape else y  # both neighbors of a token are asked for: shown is what comes next
+    asked = y != UNKNOWN_LABEL
+    told: Any = None
+    if predict:
+        prediction = objective.network(pair.x)
+        logits = prediction["words" if "words" in prediction else way] if isinstance(prediction, dict) else prediction
+        logits = logits if logits.ndim == 2 else logits[asked]  # some networks answer only where they are asked
+        share = logits.float().softmax(dim=1)
+        told = iter(
+            zip(share.gather(1, y[asked][:, None]).squeeze(1).tolist(), share.argmax(dim=1).tolist(), strict=True)
+        )
+    masked = not bool(asked.all())
+    true = torch.where(asked, y, seen)
+    rows = zip(true.tolist(), seen.tolist(), asked.tolist(), strict=True)
+    return masked, [_text(row, told, spoken) for row in rows]
+
+
+def _text(
+    row: tuple[list[int], list[int], list[bool]], told: Any, spoken: Callable[[int], str]
+) -> list[dict[str, Any]]:
+    tokens = []
+    for token, shown, asked in zip(*row, strict=True):
+        p, guess = next(told) if asked and told is not None else (None, None)
+        entry: dict[str, Any] = {
+            "text": spoken(token), "asked": asked, "shown": spoken(shown), "p": None if p is None else round(p, 4),
+        }  # fmt: skip
+        if guess is not None and guess != token:
+            entry["guess"] = spoken(guess)
+        tokens.append(entry)
+    return tokens[:TOKENS]
+
+
+def speaker(tokenizer: Any) -> Callable[[int], str]:
+    """Of a tokenizer: a token's text, with the space before it where it begins a word."""
+    style = type(tokenizer.backend_tokenizer.model).__name__
+    single = style == "WordLevel" and type(tokenizer.backend_tokenizer.pre_tokenizer).__name__ == "Split"
+
+    def spoken(token: int) -> str:
+        piece = str(tokenizer.convert_ids_to_tokens(token))
+        if piece.startswith("##"):
+            return piece[2:]
+        if piece[:1] in ("Ġ", "▁", "Ċ"):
+            return str(tokenizer.convert_tokens_to_string([piece]))
+        return piece if single or style == "BPE" else f" {piece}"
+
+    return spoken

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,15 @@ class Items(Protocol):
 
     def batch(self, index: np.ndarray, device: torch.device) -> Any:
         """The items t of these numbers, on the device."""
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    """Items of different lengths: batches of like length are padded least."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) of every item."""
 
 
 class Interrupted(WithheldError):
@@ -90,7 +99,7 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate)
     if recipe.optimizer == "muon":
-        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas)
+        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas, matrix_rate=recipe.matrix_rate)
     if recipe.optimizer != "adamw":
         raise InputError(f"optimizer={recipe.optimizer}: there are adamw, sgd and muon")
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
@@ -137,10 +146,14 @@ class Loop:
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
         streams = recipe.order == "streams"
-        self.order = Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed)
+        lengths = items.lengths if isinstance(items, Ragged) else None
+        self.order = (
+            Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed, lengths)
+        )
         self.shards = shards_for(recipe.batch_size, shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
+        self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
         self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
         ranks = distributed.world()
         if self.shards % ranks:
@@ -181,24 +194,34 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         passed = time.perf_counter()
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip or math.inf)
+        norm = self._clip()
         numbers = distributed.mean(
             torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).float()
         ).tolist()
-        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), float(norm))
+        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), norm)
         rate = self.recipe.learning_rate * self.recipe.factor(moment)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.step()
-        self.objective.after_step(moment)
+        for part in self.moving:
+            part.after_step(moment)
         ended = time.perf_counter()
         self.seconds["forward"] += between - begun
         self.seconds["backward"] += passed - between
         self.seconds["optimizer"] += ended - passed
         return {
             "step": step + 1, "steps": self.steps, "epoch": round(self.order.epoch_of(step + 1), 4), "loss": numbers[0],
-            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": float(norm),
+            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": norm,
         }  # fmt: skip
+
+    def _clip(self) -> float:
+        """The norm of all gradients together; they are only touched where it is too large."""
+        given = [p for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
+        length, most = float(norm), self.recipe.clip
+        if most is not None and not length < most:
+            nn.utils.clip_grads_with_norm_(given, most, norm)
+        return length
 
     def _check(self, step: int, numbers: list[float], terms: dict[str, float], norm: float) -> None:
         if all(map(math.isfinite, [*numbers, norm])):

@@ -23,6 +23,8 @@ def effective_rank(features_ND: Tensor) -> float:
 
 def spread(features_ND: Tensor) -> float:
     """Standard deviation of unit-length features, times sqrt(D): about 1 where they fill the sphere, 0 where they are one point."""
+    if len(features_ND) < 2:
+        return 0.0
     unit = nn.functional.normalize(features_ND.float(), dim=1)
     return float(unit.std(dim=0).mean() * features_ND.shape[1] ** 0.5)
 
@@ -63,6 +65,7 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
     if held_out or isinstance(objective.loss, Measured):
+        objective.train(isinstance(objective.target, str))  # views that differ in dropout only
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             pair = objective.pair(batch)

@@ -10,23 +10,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MATRIX_RATE = 2.0
-"""Learning rate of matrices against that of everything else."""
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+WIDE = 2
+"""From how many times as many columns as rows on the Gram matrix is iterated instead of the matrix."""
 
 
 def orthogonalized(g_NRC: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with equal singular values, roughly: Newton-Schulz iterations of a quintic."""
+    """The nearest matrices with equal singular values, roughly: Newton-Schulz iterations of a quintic.
+
+    Each iteration multiplies by a polynomial of the Gram matrix, and all these commute: so of wide matrices only the small
+    Gram matrix is iterated, and the matrix is multiplied once, at the end.
+    """
     a, b, c = COEFFICIENTS
     x = g_NRC.bfloat16() if g_NRC.device.type == "cuda" else g_NRC
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    if x.dtype == torch.float32 and x.shape[-1] >= WIDE * x.shape[-2]:
+        x = _by_gram(x, steps)
+    else:
+        for _ in range(steps):
+            gram = x @ x.mT
+            x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
     return (x.mT if tall else x).to(g_NRC.dtype)
+
+
+def _by_gram(x_NRC: Tensor, steps: int) -> Tensor:
+    a, b, c = COEFFICIENTS
+    gram, product = x_NRC @ x_NRC.mT, None
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor
+    return x_NRC if product is None else product @ x_NRC
 
 
 class Muon(torch.optim.Optimizer):
@@ -35,17 +54,21 @@ class Muon(torch.optim.Optimizer):
     Args:
         groups: as `parameter_groups` gives them.
         objective: whose parameters they are; matrices whose names tell of embeddings or heads go to AdamW.
-        lr: of AdamW; matrices take `MATRIX_RATE` times it, scaled by their shape.
+        lr: of AdamW; matrices take `matrix_rate` times it, scaled by their shape.
         betas: of AdamW.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], objective: nn.Module, lr: float, betas: tuple[float, float]
-    ) -> None:
+        self, groups: list[dict[str, Any]], objective: nn.Module, lr: float, betas: tuple[float, float],
+        matrix_rate: float = 2.0,
+    ) -> None:  # fmt: skip
         outside = {
             id(p) for name, p in objective.named_parameters()
             if any(part in name for part in ("embed", "wte", "wpe", "head", "cls.predictions.decoder", "table"))
         }  # fmt: skip
+        # transformers' Conv1D has its inputs first
+        self.inputs_first = {id(m.weight) for m in objective.modules() if type(m).__name__ == "Conv1D"}
+        self.matrix_rate = matrix_rate
         split = []
         for group in groups:
             for matrix in (True, False):
@@ -62,20 +85,20 @@ class Muon(torch.optim.Optimizer):
             (self._matrices if group["matrix"] else self._adam)(group, members)
 
     def _matrices(self, group: dict[str, Any], members: list[Any]) -> None:
-        by_shape: dict[torch.Size, list[Any]] = {}
+        by_shape: dict[torch.Size, list[tuple[Any, Any]]] = {}  # each as (outputs, inputs), and its step
         for p in members:
-            by_shape.setdefault(p.shape, []).append(p)
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
+            step = p.grad.lerp(state["momentum"], MOMENTUM)
+            whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
+            for part in zip(_parts(whole), _parts(step), strict=True):
+                by_shape.setdefault(part[0].shape, []).append(part)
         for shape, same in by_shape.items():
-            updates = []
-            for p in same:
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
-                updates.append(p.grad.lerp(state["momentum"], MOMENTUM))
-            rate = group["lr"] * MATRIX_RATE * max(1.0, shape[0] / shape[1]) ** 0.5
-            for p, update in zip(same, orthogonalized(torch.stack(updates)), strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+            rate = group["lr"] * self.matrix_rate * max(1.0, shape[0] / shape[1]) ** 0.5
+            for (part, _), update in zip(same, orthogonalized(torch.stack([step for _, step in same])), strict=True):
+                part.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
     def _adam(self, group: dict[str, Any], members: list[Any]) -> None:
         first, second = group["betas"]
@@ -91,3 +114,9 @@ class Muon(torch.optim.Optimizer):
             scale = (state["square"] / (1 - second**count)).sqrt_().add_(group["eps"])
             p.mul_(1 - group["lr"] * group["weight_decay"])
             p.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - first**count))
+
+
+def _parts(matrix_RC: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values where one matrix makes them all; else the matrix."""
+    rows, columns = matrix_RC.shape
+    return matrix_RC.split(columns) if rows == 3 * columns else (matrix_RC,)

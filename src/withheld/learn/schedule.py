@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+WINDOW = 64
+"""Batches whose items are sorted together by length."""
+
 
 def shards_for(batch_size: int, wanted: int = 8) -> int:
     """The largest power of two up to `wanted` that divides the batch."""
@@ -21,10 +24,12 @@ class Order:
         items: how many there are.
         batch_size: of one optimizer step over all ranks.
         seed: of the shuffling.
+        lengths: (items,) of ragged items: a batch then holds items of like length, so that little of it is padding. Of every
+            `WINDOW` shuffled batches the items are sorted, cut into batches, and the batches shuffled.
     """
 
-    def __init__(self, items: int, batch_size: int, seed: int) -> None:
-        self.items, self.batch_size, self.seed = items, batch_size, seed
+    def __init__(self, items: int, batch_size: int, seed: int, lengths: np.ndarray | None = None) -> None:
+        self.items, self.batch_size, self.seed, self.lengths = items, batch_size, seed, lengths
         self._epochs: dict[int, np.ndarray] = {}
 
     def step(self, step: int) -> np.ndarray:
@@ -32,6 +37,8 @@ class Order:
         first = step * self.batch_size
         place = np.arange(first, first + self.batch_size)
         epochs, within = np.divmod(place, self.items)
+        if epochs[0] == epochs[-1]:
+            return self._epoch(int(epochs[0]))[within]
         return np.concatenate([self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
 
     def epoch_of(self, step: int) -> float:
@@ -41,8 +48,23 @@ class Order:
     def _epoch(self, epoch: int) -> np.ndarray:
         if epoch not in self._epochs:
             self._epochs = {e: order for e, order in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.items)
+            generator = np.random.default_rng([self.seed, epoch])
+            order = generator.permutation(self.items)
+            self._epochs[epoch] = order if self.lengths is None else self._alike(order, epoch, generator)
         return self._epochs[epoch]
+
+    def _alike(self, order: np.ndarray, epoch: int, generator: np.random.Generator) -> np.ndarray:
+        """The same items; those that fall into one whole batch of this epoch are of like length."""
+        assert self.lengths is not None  # noqa: S101 - asked for by the caller
+        B = self.batch_size
+        first = -epoch * self.items % B  # the epoch before ends within a batch
+        whole = (self.items - first) // B
+        parts = [order[:first]]
+        for start in range(0, max(0, whole), WINDOW):
+            some = order[first + start * B : first + min(whole, start + WINDOW) * B]
+            batches = some[np.argsort(self.lengths[some], kind="stable")].reshape(-1, B)
+            parts.append(batches[generator.permutation(len(batches))].reshape(-1))
+        return np.concatenate([*parts, order[first + max(0, whole) * B :]])
 
 
 class Streams:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from withheld.types import Terms
+from withheld.types import UNKNOWN_LABEL, Terms
 
 LEVELS = 256
 
@@ -87,6 +88,26 @@ class NegativeBound:
         kl_Z = gaussian_kl(prediction["mean"], prediction["log_variance"]).mean(dim=0)
         return {
             "reconstruction": -log_p.mean(),
+            "kl": kl_Z.clamp_min(self.free_bits).sum() if self.free_bits else kl_Z.sum(),
+        }
+
+
+@dataclass(frozen=True)
+class SentenceBound:
+    """Minus the bound of log p(sentence), nats a sentence: sums over its tokens, not means (Bowman et al. 2015).
+
+    Args:
+        free_bits: nats that every dimension of z may cost for nothing (Kingma et al. 2016).
+    """
+
+    free_bits: float = 0.0
+
+    def __call__(self, prediction: Mapping[str, Any], y_BL: Tensor) -> Terms:
+        """Terms "reconstruction" and "kl"; tokens of -100 are not asked for."""
+        told = prediction["told"].log_p(y_BL[y_BL != UNKNOWN_LABEL])
+        kl_Z = gaussian_kl(prediction["mean"], prediction["log_variance"]).mean(dim=0)
+        return {
+            "reconstruction": -told.sum() / len(y_BL),
             "kl": kl_Z.clamp_min(self.free_bits).sum() if self.free_bits else kl_Z.sum(),
         }
 

@@ -42,6 +42,68 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Mean of -log p(y|x) of a Bernoulli p, logits (B,) against 0 or 1 (B,)."""
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss."""
+        return F.binary_cross_entropy_with_logits(prediction.float(), y.float())
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Share that is told right."""
+        return {"accuracy": float(((prediction > 0) == (y > 0)).float().mean())}
+
+
+@dataclass(frozen=True)
+class ColorCopied:
+    """Mean of -log p(color) of a categorical p, log-probabilities (B, K, h, w) against numbers (B, h, w).
+
+    Attributes:
+        balance: rare colors count more: a color of share p by 1 / ((1 - balance) p + balance / K), as in Zhang et al. 2016; the
+            weights of a batch have mean 1. 1 weights all places alike.
+    """
+
+    balance: float = 0.5
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """The loss."""
+        K = prediction.shape[1]
+        share = y.flatten().bincount(minlength=K).to(prediction.dtype) / y.numel()
+        weight = 1 / ((1 - self.balance) * share + self.balance / K)
+        return F.nll_loss(prediction, y, weight / (weight * share).sum())
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Share of places whose color is told right, and of those that have the most frequent color."""
+        right = float((prediction.argmax(dim=1) == y).float().mean())
+        return {"color_accuracy": right, "commonest_color": float(y.flatten().bincount().max() / y.numel())}
+
+
+@dataclass(frozen=True)
+class FrameError:
+    """Squared or absolute error of frames, and of their gradients, which keeps edges (Mathieu et al. 2016, GDL).
+
+    "pixels" is -log of a Gaussian or Laplace p(y|x), up to scale and constant; "edges" of one over gradients.
+
+    Attributes:
+        power: 2 for squared, 1 for absolute errors.
+        edges: weight of the gradients; 0 leaves them out.
+    """
+
+    power: int = 2
+    edges: float = 0.0
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Terms:
+        """Terms of frames (B, U, C, H, W)."""
+        error = F.mse_loss if self.power == 2 else F.l1_loss
+        terms = {"pixels": error(prediction, y)}
+        if self.edges:
+            down = (prediction.diff(dim=-2).abs() - y.diff(dim=-2).abs()).abs().pow(self.power).mean()
+            right = (prediction.diff(dim=-1).abs() - y.diff(dim=-1).abs()).abs().pow(self.power).mean()
+            terms["edges"] = self.edges * (down + right)
+        return terms
+
+
+@dataclass(frozen=True)
 class TokenCrossEntropy:
     """Mean of -log p(token | x), nats a token, over tokens that are not -100; p is a categorical over the vocabulary."""
 
@@ -70,3 +132,22 @@ class TokenCrossEntropy:
             right = prediction["follows"].argmax(dim=1) == y["follows"]
             found["follows_accuracy"] = float(right.float().mean())
         return found
+
+
+@dataclass(frozen=True)
+class BothWaysCrossEntropy:
+    """Means of -log p(next | before) and of -log p(previous | after), nats a token, over tokens that are not -100."""
+
+    def __call__(self, prediction: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Terms:
+        """Terms "next" and "previous" of logits (B, L, V) against tokens (B, L) of these names."""
+        return {
+            way: F.cross_entropy(prediction[way].flatten(0, 1), y[way].flatten(), ignore_index=UNKNOWN_LABEL)
+            for way in ("next", "previous")
+        }
+
+    def measures(self, prediction: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> dict[str, float]:
+        """Share of tokens that are told right, of both ways together."""
+        right = [
+            (prediction[way].argmax(dim=-1) == y[way])[y[way] != UNKNOWN_LABEL].float() for way in ("next", "previous")
+        ]
+        return {"word_accuracy": float(sum(part.mean() for part in right) / 2)}

@@ -28,7 +28,7 @@ def lstm_lm(trunk: TextTrunk) -> tuple[Objective, Recipe]:
     Args:
         trunk: an LSTM.
     """
-    if not trunk.recurrent:
+    if not (trunk.recurrent and trunk.causal):
         raise InputError(f"lstm_lm needs an LSTM ({trunk.config.model_type} is none): use transformer_lm")
     hold, decay, epochs, clip, length = SCHEDULES[min(SCHEDULES, key=lambda width: abs(width - trunk.width))]
     # the paper sums the loss over a block's words and takes steps of 1; here it is the mean over them

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from withheld.errors import InputError
 from withheld.networks.bernoulli_mixture import BernoulliMixtureModel
+from withheld.networks.evidence import ByEvidence
 from withheld.networks.gaussian_mixture import GaussianMixtureModel
+from withheld.networks.mixture import Mixture
 from withheld.types import LatentModel, Recipe
+
+COMPONENTS = 8
 
 
 def mixture(
     columns: int,
     *,
-    components: int = 8,
+    components: int | Literal["auto"] | None = None,
     kind: str = "gaussian",
     covariance: str = "full",
     regularization: float = 1e-6,
     smoothing: float = 0.1,
     start: str = "kmeans",
+    classes: int = 0,
 ) -> tuple[LatentModel, Recipe]:
     """Finds groups in a table: every row came from one of a few components, and nobody saw which.
 
@@ -28,17 +35,24 @@ def mixture(
 
     Args:
         columns: of the table.
-        components: K.
+        components: K; "auto" takes as many as the evidence is for (BIC, on a sample of 20,000 rows); 8 where not given, and
+            with labels one for every class.
         kind: "gaussian", or "bernoulli" for columns of 0 and 1.
         covariance: of Gaussians: "full", "tied", "diag" or "spherical".
         regularization: added to variances of Gaussians, in squared units of the data.
         smoothing: pseudo-rows of 0 and of 1 in every mean of a Bernoulli.
         start: "kmeans" or "random".
+        classes: of the labels that some rows have (Nigam et al. 2000); `--labels` sets it.
     """
-    if kind == "bernoulli":
-        model: LatentModel = BernoulliMixtureModel(columns, components, smoothing, start=start)
-    elif kind == "gaussian":
-        model = GaussianMixtureModel(columns, components, covariance, regularization, start=start)
-    else:
+
+    def of(count: int) -> Mixture:
+        if kind == "bernoulli":
+            return BernoulliMixtureModel(columns, count, smoothing, classes, start)
+        return GaussianMixtureModel(columns, count, covariance, regularization, classes, start)
+
+    if kind not in ("gaussian", "bernoulli"):
         raise InputError(f"kind={kind!r}: gaussian or bernoulli")
+    if components is None:
+        components = classes or COMPONENTS
+    model: LatentModel = ByEvidence(of, classes) if components == "auto" else of(int(components))
     return model, Recipe(batch_size=1 << 16, epochs=500, tolerance=1e-5)

@@ -149,6 +149,11 @@ class Images(Modality):
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
         if self.skipped:
             self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} files were skipped: see skipped.jsonl")
+        scale = self.prepared.scale
+        if scale is not None:
+            self.tell(
+                "note", text=f"pixels are not bytes: {min(scale.low):g} becomes 0 and {max(scale.high):g} becomes 1"
+            )
 
 
 def _sized(t: Tensor, size: int) -> Tensor:

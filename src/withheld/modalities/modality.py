@@ -61,6 +61,17 @@ class Modality(ABC):
     def facts(self) -> dict[str, Any]:
         """What run.json says of the data: location, kind, items, and what is special to the modality."""
 
+    def told(self) -> dict[str, Any]:
+        """Settings of the method that the data decide: how many classes the labels have."""
+        return {}
+
+    def examine(self, model: Any) -> None:
+        """Says so where an item is none that this model can learn from.
+
+        Raises:
+            InputError: naming it, and the remedy.
+        """
+
     def model_facts(self, model: Any) -> dict[str, Any]:
         """What else run.json says: the encoder and how it is fed."""
         return {"encoder": {"name": type(model).__name__, "parameters": count_numbers(model)}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import torch
 from withheld.data.image import native_size
 from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.prepared import prepare
+from withheld.data.row_labels import label_column, row_labels
 from withheld.data.source import digest, open_source
 from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality, count_numbers
+from withheld.networks.evidence import evidence_words
 from withheld.provenance import location_of
-from withheld.types import Recipe
+from withheld.types import UNKNOWN_LABEL, Recipe
 
 SAMPLE = 20_000
 DRAWN = 2_000
+BLOCK = 1 << 16
 
 
 class Tables(Modality):
@@ -29,6 +33,8 @@ class Tables(Modality):
     table: Vectors
     test = False
     """Whether to read the test part of data that has one, and not the training part."""
+    labels: np.ndarray | None = None
+    classes: Sequence[str] = ()
 
     def open(self, method: str | None) -> Any:
         """Opens the rows; returns how many columns they have."""
@@ -40,30 +46,62 @@ class Tables(Modality):
         self.fingerprint = self.table.fingerprint
         for note in self.table.notes:
             self.tell("note", text=note)
+        if self.given.get("labels") is not None:
+            self._label(self.given["labels"])
         return len(self.table.columns)
 
+    def told(self) -> dict[str, Any]:
+        """How many classes the labels have."""
+        return {"classes": len(self.classes)} if self.classes else {}
+
     def feed(self, recipe: Recipe) -> None:
-        """The rows as they are."""
-        self.items = VectorItems(self.table.values)
-        self.sample = torch.from_numpy(self._some(SAMPLE)).to(self.device)
+        """The rows as they are; no labelled one is left out of the sample, as far as it is large enough."""
+        self.items = VectorItems(self.table.values, self.labels)
+        chosen = self._some(SAMPLE)
+        if self.labels is not None:
+            known = np.flatnonzero(self.labels != UNKNOWN_LABEL)
+            if len(known) > SAMPLE:
+                known = np.random.default_rng(self.given["seed"]).choice(known, SAMPLE, replace=False)
+            chosen = np.union1d(chosen, known)
+        self.sample = self.items.batch(chosen, self.device)
+
+    def examine(self, model: Any) -> None:
+        """Every cell is one that the model can learn from."""
+        model.names = self.table.columns
+        for start in range(0, len(self.table), BLOCK):
+            rows = torch.from_numpy(as_floats(np.asarray(self.table.values[start : start + BLOCK])))
+            model.check(rows, lambda row, start=start: self.table.place(start + row))
 
     def facts(self) -> dict[str, Any]:
         """Counts, columns, fingerprint."""
         return {
             "location": location_of(self.data), "kind": self.table.kind, "items": len(self.table),
             "skipped": len(self.skipped), "columns": self.table.columns, "shape": self.table.shape,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint, **self._label_facts(),
         }  # fmt: skip
+
+    def _label_facts(self) -> dict[str, Any]:
+        if self.labels is None:
+            return {}
+        return {"labelled": int((self.labels != UNKNOWN_LABEL).sum()), "classes": list(self.classes)}
+
+    def check(self, model: Any) -> None:
+        """Tells how many components were taken, and why."""
+        if model.evidence:
+            self.tell("note", text=evidence_words(model.evidence))
 
     def model_facts(self, model: Any) -> dict[str, Any]:
         """What the model is, as far as it has a name and a size."""
-        return {"encoder": {"name": model.__class__.__name__, "parameters": count_numbers(model)}}
+        chosen = {"evidence": list(model.evidence)} if model.evidence else {}
+        return {"encoder": {"name": model.__class__.__name__, "parameters": count_numbers(model)}, **chosen}
 
     def draw(self, model: Any, title: str, out: Path) -> None:
         """Who belongs to which component."""
         from withheld.evaluate.mixture_pictures import draw_mixture
 
-        draw_mixture(model, self._some(DRAWN), self.table.columns, out, image_shape=self.table.shape)
+        at = self._some(DRAWN)
+        rows = as_floats(np.asarray(self.table.values[at]))
+        draw_mixture(model, rows, self.table.columns, out, image_shape=self.table.shape, classes=self.classes)
 
     @staticmethod
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
@@ -71,17 +109,23 @@ class Tables(Modality):
         return len(settings["data"]["columns"]), None
 
     def _some(self, count: int) -> np.ndarray:
-        """Some rows, spread over the table in an order that the seed decides, as floats."""
+        """Positions of some rows, spread over the table; the seed decides which."""
         many = len(self.table)
-        random = np.random.default_rng(self.given["seed"])
-        chosen = np.sort(random.choice(many, min(many, count), replace=False))
-        return as_floats(np.asarray(self.table.values[chosen]))
+        return np.sort(np.random.default_rng(self.given["seed"]).choice(many, min(many, count), replace=False))
+
+    def _label(self, labels: Any) -> None:
+        """Reads the labels of some rows; they belong to the data, and to its fingerprint."""
+        self.labels, self.classes = row_labels(labels, self.table)
+        self.fingerprint = digest([self.fingerprint, self.labels.tobytes(), *self.classes])
+        known = int((self.labels != UNKNOWN_LABEL).sum())
+        shown = ", ".join(self.classes[:8]) + (" ..." if len(self.classes) > 8 else "")
+        self.tell("note", text=f"{known:,} of {len(self.table):,} rows have labels: {shown}")
 
     def _open(self) -> Vectors:
         if isinstance(self.data, str) and self.data.startswith("run:"):
             return features_of_run(self.data, self.device, self.tell)
         if is_table(self.data) and not _holds_images(self.data):
-            return open_vectors(self.data)
+            return open_vectors(self.data, label_column(self.given.get("labels")))
         return self._pixels()
 
     def _pixels(self) -> Vectors:
@@ -103,7 +147,8 @@ class Tables(Modality):
         shape = (int(images.shape[1]), size, size)
         columns = [f"{c}:{y}:{x}" for c in range(shape[0]) for y in range(size) for x in range(size)]
         values = images.reshape(len(images), -1)
-        return Vectors(str(location_of(self.data)), "images", values, columns, prepared.fingerprint, [], shape)
+        where = str(location_of(self.data))
+        return Vectors(where, "images", values, columns, prepared.fingerprint, [], shape, prepared.names)
 
 
 def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
@@ -127,7 +172,7 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     values = features(encoder, prepared.images, listen=lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
-    return Vectors(data, "features", values, columns, digest([prepared.fingerprint, weights]))
+    return Vectors(data, "features", values, columns, digest([prepared.fingerprint, weights]), names=prepared.names)
 
 
 def _holds_images(data: Any) -> bool:

@@ -1,4 +1,7 @@
-"""Texts: tokenized once, packed into blocks without padding; a `TextEncoder` is kept."""
+"""Texts: tokenized once, packed into blocks without padding or, where the method asks, parted into sentences.
+
+A method's file says ITEMS = "sentences" where its items are sentences. A `TextEncoder` is kept.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ from numpy.typing import NDArray
 
 from withheld import distributed
 from withheld.data import cache
+from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.source import digest
 from withheld.data.text import documents, open_texts
-from withheld.data.tokenizer import continues, open_tokenizer, train_tokenizer
+from withheld.data.tokenizer import KINDS, continues, open_tokenizer, train_tokenizer
 from withheld.data.tokens import Blocks, Tokens, prepare_tokens
-from withheld.errors import InputError
+from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
+from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
-from withheld.networks.text_open import TEXT_PRESETS, open_text_trunk, own_tokenizer
+from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.text_encoder import TextEncoder
@@ -55,7 +60,12 @@ class Texts(Modality):
         self.length = self._length(name)
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
-        self.tokens = prepare_tokens(self.source, self.tokenizer, tell)
+        how = str(self.settings.get("sentences", "auto"))
+        self.by_sentence = constant(method, "ITEMS", "blocks") == "sentences"
+        if not self.by_sentence and "sentences" in self.settings:
+            raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
+        parted = parted_by(how) if self.by_sentence else None
+        self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
         if distributed.rank() == 0:
             distributed.barrier()
         self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
@@ -78,23 +88,74 @@ class Texts(Modality):
                 setattr(self.trunk.config, role, getattr(self.tokenizer, role))
         self.length = min(self.length, self.trunk.length)
         self.trunk.know(self.tokenizer)
+        if constant(method, "CONTINUES", False):
+            self._advise(name)
         return self.trunk
+
+    def _advise(self, encoder: Any) -> None:
+        """Says so where a method that continues from a language model is given another start."""
+        if not self.pretrained:
+            text = (
+                f"{self.method} continues from a language model, and this one is untrained: first withheld pretrain bert "
+                f"--data {self.data} --out RUN, then {self.method} with --encoder RUN/encoder"
+            )
+            self.tell("note", text=text)
+        elif learned_from_labels(encoder):
+            text = (
+                f"{encoder} was trained with labels, and {self.method} after that unlearns what they taught: continue from "
+                "the language model, and fine-tune last"
+            )
+            self.tell("note", text=text)
 
     def feed(self, recipe: Recipe) -> None:
         """Blocks to learn from, and a few that are never learned from."""
+        if self.by_sentence:
+            self._sentences()
+        else:
+            self._packed(recipe)
+        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+
+    def _packed(self, recipe: Recipe) -> None:
         learn = self.tokens.part("train") or self.tokens
         check = self.tokens.part("val") if learn is not self.tokens else None
         self.learned, self.checked = learn, check
         self._blocks(learn, check, recipe)
-        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+
+    def _sentences(self) -> None:
+        """One sentence an item; those to check with are of the part "val", or every so manyth one."""
+        kind = self.tokens.parts if self.tokens.parts is not None else np.full(len(self.tokens), "")
+        learn = kind == "train"
+        check = (kind == "val") & learn.any()
+        if not learn.any():
+            learn = np.ones(len(kind), bool)
+        if not check.any():
+            every = max(2, min(round(1 / self._held_out()), int(learn.sum()) // 2))
+            check = learn & (learn.cumsum() % every == 0)
+            learn = learn & ~check
+        if not learn.any() or not check.any():
+            raise InputError(
+                f"{self.data}: {len(self.tokens):,} sentence(s), too few to learn from and to check with; give more text"
+            )
+        end, pad = end_behind(self.tokenizer), self.tokenizer.pad_token_id or 0
+        self.learned, self.checked = self.tokens.subset(learn), self.tokens.subset(check)
+        self.items: Any = Sentences(self.learned, self.length, end, pad)
+        self.trial: Any = Sentences(self.checked, self.length, end, pad)
+        if self.items.cut:
+            self.tell(
+                "note",
+                text=f"{self.items.cut:,} of {len(self.items):,} sentences are longer than {self.length} tokens and are cut "
+                "there; --size takes longer ones",
+            )
 
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
-            "documents": len(self.learned), "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
+            "documents": len(np.unique(self.learned.kept)), "unit": "sentence" if self.by_sentence else "block",
+            "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
-            "unigram_nats": round(self.unigram, 4), "held_out": len(self.trial), "fingerprint": self.fingerprint,
+            **({"unigram_nats": round(self.unigram, 4)} if constant(self.method, "TELLS_WORDS", True) else {}),
+            "held_out": len(self.trial), "fingerprint": self.fingerprint,
         }  # fmt: skip
 
     def model_facts(self, model: Any) -> dict[str, Any]:
@@ -112,7 +173,13 @@ class Texts(Modality):
         self._encoder(model, title).save(out / "encoder")
 
     def draw(self, model: Any, title: str, out: Path) -> None:
-        """Words as the model sees them."""
+        """Words as the model sees them, where blocks were learned from; sentences told from z."""
+        if isinstance(model.network, SentenceAutoencoder):
+            from withheld.evaluate.latent_text import draw_sentences
+
+            draw_sentences(model.network, self._encoder(model, title), self.trial, out)
+        if self.by_sentence:
+            return
         from withheld.evaluate.words import draw_words
 
         draw_words(model, self._encoder(model, title), self.trial, out)
@@ -125,10 +192,17 @@ class Texts(Modality):
 
     @property
     def unigram(self) -> float:
-        """Nats a token of a model that knows only how often each occurs."""
-        counts = np.bincount(np.asarray(self.learned.ids).astype(np.int64)).astype(np.float64)
+        """Nats a token of a model that knows only how often each occurs, of the tokens that are asked for."""
+        counts = self._counts()
         share = counts[counts > 0] / counts.sum()
         return float(-(share * np.log(share)).sum())
+
+    def _counts(self) -> NDArray[np.float64]:
+        """(V,) how often each token is there to be asked for."""
+        found = np.bincount(np.asarray(self.learned.ids).astype(np.int64), minlength=self.trunk.vocabulary)
+        if not self.trunk.causal:
+            found[list(self.trunk.special.all)] = 0  # never hidden
+        return found.astype(np.float64)
 
     def _encoder(self, model: Any, title: str) -> TextEncoder:
         return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
@@ -157,6 +231,10 @@ class Texts(Modality):
             self.tokenizer_name = f"of {kind}"
             return open_tokenizer(str(kind))
         kind = str(kind or constant(self.method, "TOKENIZER", "bpe"))
+        if kind not in KINDS:
+            raise InputError(
+                f"--set tokenizer={kind}: {nearest(kind, KINDS)}; give {', '.join(KINDS)}, or a folder with a tokenizer"
+            )
         self.tokenizer_name = kind
         usual = VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"]
         asked = self.settings.get("vocabulary")
@@ -184,20 +262,24 @@ class Texts(Modality):
             return open_tokenizer(entry)
 
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
-        overlap = int(self.trunk.causal)
         streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
-        goes_on = np.array(continues(self.tokenizer), bool)
-        make = lambda tokens, streams: Blocks(  # noqa: E731
-            tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams
-        )
         if check is None:
-            share = float(self.settings.get("held_out", HELD_OUT))
-            if not 0 < share < 1:
-                raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
-            learn, check = _cut(learn, share, self.length + 1)
+            learn, check = _cut(learn, self._held_out(), self.length + 1)
             self.learned, self.checked = learn, check
-        self.items = make(learn, streams)
-        self.trial = make(check, 0)
+        self.items = self.blocks(learn, streams)
+        self.trial = self.blocks(check)
+
+    def blocks(self, tokens: Tokens, streams: int = 0) -> Blocks:
+        """Tokens as the network takes them."""
+        overlap = int(self.trunk.causal)
+        goes_on = np.array(continues(self.tokenizer), bool)
+        return Blocks(tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams)
+
+    def _held_out(self) -> float:
+        share = float(self.settings.get("held_out", HELD_OUT))
+        if not 0 < share < 1:
+            raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
+        return share
 
 
 def _some(source: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.networks.gaussian_mixture import ENOUGH_ROWS, SHARPEST, Quadratic
+from withheld.networks.gaussian_mixture import SHARPEST, Quadratic
 
 
 class BayesianMixtureModel(Quadratic):
@@ -37,6 +37,7 @@ class BayesianMixtureModel(Quadratic):
     """
 
     means: Tensor
+    takes_missing = False
     scatters: Tensor
     concentrations: Tensor
     mean_precisions: Tensor
@@ -178,7 +179,7 @@ class BayesianMixtureModel(Quadratic):
     @property
     def exact(self) -> torch.dtype:
         """As in `GaussianMixtureModel`."""
-        if not self.single or float(self.counted) < ENOUGH_ROWS:
+        if not self.single or not self._near_enough():
             return torch.float64
         scaled = self.matrices() / torch.outer(self.scale, self.scale)
         return torch.float32 if float(torch.linalg.eigvalsh(scaled).min()) * SHARPEST > 1 else torch.float64

@@ -5,6 +5,8 @@ Shapes: B rows, D columns, K components.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,11 +45,11 @@ class BernoulliMixtureModel(Mixture):
         """F = D + 1."""
         return self.columns + 1
 
-    def features(self, rows_BD: Tensor, out_FB: Tensor) -> Tensor:
+    def writer(self, out_FB: Tensor) -> Callable[[Tensor], object]:
         """The columns and 1."""
-        out_FB[:-1] = rows_BD.T
         out_FB[-1] = 1
-        return out_FB
+        columns = out_FB[:-1]
+        return lambda rows_BD: columns.copy_(rows_BD.T)
 
     def natural(self) -> Tensor:
         """(D + 1, K): log odds, and what a row of zeros has."""
@@ -73,16 +75,22 @@ class BernoulliMixtureModel(Mixture):
         within = self._within()
         return sums["bound"] + self.smoothing * (within.log() + (1 - within).log()).sum()
 
-    def check(self, rows_BD: Tensor) -> None:
+    def check(self, rows_BD: Tensor, place: Callable[[int], str] = "row {}".format) -> None:
         """Values lie within 0..1."""
-        super().check(rows_BD)
+        super().check(rows_BD, place)
         outside = ((rows_BD < 0) | (rows_BD > 1)).nonzero()
         if len(outside):
             row, column = outside[0].tolist()
             raise InputError(
-                f"row {row}, column {column} is {float(rows_BD[row, column]):g}: a Bernoulli mixture takes values within 0..1; "
-                "threshold or rescale them, or use a Gaussian mixture"
+                f"{place(row)}, {self.named(column)} is {float(rows_BD[row, column]):g}: a Bernoulli mixture takes values within "
+                "0..1; threshold or rescale them, or take a Gaussian mixture"
             )
+
+    @property
+    def free(self) -> int:
+        """Weights, and a mean for every component and column."""
+        K, D = self.means.shape
+        return K * D + K - 1
 
     def _joint_of_pattern(self, rows_BD: Tensor, seen_D: Tensor) -> Tensor:
         within, x = self._within()[:, seen_D], rows_BD[:, seen_D].double()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from withheld.networks.attention import SHORT, short_attention
 from withheld.networks.image import ImageTrunk, sin_cos_positions
+from withheld.networks.video import VideoTrunk
 from withheld.types import Pair
 
 
@@ -73,21 +74,20 @@ class PatchPredictor(nn.Module):
     """Hidden patches from visible ones: the trunk sees only the visible, the decoder fills the rest.
 
     Args:
-        trunk: a ViT-like backbone.
+        trunk: a ViT-like backbone, of images or of clips.
         width, layers, heads: of the decoder.
     """
 
     positions: Tensor
 
-    def __init__(self, trunk: ImageTrunk, width: int, layers: int, heads: int) -> None:
+    def __init__(self, trunk: ImageTrunk | VideoTrunk, width: int, layers: int, heads: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.decoder = PatchDecoder(trunk.width, width, layers, heads, trunk.patch**2 * trunk.channels)
-        rows = trunk.size // trunk.patch
-        self.register_buffer("positions", sin_cos_positions((rows, rows), width), persistent=False)
+        self.decoder = PatchDecoder(trunk.width, width, layers, heads, trunk.values)
+        self.register_buffer("positions", sin_cos_positions(trunk.grid, width), persistent=False)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """x of `MaskPatches` -> (B, M, P)."""
+        """x of `MaskPatches` or `MaskTubes` -> (B, M, P)."""
         tokens = self.trunk.visible(x["patches"], x["at"])
         prefix = tokens.shape[1] - x["at"].shape[1]
         positions = F.pad(self.positions[x["at"]], (0, 0, prefix, 0))  # [CLS] stands nowhere

@@ -6,6 +6,7 @@ Shapes: B rows, D columns, K components, P = D (D + 1) / 2 pairs of columns, F f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ COVARIANCES = ("full", "tied", "diag", "spherical")
 SHARPEST = 1e3
 """Largest precision, in units of the data's own deviation, for which float32 tiles are close enough: they lose about
 6e-8 x this x 10 nats a row."""
+FARTHEST = 100.0
+"""Largest mean of a column, in its deviations, for float32 tiles: years, or prices in cents, lose their last digits beyond."""
 ENOUGH_ROWS = 2000
 LOG_2_PI = math.log(2 * math.pi)
 
@@ -45,22 +48,26 @@ class Quadratic(Mixture):
         D = self.columns
         return (D * (D + 1) // 2 if self.pairs else D) + D + 1
 
-    def features(self, rows_BD: Tensor, out_FB: Tensor) -> Tensor:
+    def writer(self, out_FB: Tensor) -> Callable[[Tensor], object]:
         """The products of every pair of columns (or squares), the columns, 1; the rows of a column lie side by side."""
         D = self.columns
         many = self.width - D - 1
         x = out_FB[many : many + D]
-        torch.sub(rows_BD.T, self.center.to(rows_BD.dtype)[:, None], out=x)
-        x.div_(self.scale.to(rows_BD.dtype)[:, None])
-        if self.pairs:
-            first = 0
-            for i in range(D):
-                torch.mul(x[i:], x[i], out=out_FB[first : first + D - i])
-                first += D - i
-        else:
-            torch.mul(x, x, out=out_FB[:many])
         out_FB[-1] = 1
-        return out_FB
+        factor = (1 / self.scale)[:, None]
+        shift = (-self.center[:, None] * factor).to(out_FB)
+        factor = factor.to(out_FB)
+        products = [(x, x, out_FB[:many])]  # views take as long to make as products of a tile to compute
+        if self.pairs:
+            starts = [i * D - i * (i - 1) // 2 for i in range(D)]
+            products = [(x[i:], x[i], out_FB[first : first + D - i]) for i, first in enumerate(starts)]
+
+        def write(rows_BD: Tensor) -> None:
+            torch.addcmul(shift, rows_BD.T, factor, out=x)
+            for a, b, product in products:
+                torch.mul(a, b, out=product)
+
+        return write
 
     def quadratic(self, precision: Tensor, linear_KD: Tensor, constant_K: Tensor) -> Tensor:
         """(F, K) of -1/2 x' P x + linear' x + constant; P is (K, D, D) with pairs, else its diagonal (K, D)."""
@@ -94,13 +101,18 @@ class Quadratic(Mixture):
         """Densities are of the rows as they are, not of the scaled ones."""
         return -float(self.scale.log().sum()) - 0.5 * self.columns * LOG_2_PI
 
+    def _near_enough(self) -> bool:
+        """Whether float32 rows keep their digits, and are many enough to be worth it."""
+        far = float((self.center / self.scale).abs().max())
+        return float(self.counted) >= ENOUGH_ROWS and far < FARTHEST
+
     def _prepare(self, rows_BD: Tensor) -> None:
         spread = rows_BD.std(dim=0, correction=0)
         constant = (spread <= 1e-12 * rows_BD.abs().amax(dim=0).clamp_min(1e-300)).nonzero().flatten().tolist()
         if constant and len(rows_BD) > 1:
             at = constant[0]
             raise InputError(
-                f"column {at} is constant ({float(rows_BD[0, at]):g}; {len(constant)} such column(s)): its density has no "
+                f"{self.named(at)} is constant ({float(rows_BD[0, at]):g}; {len(constant)} such column(s)): its density has no "
                 "bound. Leave it out, it tells nothing"
             )
         self.center.copy_(rows_BD.mean(dim=0))
@@ -205,8 +217,8 @@ class GaussianMixtureModel(Quadratic):
 
     @property
     def exact(self) -> torch.dtype:
-        """float32 tiles only for many rows and components that are not needles."""
-        if not self.single or float(self.counted) < ENOUGH_ROWS:
+        """float32 tiles only for many rows, columns near 0, and components that are not needles."""
+        if not self.single or not self._near_enough():
             return torch.float64
         least = float((self.variances() / self.scale**2).min())
         if self.pairs:
@@ -223,6 +235,13 @@ class GaussianMixtureModel(Quadratic):
             * float((1 / self.variances()).sum(dim=1).max())
             * (self.columns if self.pairs else 1)
         )
+
+    @property
+    def free(self) -> int:
+        """Weights, means, and as many covariances as there are."""
+        K, D = self.means.shape
+        each = {"full": K * D * (D + 1) // 2, "tied": D * (D + 1) // 2, "diag": K * D, "spherical": K}
+        return each[self.covariance] + K * D + K - 1
 
     def vitals(self) -> dict[str, float]:
         """Also the smallest determinant: its D-th root relative to the data's variances; 0 is a collapse."""

@@ -26,12 +26,14 @@ transformers_logging.disable_progress_bar()  # loading a local file is not worth
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|stages|h)\.(\d+)\.")
 
 
-def sin_cos_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """Fixed two-dimensional sine and cosine positions, (H * W, D), in the column-first layout of the MAE weights."""
-    frequency = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    row, column = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
-    angles = [place.flatten()[:, None] * frequency for place in (column, row)]
-    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+def sin_cos_positions(grid: tuple[int, ...], width: int) -> Tensor:
+    """Fixed sine and cosine positions of a grid (H, W) or (T, H, W), (L, D), last axis first as in the MAE weights."""
+    each = width // (2 * len(grid))
+    frequency = 1.0 / 10000 ** (torch.arange(each, dtype=torch.float64) / each)
+    places = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [place.flatten()[:, None] * frequency for place in reversed(places)]
+    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+    return F.pad(waves, (0, width - waves.shape[1]))
 
 
 class ImageTrunk(nn.Module):
@@ -64,6 +66,16 @@ class ImageTrunk(nn.Module):
     def config(self) -> PretrainedConfig:
         """The transformers config."""
         return self.model.config
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.size // max(1, self.patch), self.size // max(1, self.patch)
+
+    @property
+    def values(self) -> int:
+        """P, the values of a patch."""
+        return self.patch**2 * self.channels
 
     def forward(self, t_BCHW: Tensor, layers: bool = False) -> Features:
         """Features of whole images.
@@ -117,7 +129,7 @@ class ImageTrunk(nn.Module):
         """
         embeddings = self.model.embeddings
         tokens = self._embed_visible if isinstance(embeddings, ViTEmbeddings) else self._embed_and_pick
-        with _instead(embeddings, tokens(patches_BVP, at_BV)):
+        with instead(embeddings, tokens(patches_BVP, at_BV)):
             return self.model(pixel_values=patches_BVP).last_hidden_state
 
     def layer_of(self, name: str) -> int:
@@ -151,7 +163,7 @@ class ImageTrunk(nn.Module):
 
 
 @contextmanager
-def _instead(embeddings: nn.Module, tokens: Tensor) -> Iterator[None]:
+def instead(embeddings: nn.Module, tokens: Tensor) -> Iterator[None]:
     """Within it, the embedding layer answers with these tokens; the model's own layers, masks and norm do the rest."""
     embeddings.forward = lambda *_, **__: tokens  # type: ignore[method-assign, assignment]
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL, LatentModel
 
-TILE = 1 << 20
-"""Numbers of a tile of features: a few megabytes, which stay in the cache between its two products."""
-LEAST_ROWS, MOST_ROWS = 256, 1 << 14
+TILE, TILE_OF_OTHERS = 1 << 18, 1 << 24
+"""Numbers of a tile of features on a CPU: a megabyte, which stays in the cache of a core between its two products; elsewhere
+enough to keep many cores busy."""
+LEAST_ROWS = 512
 DEAD = 1e-3
 """A component that answers for less than this share of one row is dead."""
 FAINT = -60.0
@@ -42,8 +43,13 @@ class Mixture(LatentModel):
 
     Attributes:
         weights: (K,), float64.
+        names: of the columns, for messages; numbers where nobody set them.
+        evidence: what other numbers of components had, where they were compared (networks/evidence.py).
     """
 
+    names: Sequence[str] = ()
+    evidence: Sequence[dict[str, float]] = ()
+    takes_missing = True
     weights: Tensor
     counts: Tensor
 
@@ -60,8 +66,8 @@ class Mixture(LatentModel):
         self.register_buffer("counts", torch.ones(components, dtype=torch.float64))
 
     @abstractmethod
-    def features(self, rows_BD: Tensor, out_FB: Tensor) -> Tensor:
-        """Writes the features of rows, in the dtype that the tile is computed in, and returns them."""
+    def writer(self, out_FB: Tensor) -> Callable[[Tensor], object]:
+        """What writes the features of rows (B, D) into this tile, in its dtype; made once for many tiles."""
 
     @property
     @abstractmethod
@@ -114,6 +120,9 @@ class Mixture(LatentModel):
         """Starts from a sample of the rows: k-means, or random rows; labelled rows start the components of their class."""
         rows, weight, label = parts_of(sample, self.columns)
         self.check(rows)
+        empty = torch.isnan(rows).all(dim=0).nonzero().flatten().tolist()
+        if empty and len(rows):
+            raise InputError(f"{self.named(empty[0])} has no value at all: leave it out")
         filled = filled_in(rows.double())
         if len(filled) < self.components:
             raise InputError(
@@ -127,8 +136,12 @@ class Mixture(LatentModel):
         self.maximize(self._sums_of(filled, start))
         return self
 
-    def check(self, rows_BD: Tensor) -> None:
-        """Says so where rows cannot be learned from.
+    def check(self, rows_BD: Tensor, place: Callable[[int], str] = "row {}".format) -> None:
+        """Says so where a value cannot be learned from.
+
+        Args:
+            rows_BD: some rows.
+            place: what an error calls the row of a number.
 
         Raises:
             InputError: naming row and column, and the remedy.
@@ -137,11 +150,23 @@ class Mixture(LatentModel):
         if len(infinite):
             row, column = infinite[0].tolist()
             raise InputError(
-                f"row {row}, column {column} is infinite: mend it, or make it NaN to have it taken as missing"
+                f"{place(row)}, {self.named(column)} is infinite: mend it, or make it NaN to have it taken as missing"
             )
-        empty = torch.isnan(rows_BD).all(dim=0).nonzero().flatten().tolist()
-        if empty and len(rows_BD):
-            raise InputError(f"column {empty[0]} has no value at all: leave it out")
+        if not self.takes_missing and bool(torch.isnan(rows_BD).any()):
+            row, column = torch.isnan(rows_BD).nonzero()[0].tolist()
+            raise InputError(
+                f"{place(row)}, {self.named(column)} is missing (NaN), and mean field takes no missing values: fill it in, "
+                "leave the row out, or take mixture (GaussianMixture), which integrates over it"
+            )
+
+    def named(self, column: int) -> str:
+        """A column as an error says it."""
+        return f"column {self.names[column]!r}" if len(self.names) else f"column {column}"
+
+    @property
+    def free(self) -> int:
+        """How many numbers are free, as BIC and AIC count them."""
+        raise InputError("bic and aic count free numbers; mean field has its own evidence: lower_bound_")
 
     def dead(self) -> list[int]:
         """Components that answer for next to nothing."""
@@ -218,12 +243,18 @@ class Mixture(LatentModel):
 
     def _tiles(self, rows_BD: Tensor, kind: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """Yields (which rows, their features (F, B)), in one piece of memory that is written again and again."""
-        size = max(LEAST_ROWS, min(MOST_ROWS, TILE // self.width))
-        out = torch.empty(self.width * min(size, len(rows_BD)), dtype=kind, device=rows_BD.device)
-        for first in range(0, len(rows_BD), size):
+        tile_size = TILE if rows_BD.device.type == "cpu" else TILE_OF_OTHERS
+        size = min(max(LEAST_ROWS, tile_size // self.width), len(rows_BD))
+        out = torch.empty(self.width * size, dtype=kind, device=rows_BD.device)
+        tile = out.view(self.width, size)
+        write = self.writer(tile)
+        for first in range(0, len(rows_BD), size or 1):
             part = rows_BD[first : first + size]
-            tile = out[: self.width * len(part)].view(self.width, len(part))
-            yield slice(first, first + len(part)), self.features(part.to(kind), tile)
+            if len(part) < size:
+                tile = out[: self.width * len(part)].view(self.width, len(part))
+                write = self.writer(tile)
+            write(part.to(kind))
+            yield slice(first, first + len(part)), tile
 
     def _clamped(self, joint_KB: Tensor, label: Tensor | None) -> Tensor:
         """A labelled row belongs to the components of its class only."""

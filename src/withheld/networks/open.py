@@ -88,6 +88,10 @@ PRESETS = {
     "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
     "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
+    "resnet-dense": resnet(
+        24, (32, 64), (1, 2), "0.2 M parameters, a fine grid (an eighth of the side), to track with"
+    ),
+    "resnet-fine": resnet(32, (64,), (2,), "0.2 M parameters, a quarter of the side, to predict frames with"),
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
     "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
     "vq-vae2": Preset("two grids of codes, for vq_vae2", lambda size, channels, patch: VqConfig(size, channels)),
@@ -215,19 +219,23 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
         where, config=config, use_safetensors=True, dtype=torch.float32, **model_settings(config)
     )
     if size is not None:
-        _resize(model, size)
+        resize_positions(model, size)
     return ImageTrunk(model, _pooling(config))
 
 
-def _resize(model: PreTrainedModel, size: int) -> None:
-    """Brings a ViT's table of positions to another image size by bicubic interpolation."""
+def resize_positions(model: PreTrainedModel, size: int) -> None:
+    """Brings a ViT's table of positions to another image size by bicubic interpolation; convolutions take any size.
+
+    Raises:
+        InputError: where the size is no multiple of the patch.
+    """
     config, table = model.config, getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     old = config.image_size if isinstance(getattr(config, "image_size", size), int) else config.image_size[0]
     if old == size or not isinstance(table, nn.Parameter):
         return
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     if size % patch:
-        raise InputError(f"--size {size} is not a multiple of this encoder's patch of {patch}")
+        raise InputError(f"a size of {size} is not a multiple of this encoder's patch of {patch}")
     rows, wanted = old // patch, size // patch
     prefix = table.shape[1] - rows * rows
     square = table[:, prefix:].detach().reshape(1, rows, rows, -1).permute(0, 3, 1, 2)

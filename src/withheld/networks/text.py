@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from withheld.errors import InputError
 from withheld.networks import attention
+from withheld.networks.beginning import begin
+from withheld.networks.elmo import ElmoForCausalLM
 from withheld.networks.image import LAYER
 from withheld.types import Features
 
@@ -30,6 +32,13 @@ HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     ),
     "modernbert": lambda model, h: model.decoder(model.head(h)),
     "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
+    "withheld_elmo": lambda model, h: model.lm_head(h.chunk(2, dim=-1)[0]),  # the next token's, from the forward states
+}
+ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
+# Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
+LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
+    "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
 }
 BLOCKWISE = {"openai-gpt"}
 """Families that take masks of keys only; their blocks are handed the whole mask."""
@@ -44,6 +53,7 @@ class Special(NamedTuple):
     end: int | None = None
     mask: int | None = None
     all: tuple[int, ...] = ()
+    unknown: int | None = None
 
 
 def special_of(tokenizer: Any) -> Special:
@@ -51,7 +61,12 @@ def special_of(tokenizer: Any) -> Special:
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     last = tokenizer.sep_token_id if tokenizer.cls_token_id is not None else tokenizer.eos_token_id
     return Special(
-        tokenizer.pad_token_id, first, last, tokenizer.mask_token_id, tuple(sorted(tokenizer.all_special_ids))
+        tokenizer.pad_token_id,
+        first,
+        last,
+        tokenizer.mask_token_id,
+        tuple(sorted(tokenizer.all_special_ids)),
+        tokenizer.unk_token_id,
     )
 
 
@@ -64,6 +79,8 @@ class TextTrunk(nn.Module):
     Attributes:
         width: D. depth: number of layers. length: tokens it can see at once. vocabulary: V.
         causal: whether a token sees only those before it. recurrent: whether it has a state instead of positions.
+        recognition: whether it tells z of a sentence, and no words.
+        bidirectional: whether it is two language models side by side, one of each direction (ELMo).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -74,16 +91,19 @@ class TextTrunk(nn.Module):
         self.width = int(config.hidden_size)
         self.vocabulary = int(config.vocab_size)
         self.recurrent = bool(getattr(config, "recurrent", False))
-        self.causal = self.recurrent or is_causal(config)
+        self.recognition = is_recognition(config)
         self.bidirectional = bool(getattr(config, "bidirectional", False))
+        self.causal = not (self.bidirectional or self.recognition) and (self.recurrent or is_causal(config))
         self.length = UNBOUNDED if self.recurrent else _positions(model)
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
         self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
         self._takes = set(inspect.signature(self.base.forward).parameters)
 
     def know(self, tokenizer: Any) -> None:
-        """Remembers which tokens of this tokenizer are no text."""
+        """Remembers which tokens of this tokenizer are no text, and how all are written where characters are read."""
         self._special = special_of(tokenizer)
+        if isinstance(self.model, ElmoForCausalLM):
+            self.model.spell(list(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))))
 
     @property
     def special(self) -> Special:
@@ -138,6 +158,22 @@ class TextTrunk(nn.Module):
         if self.config.model_type in BLOCKWISE:
             return self._blockwise(seen, given)
         return self.base(attention_mask=seen, **given)
+
+    def run_asked(self, x: Mapping[str, Tensor], wanted_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The last layer's tokens (B, M, D) at the wanted places, in order, and which places (B, M) these are.
+
+        M is the most that a row wants; rows that want fewer end in others. The last layer computes nothing for tokens that
+        nobody reads, where the family is known and attention is ours.
+        """
+        most = int(wanted_BL.sum(dim=1).max())
+        places = wanted_BL.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
+        family = LAST.get(self.config.model_type)
+        if family is not None and self.config._attn_implementation == attention.NAME:
+            layer = family[0](self.base)
+            with attention.asked_only(layer, family[1](layer), family[2], places):
+                return self.run(x).last_hidden_state, places
+        tokens = self.run(x).last_hidden_state
+        return tokens.gather(1, places.unsqueeze(2).expand(-1, -1, tokens.shape[2])), places
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(..., V) of tokens (..., D) as the last layer gives them."""
@@ -238,7 +274,7 @@ def is_causal(config: PretrainedConfig) -> bool:
 
 
 def language_class(config: PretrainedConfig) -> Any:
-    """The transformers class that builds this config with its language-model head.
+    """The transformers class that builds this config with its language-model head; a recognition network has none.
 
     Raises:
         InputError: for a model that is no language model.
@@ -246,6 +282,8 @@ def language_class(config: PretrainedConfig) -> Any:
     for kind in (AutoModelForMaskedLM, AutoModelForCausalLM):
         if type(config) in kind._model_mapping:
             return kind
+    if is_recognition(config):
+        return AutoModel
     raise InputError(
         f"{config.model_type} is no language model that transformers knows: give a BERT, GPT-2 or their kin"
     )
@@ -262,12 +300,20 @@ def language_settings(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
-    """An untrained language model of this architecture, as transformers initializes it."""
+    """An untrained language model of this architecture, as transformers initializes it; small BERTs begin at neighbors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TextTrunk(language_class(config).from_config(config, **language_settings(config)))
+        model = language_class(config).from_config(config, **language_settings(config))
+        begin(model, config)
+        return TextTrunk(model)
+
+
+def is_recognition(config: PretrainedConfig) -> bool:
+    """Whether this config is that of a recognition network of sentences: it tells z, and no words."""
+    return bool(getattr(config, "recognition", False))
 
 
 def is_language(config: PretrainedConfig) -> bool:
-    """Whether this config is that of a language model."""
-    return any(type(config) in kind._model_mapping for kind in (AutoModelForMaskedLM, AutoModelForCausalLM))
+    """Whether this config is that of a model of texts."""
+    kinds = (AutoModelForMaskedLM, AutoModelForCausalLM)
+    return any(type(config) in kind._model_mapping for kind in kinds) or is_recognition(config)

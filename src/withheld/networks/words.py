@@ -1,4 +1,4 @@
-"""Networks that tell words: the hidden ones, and the next one.
+"""Networks that tell words: the hidden ones, the next one, and both neighbors.
 
 Shapes: B batch, L tokens, M asked places of the whole batch, D width, V vocabulary, N layers.
 """
@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withheld.networks.text import TextTrunk
+
+CHECKED = 7
+"""One word in so many is hidden from the network in its vitals."""
 
 
 class MaskedWords(nn.Module):
@@ -28,11 +32,33 @@ class MaskedWords(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """ "words": logits (M, V) of x["asked"] (B, L), row by row; "follows": (B, 2) where next sentences are told."""
-        tokens = self.trunk.run(x).last_hidden_state
-        found = {"words": self.trunk.logits(tokens[x["asked"]])}
+        asked = wanted = x["asked"]
+        if self.follows is not None:  # is told from the first token of all
+            wanted = asked.clone()
+            wanted[:, 0] = True
+        tokens, places = self.trunk.run_asked(x, wanted)
+        found = {"words": self.trunk.logits(tokens[asked.gather(1, places)])}
         if self.follows is not None:
             found["follows"] = self.follows(tokens[:, 0])
         return found
+
+    @torch.no_grad()
+    def vitals(self, t: Mapping[str, Tensor]) -> dict[str, float]:
+        """Loss (nats) and accuracy of every `CHECKED`th word behind [MASK], whatever the split's rate and disguises.
+
+        A split that shows some of the words it asks for has a loss that falls although nothing is understood.
+        """
+        item, special = t["item"], self.trunk.special
+        if special.mask is None:
+            return {}
+        asked = (torch.arange(item.shape[1], device=item.device) % CHECKED == CHECKED // 2).expand_as(item)
+        asked = asked & ~torch.isin(item, torch.tensor(special.all, device=item.device))
+        if not asked.any():
+            return {}
+        logits = self({**t, "item": item.masked_fill(asked, special.mask), "asked": asked})["words"].float()
+        right = logits.argmax(dim=1) == item[asked]
+        loss = F.cross_entropy(logits, item[asked])
+        return {"masked_loss": float(loss), "masked_accuracy": float(right.float().mean())}
 
 
 class NextWord(nn.Module):
@@ -70,3 +96,17 @@ class NextWord(nn.Module):
             if f"{prefix}{name}" in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class BothWays(nn.Module):
+    """p(next token | those up to here) and p(token before | those from here on), of a trunk that reads both ways apart."""
+
+    def __init__(self, trunk: TextTrunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """ "next" and "previous": logits (B, L - 1, V) of the tokens after all but the last, and before all but the first."""
+        ahead, behind = self.trunk.run(x).last_hidden_state.chunk(2, dim=2)
+        head = self.trunk.model.get_output_embeddings()
+        return {"next": head(ahead[:, :-1]), "previous": head(behind[:, 1:])}

@@ -38,6 +38,7 @@ def data_facts(found: Contents) -> Facts:
     facts = [
         ("items", _counted(data.get("items"))),
         ("skipped", _counted(data.get("skipped", len(found.skipped) or None))),
+        ("labels", _label_words(data)),
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
         ("seen at", shape),
@@ -51,6 +52,14 @@ def data_facts(found: Contents) -> Facts:
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _label_words(data: dict[str, Any]) -> str:
+    """Such as "15, of setosa, versicolor, virginica"."""
+    known, classes = number(data.get("labelled")), texts(data.get("classes"))
+    if known is None:
+        return ""
+    return f"{count(known)}, of {shorten(', '.join(one_line(name) for name in classes), 80)}"
 
 
 def _tokenizer_words(data: dict[str, Any]) -> str:
@@ -154,6 +163,7 @@ def commands(found: Contents) -> list[tuple[str, str]]:
     asked = [
         ("Pretrain", found.run.get("command")),
         ("Evaluate", found.verdict.get("command")),
+        ("Evaluate on boxes", found.detection.get("command")),
         ("Sweep", found.sweep.get("command")),
     ]
     known = [(name, command) for name, command in asked if isinstance(command, str) and command.strip()]
@@ -163,7 +173,7 @@ def commands(found: Contents) -> list[tuple[str, str]]:
 def can_be_judged(found: Contents) -> bool:
     """Whether a verdict is still to come: the run has an encoder and no scores."""
     kept = found.run.get("modality") not in ("table", "codes")
-    return bool(found.run and kept and not found.scores and not found.verdict)
+    return bool(found.run and kept and not found.scores and not found.verdict and not found.detection)
 
 
 def evaluate_command(found: Contents) -> str:

@@ -23,12 +23,16 @@ class Contents:
     scores: list[dict[str, Any]] = field(default_factory=list)
     shortcuts: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
+    detection: dict[str, Any] = field(default_factory=dict)
     evaluations: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     pictures: list[dict[str, Any]] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
+    sentences: dict[str, Any] = field(default_factory=dict)
+    likelihood: dict[str, Any] = field(default_factory=dict)
+    glue: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -55,6 +59,8 @@ def read_folder(folder: Path) -> Contents:
     found.skipped = list(_lines(folder / "skipped.jsonl", found.notes))
     _read_results(found)
     found.words = _object(folder / "pictures" / "words.json", found.notes)
+    found.sentences = _object(folder / "pictures" / "sentences.json", found.notes)
+    found.glue = _object(folder / "glue.json", found.notes)
     found.pictures = _pictures(folder / "pictures" / "index.json", found.notes)
     return found
 
@@ -150,9 +156,11 @@ def _read_results(found: Contents) -> None:
     verdicts = [line for line in lines if line.get("kind") == "verdict"]
     scores = [line for line in lines if line.get("kind") == "score" and number(line.get("value")) is not None]
     found.verdict = verdicts[-1] if verdicts else {}
+    found.likelihood = next((line for line in reversed(lines) if line.get("kind") == "likelihood"), {})
     found.evaluations = len(verdicts)
     probed = [line for line in lines if line.get("kind") == "shortcut"]
     found.shortcuts = [line for line in probed if line.get("probe") == probed[-1].get("probe")]
+    found.detection = next((line for line in reversed(lines) if line.get("kind") == "detection_verdict"), {})
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:
         wanted = lambda score: score.get("evaluation") == found.verdict["evaluation"]  # noqa: E731

@@ -26,8 +26,9 @@ _UNDECIDED = re.compile(r"(?i)\bno verdict\b|\btoo few\b|\bnothing was measured\
 
 def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[str, Any]:
     """The outcome (a CSS class), its word, the sentence and the key numbers."""
-    sentence = one_line(found.verdict.get("sentence") or "")
-    outcome = outcome_of(found.verdict) if found.verdict else "unknown"
+    verdict = found.verdict or found.detection
+    sentence = one_line(verdict.get("sentence") or "")
+    outcome = outcome_of(verdict) if verdict else "unknown"
     word = _WORDS[outcome]
     if not sentence and table is not None:
         outcome, word = "unclear", "Evaluation not finished"

@@ -10,10 +10,10 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, facts, headline, layers, shortcuts, training, words
+from withheld.report import curves, detection, facts, headline, layers, sentences, shortcuts, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
-from withheld.report.folder import Contents, objects, read_folder
+from withheld.report.folder import Contents, mapping, number, objects, read_folder
 from withheld.report.scores import Table, read_scores
 
 TEMPLATES = Path(__file__).parent / "template"
@@ -23,12 +23,15 @@ WORST = 24
 # The order of the page; a section appears where it has something to show.
 SECTIONS = {
     "verdict": "Did it help?",
+    "glue": "GLUE",
+    "detection": "Finding objects",
     "sweep": "Sweep",
     "layers": "Layer by layer",
     "data": "The data",
     "split": "What is hidden",
     "shortcuts": "Shortcuts",
     "words": "Words",
+    "sentences": "Sentences",
     "pairs": "Pairs of patches",
     "confusion": "Directions taken for others",
     "near_patches": "Nearest patches",
@@ -109,9 +112,13 @@ def _view(found: Contents) -> dict[str, Any]:
         "status": facts.status_words(found),
         "curve": _curve(table),
         "sweep": _sweep(sweep),
+        "glue": words.read_table(found.glue),
         "layers": _sweep(layers.read_layers(found)),
         "shortcuts": shortcuts.read_shortcuts(found),
         "words": words.read_words(found),
+        "sentences": sentences.read_sentences(found),
+        "detection": detection.read_detection(found),
+        "detections": pictures.pop("detections", []),
         "data": {
             "facts": facts.data_facts(found),
             "skipped": facts.skipped_facts(found),
@@ -199,7 +206,9 @@ def _training(found: Contents) -> dict[str, Any]:
     if len(loss) < 2 and not small:
         return {}
     drawn = [training.loss_plot(loss), training.loss_plot(loss, narrow=True)] if len(loss) > 1 else []
-    return {"loss": drawn, "panels": small, "words": training.loss_words(loss)}
+    floor = number(mapping(found.run.get("data")).get("unigram_nats"))
+    words = [training.loss_words(loss), training.held_out_words(found.log, floor)]
+    return {"loss": drawn, "panels": small, "words": " ".join(part for part in words if part)}
 
 
 def _errors(found: Contents, pictures: list[Picture]) -> list[dict[str, Any]]:

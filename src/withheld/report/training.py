@@ -17,6 +17,8 @@ from withheld.report.wording import plain, plural, short_count
 Series = list[tuple[float, float]]
 
 MOST_PANELS = 24
+NOTHING = 0.15
+"""Nats below the loss of counting that are no sign of learning yet."""
 _TITLES = {
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
@@ -114,6 +116,27 @@ def loss_words(loss: Series) -> str:
     first = sum(value for _, value in loss[:window]) / window
     last = sum(value for _, value in loss[-window:]) / window
     return f"The loss went from {plain(round(first, 4))} to {plain(round(last, 4))} over {plural(loss[-1][0], 'step')}."
+
+
+def held_out_words(log: Sequence[dict[str, Any]], floor: float | None) -> str:
+    """Of a model of words: what it knows of texts that it never learned from, in a sentence."""
+    last = next((mapping(entry.get("vitals")) for entry in reversed(log) if mapping(entry.get("vitals"))), {})
+    hidden, loss = number(last.get("masked_loss")), number(last.get("held_out_loss"))
+    known = loss if hidden is None else hidden
+    if floor is None or known is None:
+        return ""
+    right = number(last.get("word_accuracy" if hidden is None else "masked_accuracy"))
+    what = "words" if hidden is None else "words behind [MASK]"
+    found = f"Of texts it never learned from it tells {what} with {known:.2f} nats each"
+    found += f", {100 * right:.1f} % of them right" if right is not None else ""
+    below = floor - known
+    found += (
+        f"; a model that only counts words has {floor:.2f}."
+        if below > NOTHING
+        else f": no more than counting words tells ({floor:.2f}). It has not begun to learn; give it more minutes."
+    )
+    gap = number(last.get("gap"))
+    return found + (f" Held-out minus training loss: {gap:+.2f} nats." if gap is not None else "")
 
 
 def _axes(series: Series, frame: Frame, title: str, x_ticks: int, window: int = 1) -> list[Markup]:

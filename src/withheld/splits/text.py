@@ -1,10 +1,11 @@
-"""Hiding words: some of them, or those that come next.
+"""Hiding words: some of them, those that come next, or none, where a sentence is told from z.
 
 Shapes: B batch, L tokens. t is a dict: "item" (B, L) tokens, and what else the items tell ("document", "word", "mask", "first").
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,45 @@ class NextToken(Split):
     def merge(self, pair: Pair) -> Any:
         """The sequence."""
         return {**pair.x, "item": torch.cat([pair.x["item"][:, :1], pair.y], dim=1)}
+
+
+@dataclass(frozen=True)
+class WholeSentence(Split):
+    """Nothing observed is hidden: the sentence is told from z, which nobody saw; the copy in x feeds the recognition network.
+
+    x is the sentence, y what comes behind each of its tokens. Padding is not asked for.
+    """
+
+    def __call__(self, t: Tokens) -> Pair:
+        """Sentences (B, L) -> x, y (B, L - 1)."""
+        y = t["item"][:, 1:]
+        x = {name: t[name] for name in ("item", "mask") if name in t}
+        return Pair(x, torch.where(t["mask"][:, 1:], y, UNKNOWN_LABEL) if "mask" in t else y)
+
+    def merge(self, pair: Pair) -> Any:
+        """The sentence."""
+        return pair.x
+
+
+@dataclass(frozen=True)
+class Neighbors(Split):
+    """Both neighbors of every token: x is the sequence, y what comes after each token and what came before.
+
+    A network that reads each way by itself makes of it two questions a token. Padding is not asked for.
+    """
+
+    def __call__(self, t: Tokens) -> Pair:
+        """Blocks (B, L) -> x (B, L); y: "next" and "previous" (B, L - 1), of all but the last and of all but the first."""
+        item = t["item"]
+        y = {"next": item[:, 1:], "previous": item[:, :-1]}
+        if "mask" in t:
+            real = t["mask"][:, 1:]  # padding stands at the end: what is real has a real one before it
+            y = {way: torch.where(real, part, UNKNOWN_LABEL) for way, part in y.items()}
+        return Pair(dict(t), y)
+
+    def merge(self, pair: Pair) -> Any:
+        """The sequence."""
+        return pair.x
 
 
 @dataclass(frozen=True)
@@ -129,3 +169,45 @@ class NextSentence(Split):
         half = whole.shape[1] // 2
         second = whole[:, half:]
         return whole[:, :half], torch.where(swap_B[:, None], second.roll(1, dims=0), second)
+
+
+@dataclass(frozen=True)
+class DeleteWords(Split):
+    """The whole text from what is left of it when most tokens are deleted; and every word also from those before it.
+
+    Source: Wang et al. 2021, https://arxiv.org/abs/2104.06979.
+
+    Attributes:
+        rate: share of the tokens that are deleted, the same in every row; one at least is left.
+        kept: numbers that are never deleted, at most two a row.
+        pad: the number that fills.
+    """
+
+    rate: float = 0.6
+    kept: tuple[int, ...] = ()
+    pad: int = 0
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x: "item", "mask" (B, M) what is left, in order; "before" (B, L - 1); y (B, L - 1), UNKNOWN_LABEL at padding."""
+        item = t["item"]
+        B, L = item.shape
+        real = t["mask"] if "mask" in t else torch.ones_like(item, dtype=torch.bool)
+        always = torch.zeros_like(real)
+        for number in self.kept:
+            always |= item == number
+        free = real & ~always
+        noise = torch.rand(L, B, device=item.device).T  # a token's number does not depend on how far its row is padded
+        noise = noise.masked_fill(~free, 2.0)
+        left = ((1 - self.rate) * free.sum(dim=1)).round().clamp_min(1)
+        stay = (noise.argsort(dim=1).argsort(dim=1) < left[:, None]) & free | always & real
+        M = min(L, math.ceil((1 - self.rate) * L) + 2)
+        at = (~stay).to(torch.uint8).argsort(dim=1, stable=True)[:, :M]
+        mask = stay.gather(1, at)
+        seen = item.gather(1, at).masked_fill(~mask, self.pad)
+        told = torch.where(real[:, 1:], item[:, 1:], UNKNOWN_LABEL)
+        return Pair({"item": seen, "mask": mask, "before": item[:, :-1]}, told)
+
+    def merge(self, pair: Pair) -> Any:
+        """The text."""
+        last = torch.where(pair.y[:, -1:] == UNKNOWN_LABEL, self.pad, pair.y[:, -1:])
+        return {"item": torch.cat([pair.x["before"], last], dim=1)}

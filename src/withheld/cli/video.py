@@ -1,0 +1,75 @@
+"""track, and what evaluate does with --davis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from withheld.cli.narrator import Narrator
+from withheld.cli.options import device_option, talking
+from withheld.cli.screen import Screen
+from withheld.errors import InputError
+
+
+@click.command("track")
+@click.argument("run")
+@click.argument("clip", type=click.Path(path_type=Path))
+@click.option(
+    "--mask", required=True, type=click.Path(path_type=Path), help="A PNG of the first frame: black is nothing."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A video, or a folder for masks.")
+@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@device_option
+@talking
+def track_command(run: str, clip: Path, mask: Path, output: Path, force: bool, device: str, screen: Screen) -> None:
+    """Follow what MASK marks in the first frame of CLIP, with the features of RUN.
+
+    \b
+      withheld track runs/colors clip.mp4 --mask first.png -o followed.mp4
+      withheld track runs/colors frames/ --mask first.png -o masks/
+    """
+    from withheld.evaluate.tracking.track import track
+
+    if output.exists() and not force and (output.is_file() or any(output.iterdir())):
+        raise InputError(f"{output} exists: choose another -o, or --force")
+    if not mask.is_file():
+        raise InputError(f"--mask {mask}: no such file; draw one over the first frame and save it as a PNG")
+    with Narrator(screen) as narrator:
+        written = track(run, clip, mask, output, device=device, listen=narrator.hear)
+    screen.result(str(written))
+
+
+def davis_aloud(screen: Screen, run: str, out: Path, folder: Path, against: tuple[str, ...], device: str) -> None:
+    """Follows masks with progress, table and closing sentence."""
+    from withheld.evaluate.tracking.davis import evaluate_davis
+    from withheld.evaluate.tracking.pictures import draw_tracked
+    from withheld.provenance import command_line
+    from withheld.report import write
+
+    out.mkdir(parents=True, exist_ok=True)
+    with Narrator(screen) as narrator:
+        found = evaluate_davis(
+            run, folder, against=against, device=device, results=out / "results.jsonl", command=command_line(),
+            listen=narrator.hear,
+        )  # fmt: skip
+    show_tracked(screen, found)
+    draw_tracked(found, folder, out)
+    screen.say(f"Report: {write(out)}")
+    screen.result(found.sentence)
+
+
+def show_tracked(screen: Screen, found: Any) -> None:
+    """Means over sequences by row, then J&F by sequence."""
+    heads = {
+        "J&F": "j_and_f", "J": "j_mean", "J recall": "j_recall", "J decay": "j_decay", "F": "f_mean", "F recall": "f_recall",
+        "F decay": "f_decay",
+    }  # fmt: skip
+    body = [[name, *(f"{100 * found.mean(name, what):.1f}" for what in heads.values())] for name in found.rows]
+    screen.table("Following masks, %: means over sequences", ["", *heads], body)
+    names = list(found.rows["pretrained"])
+    body = [[name, *(f"{100 * found.rows[name][one].j_and_f:.0f}" for one in names)] for name in found.rows]
+    screen.table("J&F by sequence, %", ["", *names], body)
+    for note in found.notes:
+        screen.say(note)

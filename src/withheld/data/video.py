@@ -1,0 +1,202 @@
+"""Clips: video files and folders of frames, found as items; what a file holds is decoded in `clip.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.decode import Raw
+from withheld.data.labels import find_labels, given_labels
+from withheld.data.layout import find_layout
+from withheld.data.source import Labels, Source, Store, digest
+from withheld.data.wanted import IMAGES, Wanted
+from withheld.errors import InputError
+
+VIDEOS = Wanted(
+    "videos",
+    frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".ogv", ".ts", ".3gp")),
+)
+MASKS = "Annotations"
+"""The folder of masks beside JPEGImages, as in DAVIS: no frames."""
+NUMBER = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A clip that lies as single images: their contents or paths, in order."""
+
+    images: tuple[Any, ...]
+
+
+class FramesStore(Store):
+    """Clips that are groups of the items of an inner source of images."""
+
+    def __init__(self, images: Source, groups: list[np.ndarray]) -> None:
+        self.images, self.groups = images, groups
+        self.sequential = images.store.sequential
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Any]]:
+        """Yields clips as their last frame arrives: one pass, whatever the order the frames lie in."""
+        chosen = [self.groups[int(position)] for position in positions]
+        owner = np.repeat(np.arange(len(chosen)), [len(group) for group in chosen])
+        place = np.concatenate([np.arange(len(group)) for group in chosen]) if chosen else np.zeros(0, np.int64)
+        waiting: dict[int, list[Any]] = {}
+        wanted = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+        for at, contents in self.images.store.raw(self.images.positions[wanted]):
+            clip = int(owner[at])
+            frames = waiting.setdefault(clip, [None] * len(chosen[clip]))
+            frames[place[at]] = contents
+            if all(frame is not None for frame in frames):
+                yield clip, Frames(tuple(waiting.pop(clip)))
+
+
+class ClipStore(Store):
+    """Clips in memory, each an array (T, H, W[, C])."""
+
+    def __init__(self, clips: Any) -> None:
+        self.clips = clips
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        for place, position in enumerate(positions):
+            yield place, self.clips[int(position)]
+
+
+def open_videos(data: Any, labels: Labels = None) -> Source:
+    """Opens whatever holds clips.
+
+    Args:
+        data: a folder (flat, nested, a folder per class) of video files or of folders of frames, as in DAVIS; one video
+            file; a tar or zip of either; an array (N, T, H, W[, C]), a list of arrays (T, H, W[, C]), or (clips, labels).
+        labels: as `withheld.data.source.open_source`.
+
+    Raises:
+        InputError: where there is nothing to read, saying what was looked for.
+    """
+    if isinstance(data, Source):
+        return data
+    if not isinstance(data, str | os.PathLike):
+        return _open_arrays(data, labels)
+    text = os.fsdecode(os.fspath(data))
+    if text.startswith("hf:"):
+        raise InputError(f"{text}: clips of the hub are not read yet; download the files and give their folder")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _open_folder(path, text, labels)
+    if not path.is_file():
+        from withheld.data.source import _sibling
+
+        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder of videos")
+    return _open_file(path, text, labels)
+
+
+def _open_folder(root: Path, text: str, labels: Labels) -> Source:
+    from withheld.data.folder import ARCHIVES, scan_folder, source_of
+
+    scan = scan_folder(root, VIDEOS)
+    if scan.items:
+        return source_of(scan, root, text, labels)
+    images = scan_folder(root, IMAGES)
+    if images.items:
+        return frames_of(source_of(images, root, text, None), text, labels, root)
+    archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
+    if len(archives) == 1:
+        return _open_file(root / archives[0], text, labels)
+    kinds = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in scan.others)
+    told = ", ".join(f"{count:,} with {suffix}" for suffix, count in kinds.most_common(5))
+    raise InputError(
+        f"found 0 clips under {text}; looked for {' '.join(sorted(VIDEOS.suffixes))} and for folders of frames"
+        + (f"; saw only files {told}" if told else "; it is empty")
+    )
+
+
+def _open_file(path: Path, text: str, labels: Labels) -> Source:
+    from withheld.data import archive
+    from withheld.data.folder import Scan, source_of
+
+    if VIDEOS.named(path.name):
+        info = path.stat()
+        source = source_of(Scan(items={path.name: (info.st_size, info.st_mtime_ns)}), path.parent, text, None)
+        if labels is not None and labels is not False:
+            source.labels, source.classes = find_labels(labels, source.names, None, None, text)
+        return source
+    if path.suffix == ".npy":
+        try:
+            return _open_arrays(np.load(path, mmap_mode="r", allow_pickle=False), labels)
+        except ValueError as error:
+            raise InputError(f"{text} cannot be read as a .npy array of numbers: {error}") from error
+    opened = archive.open_zip if archive.is_zip(path) else archive.open_tar if archive.is_tar(path) else None
+    if opened is None:
+        raise InputError(
+            f"{text!r} is not a kind of video that is read here: give a folder, a tar or zip of "
+            f"{' '.join(sorted(VIDEOS.suffixes))} or of folders of frames"
+        )
+    try:
+        return opened(path, text, labels, VIDEOS)
+    except InputError as error:
+        if "found 0" not in str(error):
+            raise
+        return frames_of(opened(path, text, None, IMAGES), text, labels, None)
+
+
+def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> Source:
+    """Clips out of images: those of one folder are one clip, in the order of the numbers in their names.
+
+    Raises:
+        InputError: where no folder holds two images.
+    """
+    beside = any("JPEGImages" in name.split("/")[:-1] for name in images.names)
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(images.names):
+        parts = name.split("/")[:-1]
+        if not (beside and MASKS in parts):
+            groups.setdefault("/".join(parts), []).append(i)
+    alone = [{"file": name or ".", "reason": "one image is no clip"} for name, at in groups.items() if len(at) < 2]
+    clips = {name: at for name, at in groups.items() if len(at) > 1}
+    if not clips:
+        raise InputError(
+            f"found 0 clips under {text}; it holds {len(images):,} images and no folder with two or more frames"
+        )
+    names = sorted(clips)
+    ordered = [np.array(sorted(clips[name], key=lambda i: _natural(images.names[i])), np.int64) for name in names]
+    shown = [name or "." for name in names]
+    layout = find_layout(shown)
+    source = Source(
+        location=text, kind=f"frames in {images.kind}", names=shown, store=FramesStore(images, ordered),
+        fingerprint=digest([images.fingerprint, *shown]), parts=layout.parts, left_out=images.left_out + alone,
+        stamp=images.stamp,
+    )  # fmt: skip
+    if labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, shown, layout, root, text)
+    return source
+
+
+def _natural(name: str) -> list[Any]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in NUMBER.split(name)]
+
+
+def _open_arrays(data: Any, labels: Labels) -> Source:
+    own: Any = None
+    if isinstance(data, tuple) and len(data) == 2 and len(data[0]) == len(data[1]) and np.ndim(data[1]) == 1:
+        data, own = data
+    wrong = next((i for i, clip in enumerate(data) if getattr(clip, "ndim", 0) not in (3, 4)), None)
+    if wrong is not None or not len(data):
+        told = f"clip {wrong} is {np.shape(data[wrong])}" if wrong is not None else "there are none"
+        raise InputError(f"clips are arrays (frames, height, width[, 3]): {told}")
+    total = hashlib.sha256()
+    for clip in data:
+        total.update(f"{clip.shape}{clip.dtype}".encode() + np.ascontiguousarray(clip).tobytes())
+    names = [f"clip:{i}" for i in range(len(data))]
+    source = Source("clips in memory", "array", names, ClipStore(data), total.hexdigest())
+    if labels is True and own is None:
+        raise InputError("labels were asked for: give (clips, labels)")
+    if labels is not None and labels is not False:
+        source.labels, source.classes = given_labels(own if labels is True else labels, len(names))  # type: ignore[arg-type]
+    return source

@@ -1,0 +1,91 @@
+"""results.jsonl of detection: every cell as it is measured, so that an evaluation that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from withheld.data.source import digest
+from withheld.evaluate.detection.closing import METRIC
+from withheld.evaluate.detection.plan import Plan
+from withheld.learn.checkpoint import writing
+from withheld.provenance import commit_of_code
+
+
+class Book:
+    """Cells by (key of the row, images, seed), those of an earlier evaluation with the same settings among them.
+
+    Args:
+        path: results.jsonl; None keeps them in memory. settings: all that a cell depends on; another settings, other cells.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any], command: str) -> None:
+        self.path, self.settings, self.command = path, settings, command
+        self.id = digest([json.dumps(settings, sort_keys=True)])[:12]
+        self.cells: dict[tuple[str, int, int], dict[str, Any]] = {}
+        self.planned: Plan | None = None
+        if path is None:
+            return
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a", encoding="utf-8").close()
+        for line in _lines(path):
+            if line.get("settings") != self.id:
+                continue
+            if line.get("kind") == "detection":
+                self.cells[str(line["key"]), int(line["images"]), int(line["seed"])] = line
+            elif line.get("kind") == "detection_plan":
+                steps = {int(count): int(steps) for count, steps in line["steps"].items()}
+                self.planned = Plan(steps, int(line["seeds"]), list(line["left_out"]))
+
+    def plan(self, plan: Plan) -> None:
+        """Keeps a plan: from then on its steps are a setting."""
+        self.planned = plan
+        told = {"steps": plan.steps, "seeds": plan.seeds, "left_out": plan.left_out}
+        self._append({"kind": "detection_plan", "settings": self.id, **told, "of": self.settings})
+
+    def write(self, key: str, images: int, seed: int, scores: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """One cell, measured."""
+        line = {
+            "kind": "detection", "key": key, "images": images, "seed": seed, "metric": METRIC, "value": scores[METRIC],
+            "scores": scores, **more, "settings": self.id, "commit": commit_of_code(), "command": self.command,
+        }  # fmt: skip
+        self.cells[key, images, seed] = line
+        self._append(line)
+        return line
+
+    def close(self, verdict: dict[str, Any]) -> None:
+        """The verdict, at the end."""
+        self._append({"kind": "detection_verdict", "settings": self.id, "command": self.command, **verdict})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if self.path is None:
+            return
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file; a line that was cut short is passed over."""
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            found.append(line)
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,147 @@
+"""Handing an encoder of texts to other software: a transformers folder, or one ONNX file with its tokenizer beside it.
+
+Shapes: B batch, L tokens, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from withheld.errors import InputError, WithheldError
+from withheld.evaluate.classifier import Classifier
+from withheld.evaluate.onnx_file import OPSET, compare_onnx, quiet
+from withheld.learn.checkpoint import write_json, writing
+from withheld.networks.text import BLOCKWISE, pool
+from withheld.text_encoder import TextEncoder
+
+CHECKED = ((1, 1.0), (3, 0.6), (2, 0.3))
+"""Batches an export is checked on: how many texts, and their tokens as a share of the context."""
+MOST_CHECKED = 256
+FAMILIES = "BERT, RoBERTa, DistilBERT, ELECTRA, GPT-2 and their kin"
+
+
+def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
+    """A folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM`, and `AutoTokenizer`, open."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+    if classifier is not None:
+        classifier.save(out)
+        for file in (out / "encoder").iterdir():
+            shutil.copyfile(file, out / file.name)
+    else:
+        encoder.save(out)
+    kind = AutoModelForCausalLM if encoder.trunk.causal else AutoModelForMaskedLM
+    with quiet():
+        again = kind.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
+    kept = dict(again.named_parameters())
+    for name, value in encoder.trunk.model.named_parameters():
+        if name not in kept or not torch.equal(value, kept[name]):
+            raise WithheldError(f"{out}: {name} is not what was written; check the disk and export again")
+    text = "it is what it was"
+    if tokenizer(text)["input_ids"] != encoder.tokenizer(text)["input_ids"]:
+        raise WithheldError(f"{out}: its tokenizer answers otherwise than the one that was written")
+    return out
+
+
+class _Whole(nn.Module):
+    """Tokens and mask in, features out, with nothing that depends on the values of the mask."""
+
+    def __init__(self, encoder: TextEncoder, classifier: Classifier | None) -> None:
+        super().__init__()
+        self.base, self.causal, self.classifier = encoder.trunk.base, encoder.trunk.causal, classifier
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        real = attention_mask.bool()
+        L = input_ids.shape[1]
+        seen = real[:, None, None, :].expand(-1, 1, L, -1)
+        if self.causal:
+            place = torch.arange(L, device=input_ids.device)
+            seen = (seen & (place[:, None] >= place[None, :])) | (place[:, None] == place[None, :])
+        settings = {"use_cache": False} if self.causal else {}
+        tokens = self.base(input_ids=input_ids, attention_mask=seen, **settings).last_hidden_state
+        pooled = pool(tokens, real)
+        if self.classifier is None:
+            return pooled, tokens
+        return pooled, tokens, self.classifier.of_features(pooled)
+
+
+def text_to_onnx(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
+    """One file, int64 `input_ids` and `attention_mask` (B, L) in, and beside it a folder with the tokenizer.
+
+    Raises:
+        InputError: for an architecture that has no such form.
+    """
+    if encoder.trunk.recurrent or encoder.trunk.config.model_type in BLOCKWISE:
+        raise InputError(
+            f"{encoder.name}: a {encoder.trunk.config.model_type} is not written to ONNX ({FAMILIES} are): use --to hf"
+        )
+    network = _Whole(encoder, classifier).eval()
+    names = ["pooled", "tokens"] + (["probabilities"] if classifier is not None else [])
+    length = min(MOST_CHECKED, encoder.length)
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", min=2, max=encoder.length)}
+    aside, kept = out.with_name(out.name + ".tmp"), encoder.trunk.config._attn_implementation
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            encoder.trunk.model.set_attn_implementation("sdpa")
+            with quiet(), torch.no_grad():
+                torch.onnx.export(
+                    network, _batch(encoder, 3, length - 1), aside, dynamo=True, opset_version=OPSET,
+                    input_names=["input_ids", "attention_mask"], output_names=names,
+                    dynamic_shapes={"input_ids": sizes, "attention_mask": sizes}, external_data=False, verbose=False,
+                )  # fmt: skip
+            encoder.trunk.model.set_attn_implementation(kept)
+            _check(aside, encoder, classifier, out, length)
+            _write_tokenizer(encoder, out)
+            os.replace(aside, out)
+        finally:
+            encoder.trunk.model.set_attn_implementation(kept)
+            aside.unlink(missing_ok=True)
+    return out
+
+
+def tokenizer_folder(out: Path) -> Path:
+    """Where the tokenizer of an ONNX file lies."""
+    return out.with_name(f"{out.stem}-tokenizer")
+
+
+def _write_tokenizer(encoder: TextEncoder, out: Path) -> None:
+    folder = tokenizer_folder(out)
+    encoder.tokenizer.save_pretrained(folder)
+    write_json(
+        folder / "withheld.json",
+        {
+            "start": encoder.start, "end": encoder.end, "pad": encoder.pad, "length": encoder.length,
+            "how": "tokenize without special tokens, cut to length, put start before and end after, fill with pad where "
+            "attention_mask is 0; longer texts are seen in windows of length tokens, and pooled over all of their tokens",
+        },
+    )  # fmt: skip
+
+
+def _check(path: Path, encoder: TextEncoder, classifier: Classifier | None, out: Path, length: int) -> None:
+    for count, share in CHECKED:
+        item, mask = _batch(encoder, count, max(2, int(share * length)))
+        with torch.no_grad():
+            found = encoder({"item": item, "mask": mask.bool()})
+            expected = [found.pooled, found.tokens]
+            if classifier is not None:
+                expected.append(classifier.of_features(found.pooled))
+        real = mask.bool()
+        given = {"input_ids": item.numpy(), "attention_mask": mask.numpy()}
+        compare_onnx(path, given, expected, out, {1: real.numpy()})
+
+
+def _batch(encoder: TextEncoder, count: int, length: int) -> tuple[Tensor, Tensor]:
+    """Tokens, and a mask under which all texts but the first are shorter."""
+    random = np.random.default_rng(0)
+    item = random.integers(0, encoder.trunk.vocabulary, (count, length))
+    sizes = [length, *random.integers(1, length + 1, count - 1)]
+    mask = (np.arange(length)[None, :] < np.array(sizes)[:, None]).astype(np.int64)
+    return torch.from_numpy(np.where(mask == 1, item, encoder.pad)), torch.from_numpy(mask)

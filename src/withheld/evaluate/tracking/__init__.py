@@ -1,0 +1,1 @@
+"""Following what is marked in the first frame of a clip."""

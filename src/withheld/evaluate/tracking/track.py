@@ -1,0 +1,156 @@
+"""Following what a mask marks through any clip, drawn over it.
+
+Shapes: T frames, H W pixels, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from withheld.data.clip import frames_of_file
+from withheld.data.davis import read_mask
+from withheld.data.decode import decode
+from withheld.data.video import VIDEOS, Frames, open_videos
+from withheld.errors import InputError
+from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.tracking.davis import follow
+from withheld.evaluate.tracking.features import at_grid
+from withheld.evaluate.tracking.propagate import Pointer
+from withheld.learn.checkpoint import writing
+
+COLORS = np.array([(255, 77, 77), (64, 160, 255), (88, 214, 141), (255, 196, 61), (187, 107, 217)], np.float32)
+OPACITY = 0.55
+LONGEST = 1500
+"""Frames of a clip that are followed."""
+
+
+def track(
+    subject: Any, clip: str | Path, mask: str | Path, out: str | Path, *, pointer: Pointer = Pointer(),
+    device: str = "auto", listen: Listen = silent,
+) -> Path:  # fmt: skip
+    """Follows what `mask` marks in the first frame of a clip.
+
+    Args:
+        subject: a run, an encoder folder or an `Encoder`, of images or of clips.
+        clip: a video file or a folder of frames. mask: a picture of the first frame's size, black where nothing is marked.
+        out: a video (.mp4, .mkv, .gif) with the mask drawn over it, or a folder for one mask PNG a frame.
+
+    Raises:
+        InputError: for any of them, with the remedy. CannotWrite: for `out`.
+    """
+    out, first = Path(out), read_mask(Path(mask))
+    if out.suffix and out.suffix.lower() not in (".mp4", ".mkv", ".gif"):
+        raise InputError(f"{out}: give a .mp4, .mkv or .gif, or a folder for one mask a frame")
+    if not first.any():
+        raise InputError(f"{mask}: this mask marks nothing to follow: it is black everywhere")
+    encoder, side = at_grid(as_encoder(subject, device))
+    frames, rate = whole_frames(clip)
+    if first.shape != frames.shape[1:3]:
+        raise InputError(
+            f"{mask}: the mask has {first.shape[1]}x{first.shape[0]} pixels, the frames of {clip} {frames.shape[2]}x"
+            f"{frames.shape[1]}: they must be equal"
+        )
+    values = [int(v) for v in np.unique(first) if v]
+    start = np.zeros_like(first)
+    for number, value in enumerate(values, 1):
+        start[first == value] = number
+    listen({"kind": "note", "text": f"following {len(values)} marked in {len(frames)} frames"})
+    squashed = np.stack([_squashed(image, side) for image in frames])
+    found = follow(encoder, squashed, start, pointer)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix:
+            write_video(out, overlaid(frames, found), rate)
+        else:
+            out.mkdir(exist_ok=True)
+            for at, ids in enumerate(found):
+                Image.fromarray(np.array([0, *values])[ids].astype(np.uint8)).save(out / f"{at:05d}.png")
+    return out
+
+
+def _squashed(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def whole_frames(clip: str | Path) -> tuple[NDArray[np.uint8], float]:
+    """Frames (T, H, W, 3) of a clip in full size, and how many a second.
+
+    Raises:
+        InputError: where it cannot be read, or its frames are of several sizes.
+    """
+    path = Path(clip)
+    try:
+        if path.is_file() and VIDEOS.named(path.name):
+            found, times = [], []
+            for frame in frames_of_file(path):
+                found.append(np.rot90(frame.to_ndarray(format="rgb24"), int(frame.rotation or 0) % 360 // 90))
+                times.append(float(frame.time or 0.0))
+                if len(found) == LONGEST:
+                    break
+            rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 25.0
+        else:
+            source = open_videos(path)
+            raw = next(source.raw())[1]
+            if len(source) > 1 or not isinstance(raw, Frames):
+                raise InputError(f"{clip} holds {len(source)} clips: name one video file, or one folder of frames")
+            images = [decode(image) for image in raw.images[:LONGEST]]
+            found = [np.asarray(image.convert("RGB")) for image in images if isinstance(image, Image.Image)]
+            rate = 25.0
+    except InputError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        raise InputError(f"{clip}: cannot be read: {error}") from None
+    sizes = {image.shape for image in found}
+    if len(found) < 2 or len(sizes) > 1:
+        raise InputError(f"{clip}: {len(found)} frames of {len(sizes)} sizes: two or more of one size are needed")
+    return np.ascontiguousarray(np.stack(found)), rate
+
+
+def overlaid(frames: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """Every frame with what is marked in color, and an outline."""
+    for image, marked in zip(frames, ids, strict=True):
+        out = image.astype(np.float32)
+        for number in np.unique(marked[marked > 0]):
+            here = marked == number
+            color = COLORS[(int(number) - 1) % len(COLORS)]
+            out[here] = (1 - OPACITY) * out[here] + OPACITY * color
+            edge = here & ~(np.roll(here, 1, 0) & np.roll(here, -1, 0) & np.roll(here, 1, 1) & np.roll(here, -1, 1))
+            out[edge] = 255
+        yield out.round().astype(np.uint8)
+
+
+def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -> None:
+    """Writes frames (H, W, 3) as H.264, or as MPEG-4 where this build of FFmpeg has no encoder for it; .gif by Pillow."""
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix.lower() == ".gif":
+            images = [Image.fromarray(image) for image in frames]
+            images[0].save(aside, save_all=True, append_images=images[1:], duration=round(1000 / rate), loop=0)
+        else:
+            _encode(aside, frames, rate)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _encode(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -> None:
+    from fractions import Fraction
+
+    import av
+
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000))
+        for image in frames:
+            even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]  # the codecs want even sides
+            if not stream.codec_context.is_open:
+                stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+        container.mux(stream.encode())

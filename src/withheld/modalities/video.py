@@ -1,0 +1,157 @@
+"""Clips: decoded once, cut into windows in which something moves; an `Encoder` of clips is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld import distributed
+from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
+from withheld.data.video import open_videos
+from withheld.errors import InputError
+from withheld.modalities.modality import Modality
+from withheld.networks.video import open_video_trunk
+from withheld.provenance import location_of
+from withheld.run import constant, default_encoder
+from withheld.types import Recipe
+from withheld.video_encoder import VideoEncoder
+
+SAMPLE = 64
+SIDE = {"cpu": 64, "cuda": 112}
+HELD_OUT, LEAST_CLIPS = 0.1, 10
+"""Share of the clips that is never learned from, where there are so many."""
+
+
+class Videos(Modality):
+    """Video files and folders of frames."""
+
+    name = "video"
+    clips: PreparedClips
+
+    def open(self, method: str | None) -> Any:
+        """Decodes every clip once; returns the trunk.
+
+        Args:
+            method: its file may say FRAMES, RATE (frames a second, 0 for the clips' own), MOTION (share of the windows), SIZE.
+        """
+        source = open_videos(self.data)
+        train = source.part("train")
+        self.source = train if train is not None and len(train) else source
+        settings = self.given["settings"]
+        self.frames = int(settings.get("frames", constant(str(method), "FRAMES", 8)))
+        self.rate = float(settings.get("rate", constant(str(method), "RATE", 0.0)))
+        self.share = float(settings.get("motion", constant(str(method), "MOTION", 1.0)))
+        if self.frames < 2 or self.rate < 0 or not 0 < self.share <= 1:
+            raise InputError(
+                f"frames={self.frames}, rate={self.rate:g}, motion={self.share:g}: frames are 2 or more, rate is 0 (as the "
+                "clips are) or frames a second, motion the share of the windows that is kept, above 0 up to 1"
+            )
+        name = self.given["encoder"]
+        if name == "auto":
+            name = default_encoder(str(method), self.device.type) or "vit-nano"
+        self.encoder_name = str(name)
+        trunk, self.pretrained = open_video_trunk(
+            name, size=self._size(str(method)), frames=self.frames, seed=self.given["seed"]
+        )  # fmt: skip
+        self.frames, self.size = trunk.frames, trunk.size
+        self._prepare()
+        return trunk
+
+    def feed(self, recipe: Recipe) -> None:
+        """Windows of most clips to learn from, of the others to check with."""
+        self.mean, self.std = (self.clips.mean, self.clips.std) if recipe.normalize else ([0.0] * 3, [1.0] * 3)
+        found = find_windows(self.clips, self.frames, self.rate)
+        need_windows(found, self.clips, self.frames, self.rate)
+        self._tell_of(found.short)
+        kept = moving(found, self.share)
+        if not len(kept):
+            raise InputError(f"{self.data}: nothing moves in these clips: no two frames differ. Give clips with motion")
+        if len(kept) < len(found):
+            still = f"{len(found) - len(kept):,} of {len(found):,} windows are left out: little moves in them"
+            self.tell("note", text=still)
+        held = np.zeros(len(self.clips), bool)
+        usable = np.unique(kept.clip)
+        if len(usable) >= LEAST_CLIPS:
+            order = np.random.default_rng(0).permutation(usable)
+            held[order[: max(1, round(HELD_OUT * len(usable)))]] = True
+        learn, check = kept.subset(np.flatnonzero(~held[kept.clip])), kept.subset(np.flatnonzero(held[kept.clip]))
+        self.held_out = bool(len(check))
+        self.items = ClipItems(self.clips, learn, self.frames, self.mean, self.std)
+        self.trial = ClipItems(self.clips, check, self.frames, self.mean, self.std) if self.held_out else self.items
+        self.sample = self.trial.batch(
+            np.unique(np.linspace(0, len(self.trial) - 1, min(SAMPLE, len(self.trial))).astype(np.int64)), self.device
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, sizes, windows, fingerprint."""
+        return {
+            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
+            "clips": len(self.clips), "skipped": len(self.skipped), "size": self.size, "frames": self.frames,
+            "rate": self.rate, "motion": self.share, "held_out": len(self.trial) if self.held_out else 0,
+            "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    def model_facts(self, model: Any) -> dict[str, Any]:
+        """The trunk, mean and deviation."""
+        trunk = model.trunk
+        encoder = {
+            "name": self.encoder_name, "pretrained": self.pretrained, "width": trunk.width, "depth": trunk.depth,
+            "parameters": sum(p.numel() for p in trunk.parameters()), "patch": trunk.patch,
+        }  # fmt: skip
+        return {"encoder": encoder, "mean": self.mean, "std": self.std}
+
+    def keep(self, model: Any, title: str, out: Path) -> None:
+        """The encoder."""
+        self._encoder(model, title).save(out / "encoder")
+
+    def draw(self, model: Any, title: str, out: Path) -> None:
+        """Clips, what is hidden of them and what is told."""
+        from withheld.evaluate.video_pictures import draw_clips
+
+        draw_clips(model, self._encoder(model, title), self.trial, self.clips, out)
+
+    @staticmethod
+    def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+        """The trained trunk and a blank batch."""
+        import torch
+
+        trunk = VideoEncoder.opened(folder / "encoder").trunk
+        return trunk, torch.zeros(2, settings["data"]["frames"], trunk.channels, trunk.size, trunk.size)
+
+    def _encoder(self, model: Any, title: str) -> VideoEncoder:
+        return VideoEncoder(model.trunk, self.mean, self.std, self.rate, model.split, f"{title} {self.encoder_name}")
+
+    def _size(self, method: str) -> int:
+        asked = self.given["size"]
+        if asked == "auto":
+            return constant(method, "SIZE", SIDE.get(self.device.type, 64))
+        try:
+            number = int(asked)
+        except (TypeError, ValueError):
+            number = 0
+        if number < 16:
+            raise InputError(f"--size {asked}: give the side of the frames in pixels, 16 or more, or auto")
+        return number
+
+    def _prepare(self) -> None:
+        if distributed.rank() != 0:
+            distributed.barrier()
+        self.clips = prepare_clips(
+            self.source, self.size, progress=lambda done, total: self.tell("prepare", done=done, total=total)
+        )
+        if distributed.rank() == 0:
+            distributed.barrier()
+        self.fingerprint, self.skipped = self.clips.fingerprint, list(self.clips.skipped)
+        if self.skipped:
+            self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} clips have a remark: see skipped.jsonl")
+
+    def _tell_of(self, short: list[str]) -> None:
+        rate = f" at {self.rate:g} a second" if self.rate else ""
+        self.skipped += [{"file": name, "reason": f"is shorter than {self.frames} frames{rate}"} for name in short]
+        if short:
+            self.tell(
+                "note",
+                text=f"{len(short)} of {len(self.clips)} clips are shorter than {self.frames} frames{rate} and left out",
+            )

@@ -1,0 +1,127 @@
+"""How many components: as many as the evidence is for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from withheld.errors import InputError
+from withheld.networks.mixture import Mixture, parts_of
+from withheld.types import LatentModel
+
+MOST, PATIENCE = 20, 3
+"""Counts that are tried, and how many in a row may be worse before the search ends."""
+PASSES, RISE = 200, 1e-4
+"""Of EM for every count: at most so many, and the rise of a row's bound (nats) below which it has converged."""
+
+
+class ByEvidence(LatentModel):
+    """A mixture that does not know yet how many components it has: `fitted` returns the one that the evidence is for.
+
+    1, 2, 3 ... components (multiples of the classes where there are labels) learn from the sample by EM; the smallest Bayesian
+    information criterion wins (Schwarz 1978), -2 log-likelihood + free numbers x log rows: more components must pay for
+    themselves. Akaike's criterion stands beside it.
+
+    Args:
+        make: the mixture of so many components, untrained.
+        classes: of the labels, 0 without.
+    """
+
+    def __init__(self, make: Callable[[int], Mixture], classes: int = 0) -> None:
+        super().__init__()
+        self.make, self.each = make, max(1, classes)
+        self.only = make(self.each)
+
+    @property
+    def names(self) -> Any:
+        """Of the columns."""
+        return self.only.names
+
+    @names.setter
+    def names(self, names: Any) -> None:
+        self.only.names = names
+
+    def check(self, rows_BD: Tensor, place: Callable[[int], str]) -> None:
+        """As every mixture of its kind."""
+        self.only.check(rows_BD, place)
+
+    @torch.no_grad()
+    def fitted(self, sample: Any) -> LatentModel:
+        """The best of all counts, at the place where EM on the sample left it; `found` says what was compared."""
+        rows = parts_of(sample, self.only.columns)[0]
+        best: tuple[float, Mixture] | None = None
+        table: list[dict[str, float]] = []
+        worse = 0
+        for count in range(self.each, min(MOST * self.each, len(rows)) + 1, self.each):
+            try:
+                model = self._climbed(count, sample, rows.device)
+            except InputError:
+                if best is None:
+                    raise
+                break  # a component has collapsed: so many are not there
+            found = criteria(model, sample)
+            table.append({"components": count, **found})
+            if best is None or found["bic"] < best[0]:
+                best, worse = (found["bic"], model), 0
+            else:
+                worse += 1
+            if worse == PATIENCE:
+                break
+        if best is None:
+            raise InputError(f"components=auto for {len(rows)} rows: at least {self.each} are needed")
+        best[1].found, best[1].evidence = {"components": best[1].components}, table
+        return best[1]
+
+    def _climbed(self, count: int, sample: Any, device: torch.device) -> Mixture:
+        model = self.make(count).to(device)
+        model.names = self.names
+        model.fitted(sample)
+        before = -math.inf
+        for _ in range(PASSES):
+            sums = model.expect(sample)
+            bound = float(model.total(sums)) / float(sums["items"])
+            if bound - before < RISE:
+                break
+            before = bound
+            model.maximize(sums)
+        return model
+
+    def expect(self, t: Any) -> dict[str, Tensor]:
+        """Not before it is fitted."""
+        raise InputError("components=auto: how many there are is known once it has seen a sample of the rows")
+
+    def maximize(self, sums: dict[str, Tensor]) -> None:
+        """Not before it is fitted."""
+        raise InputError("components=auto: how many there are is known once it has seen a sample of the rows")
+
+
+def evidence_words(evidence: Sequence[Mapping[str, float]]) -> str:
+    """Which count was taken, and why."""
+    best = min(evidence, key=lambda each: each["bic"])
+    others = sorted(
+        (each for each in evidence if each is not best), key=lambda each: abs(each["components"] - best["components"])
+    )
+    beside = ", ".join(f"{each['components']:g}: {each['bic']:,.1f}" for each in others[:2])
+    tried = f"{evidence[0]['components']:g} to {evidence[-1]['components']:g}"
+    aic = min(evidence, key=lambda each: each["aic"])["components"]
+    return (
+        f"{best['components']:g} components: their BIC of {best['bic']:,.1f} is the lowest of {tried}"
+        + (f" ({beside})" if beside else "")
+        + f", on {evidence[0]['rows']:,.0f} rows; AIC would take {aic:g}"
+    )
+
+
+def criteria(model: Mixture, sample: Any) -> dict[str, float]:
+    """Rows, nats a row, and the Bayesian and Akaike's criterion of a mixture on these rows: lower is better."""
+    sums = model.expect(sample)
+    log_likelihood, rows = float(sums["bound"]), float(sums["items"])
+    return {
+        "rows": rows,
+        "nats": log_likelihood / rows,
+        "bic": -2 * log_likelihood + model.free * math.log(rows),
+        "aic": -2 * log_likelihood + 2 * model.free,
+    }
