@@ -108,15 +108,28 @@ def test_a_sharp_true_answer_is_told_back():
     y = torch.tensor([40.0, -30.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
     logits = torch.full((1, Q, 2, 2), -50.0)
     logits[:, (torch.tensor([40.0, -30.0]) == BINS).all(dim=1)] = 50.0
-    torch.testing.assert_close(AnnealedColor().undo(logits, y), y)
-    told_by = ColorCrossEntropy().measures(logits, y)
+    loss = ColorCrossEntropy()
+    torch.testing.assert_close(AnnealedColor(loss).undo(logits, y), y)
+    told_by = loss.measures(logits, y)
     assert told_by["chroma_ratio"] == pytest.approx(1)
     assert told_by["color_bins"] == pytest.approx(1)
     torch.testing.assert_close(RegressedColor().undo(y[..., :2, :2] / 25, y), y)
     assert float(ColorSquaredError()(y[..., :2, :2] / 25, y)) == 0
 
 
-@pytest.mark.parametrize("settings", [{"mix": 0.0}, {"mix": 1.5}, {"temperature": 0.0}])
+def test_rebalancing_taken_back_gives_the_mean_under_what_is_so():
+    """A network that tells w p, as the weights ask, is read as p where all is taken back."""
+    loss = ColorCrossEntropy(temperature=1.0, calm=1.0).fitted(Pair(None, ab(8, 8)))
+    p = torch.rand(1, Q, 1, 1, generator=torch.Generator().manual_seed(0))
+    p /= p.sum()
+    told_by_weights = (loss.weight.view(1, -1, 1, 1) * p).log()
+    expected = (p[0, :, 0] * BINS).sum(dim=0)
+    torch.testing.assert_close(loss.color(told_by_weights).flatten(), expected, atol=1e-3, rtol=1e-3)
+    loss.calm = 0.0
+    torch.testing.assert_close(loss.color(told_by_weights), annealed_mean(told_by_weights, BINS, 1.0))
+
+
+@pytest.mark.parametrize("settings", [{"mix": 0.0}, {"mix": 1.5}, {"temperature": 0.0}, {"calm": 1.5}])
 def test_settings_that_are_none(settings):
     with pytest.raises(InputError, match="Try 0"):
         ColorCrossEntropy(**settings)
@@ -152,7 +165,9 @@ def test_rebalanced_counts_every_color_alike():
 def test_baselines_and_a_network_are_measured_alike():
     torch.manual_seed(0)
     trunk, _ = open_trunk("resnet-nano", size=16, channels=3)
-    objective = Objective(HideColor(), Colorizer(trunk, Q), ColorCrossEntropy(), target=AnnealedColor()).eval()
+    objective = Objective(
+        HideColor(), Colorizer(trunk, Q), loss := ColorCrossEntropy(), target=AnnealedColor(loss)
+    ).eval()
     seen = torch.zeros(4, 3, 20, 20)
     seen[:, 0] = 1.0  # red, seen larger than the network takes it
     with torch.no_grad():

@@ -5,7 +5,6 @@ Shapes: C channels, H W pixels of the picture, S side that the network sees.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -56,7 +55,7 @@ class Colorizing:
         if temperature is not None:
             if not isinstance(self.objective.target, AnnealedColor):
                 raise InputError(f"--temperature {temperature}: {run.folder} regresses ab, which has no temperature")
-            self.objective.target = dataclasses.replace(self.objective.target, temperature=temperature)
+            self.objective.loss.temperature = temperature
 
     @torch.no_grad()
     def picture(self, image: Decoded) -> NDArray[np.uint8]:

@@ -61,40 +61,27 @@ def coarse(ab_B2HW: Tensor, side: int) -> Tensor:
     return F.adaptive_avg_pool2d(ab_B2HW, side)
 
 
-@dataclass(frozen=True)
-class AnnealedColor:
-    """Compares with ab as it is; a prediction is undone to the annealed mean of ab, at the size of y."""
-
-    temperature: float = 0.38
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """ab."""
-        return y
-
-    def undo(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Logits (B, Q, G, G) to ab (B, 2, H, W)."""
-        ab = annealed_mean(prediction, gamut_bins().to(prediction), self.temperature)
-        return F.interpolate(ab, size=y.shape[-2:], mode="bilinear", align_corners=False)
-
-
 class ColorCrossEntropy(nn.Module):
     """Mean over pixels of -sum_q z_q log p(q | x), times the weight of the pixel's nearest bin (Zhang et al. 2016).
 
     Args:
         mix: lambda of the rebalancing.
-        temperature: of the annealed mean, for the measures.
+        temperature: of the annealed mean.
+        calm: share of the rebalancing that is taken back when a color is made of the distribution.
     """
 
     bins: Tensor
     weight: Tensor
 
-    def __init__(self, mix: float = 0.5, temperature: float = 0.38) -> None:
+    def __init__(self, mix: float = 0.5, temperature: float = 0.38, calm: float = 0.5) -> None:
         super().__init__()
         if not 0 < mix <= 1:
             raise InputError(f"rebalance={mix} is outside (0, 1]: it is the part of a uniform distribution. Try 0.5")
         if not temperature > 0:
             raise InputError(f"temperature={temperature} must be above 0. Try 0.38")
-        self.mix, self.temperature = mix, temperature
+        if not 0 <= calm <= 1:
+            raise InputError(f"calm={calm} is outside [0, 1]: it is the part of the rebalancing taken back. Try 0.5")
+        self.mix, self.temperature, self.calm = mix, temperature, calm
         self.register_buffer("bins", gamut_bins(), persistent=False)
         self.register_buffer("weight", torch.ones(len(self.bins)))
 
@@ -111,11 +98,35 @@ class ColorCrossEntropy(nn.Module):
         told = (share * logits_BQGG.gather(1, at)).sum(dim=1)
         return (self.weight[at[:, 0]] * (logits_BQGG.logsumexp(dim=1) - told)).mean()
 
+    def color(self, logits_BQGG: Tensor) -> Tensor:
+        """The annealed mean of ab (B, 2, G, G), a part of the rebalancing taken back.
+
+        Weights w train the network to tell w(q) p(q|x), up to a factor: vivid, and wrong more often than grey is where it
+        is unsure. Over w ** calm lies between that and p(q|x).
+        """
+        kept = logits_BQGG - self.calm * self.weight.log().view(1, -1, 1, 1)
+        return annealed_mean(kept, self.bins, self.temperature)
+
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
         """Mean chroma of what is predicted over that of the truth (0: all grey), and how many bins are used: exp of entropy."""
-        ab, true = annealed_mean(prediction, self.bins, self.temperature), coarse(y, prediction.shape[-1])
+        ab, true = self.color(prediction), coarse(y, prediction.shape[-1])
         p = prediction.softmax(dim=1).mean(dim=(0, 2, 3))
         return {"chroma_ratio": chroma_ratio(ab, true), "color_bins": float((-(p * (p + 1e-12).log()).sum()).exp())}
+
+
+@dataclass(frozen=True)
+class AnnealedColor:
+    """Compares with ab as it is; a prediction is undone to the color that its loss makes of it, at the size of y."""
+
+    loss: ColorCrossEntropy
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """ab."""
+        return y
+
+    def undo(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Logits (B, Q, G, G) to ab (B, 2, H, W)."""
+        return F.interpolate(self.loss.color(prediction), size=y.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
