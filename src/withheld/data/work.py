@@ -21,6 +21,7 @@ CHUNK_ITEMS = 32
 CHUNK_BYTES = 8 << 20
 ARRAY_BYTES = 8 << 20
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -63,12 +64,16 @@ def blocks(source: Source, form: Form, index: np.ndarray | None = None) -> Itera
 
 def threaded(items: Iterable[tuple[int, Raw]], work: Callable[[list[tuple[int, Raw]]], T]) -> Iterator[T]:
     """Yields the result of `work` on chunks of items, in their order; few chunks are held at a time."""
-    threads = os.cpu_count() or 1
+    yield from in_order(_chunks(items), work, os.cpu_count() or 1)
+
+
+def in_order(parts: Iterable[P], work: Callable[[P], T], threads: int) -> Iterator[T]:
+    """Yields the result of `work` on each part, in their order, computed on several threads; few parts are held at a time."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[T]] = deque()
         try:
-            for chunk in _chunks(items):
-                waiting.append(pool.submit(work, chunk))
+            for part in parts:
+                waiting.append(pool.submit(work, part))
                 if len(waiting) >= 2 * threads + 2:
                     yield waiting.popleft().result()
             while waiting:

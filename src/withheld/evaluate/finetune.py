@@ -69,7 +69,7 @@ def finetune(
         InputError: for the subject, the data, or a folder that is in use.
     """
     out = Path(out)
-    _check(out, minutes=minutes, epochs=epochs, steps=steps)
+    check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
     encoder = as_encoder(subject, device)
     kind = judged(encoder)
     known = _labelled(data, labels, kind, listen)
@@ -121,7 +121,12 @@ def held_out(found: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.concatenate(learn)), np.sort(np.concatenate(test))
 
 
-def _check(out: Path, **lengths: float | None) -> None:
+def check_asked(out: Path, **lengths: float | None) -> None:
+    """Says so where a model cannot be made as asked.
+
+    Raises:
+        InputError: more than one length, one that is not above 0, or an output that exists.
+    """
     given = {name: value for name, value in lengths.items() if value is not None}
     if len(given) > 1:
         raise InputError(f"give one of minutes, epochs and steps, not {' and '.join(given)}")

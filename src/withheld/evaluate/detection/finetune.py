@@ -31,6 +31,7 @@ from withheld.evaluate.detection.proposals import Listen, SelectiveSearch, propo
 from withheld.evaluate.detection.regions import Regions, load_regions
 from withheld.evaluate.detection.trial import Head, Pipeline, measured
 from withheld.evaluate.features import as_image_encoder, printable_name, silent
+from withheld.evaluate.finetune import check_asked
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
@@ -61,7 +62,7 @@ def finetune_detector(
         InputError: for the subject, the data, or a folder that is in use.
     """
     out = Path(out)
-    _check(out, minutes=minutes, epochs=epochs, steps=steps)
+    check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
     place = pick_device(device)
     encoder = as_image_encoder(subject, place)
     data = open_voc(voc)
@@ -135,17 +136,6 @@ class _Task:
             error.args = (f"stopped at step {error.step} of {loop.steps}: nothing was written to {out}",)
             raise
         return loop.objective.network, loop.steps
-
-
-def _check(out: Path, **lengths: float | None) -> None:
-    given = {name: value for name, value in lengths.items() if value is not None}
-    if len(given) > 1:
-        raise InputError(f"give one of minutes, epochs and steps, not {' and '.join(given)}")
-    for name, value in given.items():
-        if not value > 0:
-            raise InputError(f"{name}={value} must be above 0")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} exists and is not an empty folder: choose another")
 
 
 def _steps(loop: Any, images: int, minutes: float | None, epochs: float | None, steps: int | None) -> int:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from withheld.data import cache
 from withheld.data.decode import decode
 from withheld.data.image import to_array
 from withheld.data.source import digest
+from withheld.data.work import in_order
 from withheld.errors import InputError
 
 FORMAT = "2"
@@ -112,7 +111,7 @@ def propose(paths: list[Path], search: SelectiveSearch, listen: Listen) -> list[
         (entry / "prepared.json").touch()
         cache.touch(entry)
         cache.make_room(16 * search.most * len(paths), name)
-        for regions in _threaded(paths, lambda path: _one(path, search, entry)):
+        for regions in in_order(paths, lambda path: _one(path, search, entry), torch.get_num_threads()):
             found.append(regions)
             listen({"kind": "proposals", "done": len(found), "total": len(paths)})
     return found
@@ -139,21 +138,3 @@ def _one(path: Path, search: SelectiveSearch, entry: Path) -> NDArray[np.float32
     except OSError as error:
         raise cache.cannot_write(entry, error) from error
     return regions
-
-
-def _threaded(paths: list[Path], work: Callable[[Path], Any]) -> Iterator[Any]:
-    """In order, on as many threads as torch has: OpenCV lets others run meanwhile."""
-    threads = torch.get_num_threads()
-    waiting: deque[Future[Any]] = deque()
-    todo: Iterable[Path] = iter(paths)
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for path in todo:
-                waiting.append(pool.submit(work, path))
-                if len(waiting) >= 2 * threads + 2:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
