@@ -76,7 +76,7 @@ def test_exemplars_are_asked_of_the_items_themselves(runs, monkeypatch):
     monkeypatch.setattr(exemplar, "shortcuts", lambda: some)
     result = CliRunner().invoke(main, ["probe-shortcuts", str(runs["exemplar"]), "--steps", "1"])
     assert result.exit_code == 0, result.output
-    for words in ("share with a twin", "cosine of two seeds", "no hue", "Report"):
+    for words in ("share with a twin", "cosine of two", "no hue", "Report"):
         assert words in result.output
 
 

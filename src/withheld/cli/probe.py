@@ -48,7 +48,8 @@ def probe_shortcuts_command(run: Path, data: str | None, screen: Screen, **optio
             shown(name, reading.measures.get(name)) + (" !" if name in reading.suspect else "") for name in columns
         ]
         rows.append([reading.row, *cells])
-    screen.table("On held-out items (! outside of what is healthy)", ["", *columns], rows)
+    screen.table("The same items in every row (! outside of what is healthy)", ["", *columns], rows)
+    screen.say("Short trainings did not learn from these items; the run itself did, unless --data names others.")
     for reading in found:
         if reading.reads:
             screen.say(f"{reading.row}: {reading.reads}")
