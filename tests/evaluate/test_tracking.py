@@ -12,9 +12,9 @@ from skimage.morphology import disk as round_element
 from withheld.cli import main
 from withheld.data.davis import open_davis, read_mask
 from withheld.errors import InputError
-from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis
+from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis, sentence
 from withheld.evaluate.tracking.features import at_grid, places
-from withheld.evaluate.tracking.measures import boundary, followed, outline, region
+from withheld.evaluate.tracking.measures import Followed, boundary, followed, outline, region
 from withheld.evaluate.tracking.propagate import Pointer, disk, full_size, on_grid, point, propagate
 from withheld.evaluate.tracking.track import track
 from withheld.networks.video import open_video_trunk
@@ -166,6 +166,21 @@ class TestDavis:
         assert found.mean("pretrained") > found.mean(IDENTITY)
         assert "J&F" in found.sentence
         assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(found.rows) + 1
+
+    def test_the_sentence_is_sure_only_where_the_intervals_are(self):
+        def rows(better):
+            at = lambda value: Followed(value, 0, 0, value, 0, 0)  # noqa: E731
+            names = [f"clip {i}" for i in range(len(better))]
+            plain = {name: at(0.3) for name in names}
+            return {
+                "pretrained": {n: at(0.3 + b) for n, b in zip(names, better, strict=True)},
+                IDENTITY: plain,
+                UNTRAINED: plain,
+            }
+
+        assert sentence(rows([0.1, 0.12, 0.11])).startswith("Pretraining helps")
+        assert sentence(rows([0.5, -0.3, 0.1])).startswith("Pretraining may help")
+        assert sentence(rows([-0.1, -0.2, 0.1])).startswith("Pretraining does not help")
 
     def test_any_encoder_has_places(self):
         frames = np.zeros((3, 32, 32, 3), np.uint8)

@@ -176,8 +176,13 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
             told = f" (95 % CI {100 * (worth - half):.1f} to {100 * (worth + half):.1f})" if np.isfinite(half) else ""
             name = {IDENTITY: "copying the first mask", UNTRAINED: UNTRAINED, FLOW: "optical flow"}[other]
             parts.append(f"{100 * worth:+.1f} points{told} over {name}")
-    better = all(gap(rows, "pretrained", other)[0] > 0 for other in (IDENTITY, UNTRAINED))
-    start = "Pretraining helps to follow things" if better else "Pretraining does not help to follow things"
+    worths = [gap(rows, "pretrained", other) for other in (IDENTITY, UNTRAINED)]
+    if all(worth - half > 0 for worth, half in worths):
+        start = "Pretraining helps to follow things"
+    elif all(worth > 0 for worth, _ in worths):
+        start = "Pretraining may help to follow things, so few sequences do not decide it"
+    else:
+        start = "Pretraining does not help to follow things"
     return f"{start}: J&F {100 * mean:.1f} over {count} sequences, {', '.join(parts)}."
 
 
