@@ -14,6 +14,8 @@ from torch import Tensor
 class RandomResizedCrop:
     """Crops a random rectangle of every image and resizes it, (B, C, H, W) -> (B, C, size, size), one resampling a batch.
 
+    Of a clip, (B, T, C, H, W), all frames get the same crop.
+
     Attributes:
         size: side of the result in pixels.
         scale: smallest and largest share of the area that is kept (Szegedy et al. 2014).
@@ -27,6 +29,8 @@ class RandomResizedCrop:
     flip: bool = True
 
     def __call__(self, t: Tensor) -> Tensor:
+        if t.ndim == 5:
+            return self(t.flatten(1, 2)).unflatten(1, t.shape[1:3])
         B, _, H, W = t.shape
         area, ratio, place_x, place_y, mirror = torch.rand(5, B, device=t.device, dtype=t.dtype).unbind()
         area = self.scale[0] + (self.scale[1] - self.scale[0]) * area
