@@ -23,8 +23,8 @@ def track_color(
     p(y|x): a categorical over colors for every place: what stands where the place points to, in the frames before.
     Source: Vondrick et al. 2018, Tracking Emerges by Colorizing Videos, https://arxiv.org/abs/1806.09594
     Differs: a small ResNet of stride 8 (paper: ResNet-18 and five 3D convolutions); frames of 128 pixels (256); cosines at
-        a fixed temperature (dot products); brightness and contrast are jittered; clips are cropped and also run backward; 16 colors of
-        the user's own clips.
+        a fixed temperature (dot products); brightness and contrast are jittered, clips are cropped and also run backward; 16
+        colors of the user's own clips.
 
     Args:
         trunk: of images, with a grid of tokens; it sees lightness only, also after training.
