@@ -51,6 +51,8 @@ def _by_gram(x_NRC: Tensor, steps: int) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Matrices of layers by Muon with Nesterov momentum, everything else (embeddings, heads, norms, biases) by AdamW.
 
+    A kernel of a convolution is a matrix with a row for each of its outputs.
+
     Args:
         groups: as `parameter_groups` gives them.
         objective: whose parameters they are; matrices whose names tell of embeddings or heads go to AdamW.
@@ -72,7 +74,7 @@ class Muon(torch.optim.Optimizer):
         split = []
         for group in groups:
             for matrix in (True, False):
-                members = [p for p in group["params"] if (p.ndim == 2 and id(p) not in outside) is matrix]
+                members = [p for p in group["params"] if (p.ndim in (2, 4) and id(p) not in outside) is matrix]
                 if members:
                     split.append({**group, "params": members, "matrix": matrix})
         super().__init__(split, {"lr": lr, "betas": betas, "eps": 1e-8})
@@ -92,7 +94,10 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
             step = p.grad.lerp(state["momentum"], MOMENTUM)
-            whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
+            if p.ndim == 4:
+                whole, step = p.view(len(p), -1), step.reshape(len(p), -1)
+            else:
+                whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
             for part in zip(_parts(whole), _parts(step), strict=True):
                 by_shape.setdefault(part[0].shape, []).append(part)
         for shape, same in by_shape.items():
