@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ def _chosen(
     return left[places], int((~keep).sum())
 
 
-def _shown(pool: Pool, places: Sequence[int], known: dict[str, str], doubles: int, how: str) -> Suggestion:
+def _shown(pool: Pool, places: np.ndarray, known: dict[str, str], doubles: int, how: str) -> Suggestion:
     names = [pool.name(at) for at in places]
     some = list(zip(names, places, strict=True))[:MOST_DRAWN]
     sheet = [shown(name, f"{i + 1}", pool.item(at)) for i, (name, at) in enumerate(some)]
