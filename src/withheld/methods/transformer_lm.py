@@ -32,5 +32,5 @@ def transformer_lm(trunk: TextTrunk) -> tuple[Objective, Recipe]:
         )
     return Objective(NextToken(), NextWord(trunk), TokenCrossEntropy()), Recipe(
         base_learning_rate=0.08, batch_size=32, betas=(0.9, 0.95), weight_decay=0.01, warmup=0.05, schedule="linear",
-        clip=1.0, epochs=10, optimizer="muon", matrix_rate=5.0,
+        clip=1.0, epochs=10, optimizer="muon", matrix_rate=8.0,
     )  # fmt: skip
