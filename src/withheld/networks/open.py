@@ -23,6 +23,7 @@ from transformers import (
 
 from withheld.errors import InputError, nearest
 from withheld.hub import hub_settings, why
+from withheld.networks.convnet import ConvNetConfig
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 from withheld.networks.recognition import RecognitionConfig
 from withheld.networks.vq_vae2 import VqConfig
@@ -73,6 +74,13 @@ def regnet(widths: tuple[int, ...], blocks: tuple[int, ...], about: str) -> Pres
     return Preset(about, config)
 
 
+def convnet(widths: tuple[int, ...], about: str) -> Preset:
+    """The shape of a plain convolutional network; images above 64 pixels are quartered at the start, others halved."""
+    return Preset(
+        about, lambda size, channels, patch: ConvNetConfig(size, channels, widths, (4 if size > 64 else 2, 2, 1, 2))
+    )
+
+
 def recognition(kind: str, latents: int, widths: tuple[int, ...], about: str) -> Preset:
     """The shape of a recognition network."""
     return Preset(about, lambda size, channels, patch: RecognitionConfig(kind, size, channels, latents, widths))
@@ -85,6 +93,10 @@ PRESETS = {
     "vit-small": vit(384, 12, 6, "21 M parameters (Touvron et al. 2020), for a GPU"),
     "vit-base": vit(768, 12, 12, "86 M parameters (Dosovitskiy et al. 2020), for a GPU"),
     "vit-large": vit(1024, 24, 16, "303 M parameters (Dosovitskiy et al. 2020), for a large GPU"),
+    "conv-nano": convnet(
+        (32, 64, 128, 256), "0.4 M parameters, plain convolutions, the quickest, for minutes on a CPU"
+    ),
+    "conv-small": convnet((64, 128, 256, 512), "1.6 M parameters, plain convolutions, for an hour on a CPU"),
     "regnet-nano": regnet((32, 64, 128, 256), (1, 1, 1, 1), "0.9 M parameters, convolutions, for minutes on a CPU"),
     "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
