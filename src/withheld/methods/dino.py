@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from withheld.errors import InputError
 from withheld.losses.distillation import CenteredTeacher
 from withheld.networks.image import ImageTrunk
@@ -67,7 +69,7 @@ def dino(
         raise InputError(
             "temperatures must be above 0; the paper takes 0.1 for the student and 0.04 to 0.07 for the teacher"
         )
-    changes = {"flip": flip, "color": color, "grey": grey, "blur": blur}
+    changes: dict[str, Any] = {"flip": flip, "color": color, "grey": grey, "blur": blur}
     large = View(trunk.size, scale=(crop, 1.0), **changes)
     split = MultiCrop(
         large,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from withheld.errors import InputError
 from withheld.losses.agreement import LeJEPA
 from withheld.networks.image import ImageTrunk
@@ -58,7 +60,7 @@ def lejepa(
     """
     if not 0 < weight < 1:
         raise InputError(f"weight={weight}: between 0 and 1; 0.02 to 0.1 are usual")
-    changes = {"flip": flip, "color": color, "grey": grey, "blur": blur}
+    changes: dict[str, Any] = {"flip": flip, "color": color, "grey": grey, "blur": blur}
     split = LargeAndSmall(
         View(trunk.size, scale=(crop, 1.0), **changes),
         View(side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)), **changes),
