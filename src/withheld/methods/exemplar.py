@@ -18,7 +18,7 @@ from withheld.shortcuts import Probe, Shortcut, Variant
 from withheld.splits.exemplar import ExemplarViews
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "regnet-nano", "cuda": "regnet-small"}
+ENCODER = {"cpu": "conv-nano", "cuda": "regnet-small"}
 TWINS = 0.9
 OFF = {"translation": 0.0, "scale": 1.0, "rotation": 0.0, "contrast": 1.0, "power": 1.0, "hue": 0.0}
 
@@ -48,8 +48,8 @@ def exemplar(
         https://arxiv.org/abs/1406.6909; form=triplet: Kolesnikov et al. 2019, Revisiting Self-Supervised Visual Representation
         Learning, https://arxiv.org/abs/1901.09005
     Differs: views are drawn anew in every epoch (paper: about 150 of each seed, once); any trunk and the mean of its tokens in
-        place of three convolutions; no dropout; factors of contrast and powers are drawn by their logarithm; AdamW, for runs of
-        minutes. form=triplet draws the distortions of 2014 and no crops of the whole image.
+        place of three convolutions; no dropout; Muon; factors of contrast and powers are drawn by
+        their logarithm. form=triplet draws the distortions of 2014 and no crops of the whole image.
 
     Args:
         trunk: any backbone; it sees views of patches here and whole images afterwards.
@@ -76,7 +76,8 @@ def exemplar(
     )  # fmt: skip
     network = ViewEmbedder(trunk, width) if triplet else SeedClassifier(trunk, seeds)
     recipe = Recipe(
-        base_learning_rate=2e-3, batch_size=128, weight_decay=0.05, warmup=0.1, epochs=100, normalize=False,
+        base_learning_rate=4e-3, batch_size=128, weight_decay=0.05, warmup=0.1, epochs=100, normalize=False, optimizer="muon",
+        matrix_rate=10.0,
         most_items=0 if triplet else max(1, classes // seeds),
     )  # fmt: skip
     return Objective(split, network, SemiHardTriplet(margin) if triplet else CrossEntropy()), recipe

@@ -11,7 +11,7 @@ from withheld.splits.pairs import TwoViews
 from withheld.splits.views import View
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
+ENCODER = {"cpu": "conv-nano", "cuda": "resnet-18"}
 
 
 def simclr(
@@ -20,7 +20,7 @@ def simclr(
     temperature: float = 0.2,
     width: int = 128,
     hidden: int = 512,
-    crop: float = 0.2,
+    crop: float = 0.25,
     flip: bool = True,
     color: float = 0.5,
     grey: float = 0.2,
@@ -31,7 +31,7 @@ def simclr(
     (x, y): a view of an image; another view of it, cropped, mirrored and recolored anew.
     p(y|x): a categorical over all other views of the batch: which of them is of the same image, by cosine / temperature.
     Source: Chen et al. 2020, A Simple Framework for Contrastive Learning of Visual Representations, https://arxiv.org/abs/2002.05709
-    Differs: batch 256 and AdamW (paper: 4096 and LARS); hue turns in YIQ and colors are clamped once, so that all color changes are
+    Differs: batch 256 and Muon (paper: 4096 and LARS); hue turns in YIQ and colors are clamped once, so that all color changes are
         one matrix; no blur unless asked for (as the paper does on CIFAR-10).
 
     Args:
@@ -49,5 +49,8 @@ def simclr(
         raise InputError(f"temperature={temperature} must be above 0; 0.1 to 0.5 are usual")
     view = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
     network = ViewProjector(trunk, projector(trunk.width, hidden, width))
-    recipe = Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)
+    recipe = Recipe(
+        base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
+        matrix_rate=10.0,
+    )  # fmt: skip
     return Objective(TwoViews(view), network, NTXent(temperature), target="network"), recipe
