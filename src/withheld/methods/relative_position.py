@@ -18,7 +18,7 @@ from withheld.splits.position import DIRECTIONS, RelativePosition, cut
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "regnet-nano", "cuda": "regnet-small"}
+ENCODER = {"cpu": "conv-nano", "cuda": "regnet-small"}
 SADDLE = math.log(len(DIRECTIONS))
 
 
@@ -43,7 +43,7 @@ def relative_position(
     Differs: the patches' size follows the image's: a quarter of it, gaps of a third and a jitter of an eighth of one (paper: 96,
         48 and 7 pixels of images of 150,000 to 450,000); 32 pairs of a grid are asked (paper: pairs of a center and a
         neighbor); the embedding is a mean over a patch's tokens, as in Kolesnikov et al. 2019, not a layer that keeps their places;
-        batch normalization without scale stands in the embedding and the fusion only; AdamW, for runs of minutes; colors are
+        batch normalization without scale stands in the embedding and the fusion only; Muon, for runs of minutes; colors are
         projected after each channel was brought to mean 0 and variance 1.
 
     Args:
@@ -64,7 +64,15 @@ def relative_position(
             CrossEntropy(),
             change=RandomResizedCrop(trunk.size, scale=(crop, 1.0), flip=flip),
         ),
-        Recipe(base_learning_rate=4e-3, batch_size=64, weight_decay=0.05, warmup=0.1, epochs=100),
+        Recipe(
+            base_learning_rate=2e-3,
+            batch_size=64,
+            weight_decay=0.05,
+            warmup=0.1,
+            epochs=100,
+            optimizer="muon",
+            matrix_rate=10.0,
+        ),  # fmt: skip
     )
 
 
