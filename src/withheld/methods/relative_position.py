@@ -57,23 +57,14 @@ def relative_position(
         crop: smallest share of the area that a random crop keeps before the grid is cut.
         flip: whether every second image is mirrored first.
     """
-    return (
-        Objective(
-            RelativePosition(side=side, gap=gap, jitter=jitter, color=color, blur=blur, multiple=trunk.patch or 1),
-            LateFusion(trunk, width, len(DIRECTIONS)),
-            CrossEntropy(),
-            change=RandomResizedCrop(trunk.size, scale=(crop, 1.0), flip=flip),
-        ),
-        Recipe(
-            base_learning_rate=2e-3,
-            batch_size=64,
-            weight_decay=0.05,
-            warmup=0.1,
-            epochs=100,
-            optimizer="muon",
-            matrix_rate=10.0,
-        ),  # fmt: skip
+    objective = Objective(
+        RelativePosition(side=side, gap=gap, jitter=jitter, color=color, blur=blur, multiple=trunk.patch or 1),
+        LateFusion(trunk, width, len(DIRECTIONS)),
+        CrossEntropy(),
+        change=RandomResizedCrop(trunk.size, scale=(crop, 1.0), flip=flip),
     )
+    recipe = Recipe(base_learning_rate=2e-3, batch_size=64, weight_decay=0.05, warmup=0.1, epochs=100)
+    return objective, recipe.change(optimizer="muon", matrix_rate=10.0)
 
 
 def shortcuts() -> list[Shortcut]:
