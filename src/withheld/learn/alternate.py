@@ -133,10 +133,9 @@ class Alternation:
                 line["items_per_second"] = round((step + 1 - start) * len(self.items) / max(1e-9, line["seconds"]), 1)
                 if listen is not None:
                     listen(line)
-                number = distributed.any_rank(caught[0] if caught else 0, self.device)
-                due = keeper is not None and distributed.any_rank(
-                    int(time.monotonic() - saved > keeper.every), self.device
-                )
+                distributed.await_first()
+                late = keeper is not None and time.monotonic() - saved > keeper.every
+                number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
                 if keeper is not None and (number or due or step + 1 == self.steps):
                     self.save(keeper, step + 1)
                     saved = time.monotonic()
@@ -149,7 +148,7 @@ class Alternation:
         """Writes a checkpoint, rank 0 only."""
         if distributed.rank() == 0:
             save_state(keeper.state, step, self.objective, self)
-        distributed.barrier()
+        distributed.await_first()
 
     def resume(self, keeper: Keeper) -> int:
         """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""
