@@ -6,6 +6,7 @@ A server on standard input and output: a line of JSON asks for an attempt, a lin
     {"job": "mae", ..., "call": 17}                        kills itself at the 17th call that changes what is on the disk
     {"job": "mae", ..., "size": 20000}                     no file may grow beyond so many bytes: a full disk
     {"job": "words", "words": ["evaluate", ...], ...}      any command
+    {"job": "mae", ..., "ranks": 2, "fault": {"rank": 1, "step": 3, "kind": "kill"}}    several processes, one of which fails
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +55,30 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         "dino": {"method": "dino", **image},
         "bert": {"method": "bert", **text, "batch_size": 8},
         "lstm_lm": {"method": "lstm_lm", **text, "batch_size": 4},
+        "simcse": {"method": "simcse", **text, "batch_size": 8, "encoder": "bert-tiny", "settings": {"dropout": 1e-7}},
         "mixture": {
             "method": "mixture", "data": str(table), "steps": STEPS, "settings": {"components": 2, "tolerance": 0.0},
         },
     }  # fmt: skip
 
 
-def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> int:
+def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> int:
     """In the child: does it, and returns the exit code that the command line would have."""
+    from withheld import distributed
     from withheld.cli import main
     from withheld.cli.ending import ending
 
     os.environ["WITHHELD_CACHE"] = ask["cache"]
+    if ask.get("ranks", 1) > 1:
+        distributed.TIMEOUT = timedelta(seconds=ask.get("timeout", 20))
+        os.environ |= {"WORLD_SIZE": str(ask["ranks"]), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ask["port"])}
+    if rank == ask.get("fault", {}).get("rank"):
+        fail(**ask["fault"])
     if "call" in ask:
         count_changes(Path(ask["out"]).parent, ask["call"])
+    if "watch" in ask:
+        note_opened(Path(ask["out"]).parent / "opened", rank)
     if "size" in ask:
         import resource
 
@@ -99,6 +112,23 @@ def run(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
         method, data, ask["out"], **{**job, **ask.get("more", {})}, resume=ask.get("resume", False), save_every=0.0,
         pictures=False, device="cpu", listen=listen,
     )  # fmt: skip
+
+
+def fail(rank: int, step: int, kind: str) -> None:
+    """Lets this process fail in a step: it dies, it stops answering, it raises, or it is asked to end."""
+    from withheld.learn import alternate, gradient
+
+    def failing(self: Any, number: int) -> Any:
+        if number == step and kind == "raise":
+            raise RuntimeError("a cosmic ray")
+        if number == step:
+            kinds = {"kill": signal.SIGKILL, "hang": signal.SIGSTOP, "end": signal.SIGTERM}
+            os.kill(os.getpid(), kinds[kind])
+        return before[type(self)](self, number)
+
+    before = {kind: kind.step for kind in (gradient.Loop, alternate.Alternation)}
+    for loop in before:
+        loop.step = failing  # type: ignore[method-assign]
 
 
 def noted(step: Any, seen: int) -> Any:
@@ -147,6 +177,17 @@ def count_changes(below: Path, last: int) -> None:
     sys.addaudithook(audit)
 
 
+def note_opened(path: Path, rank: int) -> None:
+    """Notes every file that is opened for writing, by which rank."""
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def audit(event: str, given: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(given[1], str) and set(given[1]) & set("wax+"):
+            os.write(notes, f"{rank} {given[0]}\n".encode())
+
+    sys.addaudithook(audit)
+
+
 def serve() -> None:
     """Answers until standard input ends."""
     import torch
@@ -164,31 +205,45 @@ def serve() -> None:
     for line in sys.stdin:
         ask = json.loads(line)
         begun, before = time.monotonic(), sum(os.times()[2:4])
-        said = ask["out"] + ".said"
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-            code = 99
-            try:
-                code = attempt(ask, tasks)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            Path(ask["out"] + ".modules").write_text("\n".join(sys.modules), encoding="utf-8")
-            os._exit(code)
-        code = wait(child, ask)
+        ask["port"] = free_port()
+        children = [born(ask, tasks, rank) for rank in range(ask.get("ranks", 1))]
+        codes = wait(children, ask)
         imported(Path(ask["out"] + ".modules"))
-        text = Path(said).read_text(encoding="utf-8", errors="replace")
-        told = {"code": code, "said": text[-4000:], "seconds": time.monotonic() - begun}
+        said = [Path(f"{ask['out']}.said{rank}").read_text(errors="replace")[-4000:] for rank in range(len(codes))]
+        told = {"code": codes[0], "codes": codes, "said": "\n".join(said), "seconds": time.monotonic() - begun}
         told["cpu"] = sum(os.times()[2:4]) - before
         print(json.dumps(told), file=answer, flush=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        return int(some.getsockname()[1])
+
+
+def born(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> int:
+    """Forks the process of a rank; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handle = os.open(f"{ask['out']}.said{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    code = 99
+    try:
+        code = attempt(ask, tasks, rank)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if rank == 0:
+        Path(ask["out"] + ".modules").write_text("\n".join(sys.modules), encoding="utf-8")
+    os._exit(code)
 
 
 def imported(path: Path) -> None:
@@ -207,19 +262,30 @@ def imported(path: Path) -> None:
                 importlib.import_module(name)
 
 
-def wait(child: int, ask: dict[str, Any]) -> int:
-    """Sends what was asked for when its time has come; returns the exit code, minus the signal that killed it."""
-    handle = os.pidfd_open(child)
-    try:
-        if "after" in ask and not select.select([handle], [], [], ask["after"])[0]:
-            os.kill(child, ask.get("signal", signal.SIGKILL))
-        if not select.select([handle], [], [], ask.get("limit", 60))[0]:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return -999  # it hung
-    finally:
+def wait(children: list[int], ask: dict[str, Any]) -> list[int]:
+    """Sends what was asked for when its time has come; returns the exit codes, minus the signal that killed a process.
+
+    -999 is one that had not ended within the limit.
+    """
+    handles = {os.pidfd_open(child): child for child in children}
+    waiting, begun, sent = set(handles), time.monotonic(), "after" not in ask
+    while waiting:
+        limit = ask.get("limit", 60) if sent else ask["after"]
+        ended = select.select(list(waiting), [], [], max(0, begun + limit - time.monotonic()))[0]
+        waiting -= set(ended)
+        if not ended and sent:
+            break
+        if not ended:
+            sent = True
+            for handle in waiting:
+                os.kill(handles[handle], ask.get("signal", signal.SIGKILL))
+    for handle in waiting:
+        os.kill(handles[handle], signal.SIGKILL)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    late = {handles[handle] for handle in waiting}
+    for handle in handles:
         os.close(handle)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return [-999 if child in late else code for child, code in zip(children, codes, strict=True)]
 
 
 if __name__ == "__main__":

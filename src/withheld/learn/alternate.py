@@ -60,6 +60,9 @@ class Alternation:
                 total[name] = total[name] + value if name in total else value
             self.seconds["data"] += fetched - begun
             self.seconds["expect"] += time.perf_counter() - fetched
+        if not total:  # fewer slices than processes: this one has nothing to add, and must say so
+            t = self.items.batch(np.arange(min(len(self.items), 1)), self.device)
+            total = {name: torch.zeros_like(value) for name, value in self.objective.expect(t).items()}
         return {name: distributed.total(value) for name, value in total.items()}
 
     @torch.no_grad()
