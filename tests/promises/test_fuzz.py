@@ -1,4 +1,4 @@
-"""Files that bits were lost from: an item, or a reason why not; never a crash, a hang, or a wrong item in silence (R6, R8, S3, S10).
+"""Files that bits were lost from: an item, or a reason why not; never a crash, a hang, or a wrong item in silence (R6-R8, R10).
 
 Every mutant is made here, from small files, by a seed.
 """
