@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a fresh machine needs: both make .venv first.
-.PHONY: demo test venv lint bench docs clean
+.PHONY: demo test venv lint bench docs promises clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -32,6 +32,12 @@ lint: venv
 
 bench: venv
 	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# The tests that count for docs/reliability.md, the slow ones too, then the page: half an hour.
+promises: venv
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile -m "promise or slow" \
+		--promises docs/promises.json $(ARGS)
+	$(BIN)/python benchmarks/promises.py
 
 docs: venv
 	$(BIN)/withheld methods --markdown > docs/methods.md

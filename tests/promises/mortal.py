@@ -241,7 +241,7 @@ def born(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> in
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    if rank == 0:
+    if "size" not in ask and rank == 0:
         Path(ask["out"] + ".modules").write_text("\n".join(sys.modules), encoding="utf-8")
     os._exit(code)
 

@@ -23,8 +23,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from small_files import encoded, idx_bytes, photo
-from voc_files import annotation
+from small_files import encoded, photo
 
 import withheld
 from withheld.data.clip import decode_clip
