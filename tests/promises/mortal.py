@@ -106,7 +106,7 @@ def run(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
 
     def listen(event: dict[str, Any]) -> None:
         if event["kind"] != "plan":
-            os.write(heard, (json.dumps(event, default=str) + "\n").encode())
+            note(heard, event)
 
     withheld.pretrain(
         method, data, ask["out"], **{**job, **ask.get("more", {})}, resume=ask.get("resume", False), save_every=0.0,
@@ -131,12 +131,18 @@ def fail(rank: int, step: int, kind: str) -> None:
         loop.step = failing  # type: ignore[method-assign]
 
 
+def note(file: int, told: Any) -> None:
+    """Adds a line; a limit on file sizes is meant for the run, and not for these notes."""
+    with contextlib.suppress(OSError):
+        os.write(file, (json.dumps(told, default=str) + "\n").encode())
+
+
 def noted(step: Any, seen: int) -> Any:
     """`Order.step` that writes down what it answers."""
 
     def wrapped(self: Any, number: int) -> Any:
         items = step(self, number)
-        os.write(seen, (json.dumps([number, items.tolist()]) + "\n").encode())
+        note(seen, [number, items.tolist()])
         return items
 
     return wrapped

@@ -44,4 +44,5 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        with writing(self.path):
+            self.file.close()  # which writes what a full disk has refused before
