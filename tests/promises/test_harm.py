@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ from withheld.types import Pair, Recipe
 
 Tally = Callable[[str, int, int, str], None]
 posix = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="limits and mounts are those of Linux")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = Server(tmp_path_factory.mktemp("harm"))
-    yield found
-    found.close()
 
 
 class Items:
@@ -155,6 +148,7 @@ def test_no_file_may_grow(job: str, server: Server, tmp_path: Path, tally: Tally
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.promise("R4")
 def test_a_small_disk_is_full(server: Server, tmp_path: Path, tally: Tally) -> None:
     """A disk of its own in a namespace: two checkpoints fit, the third does not."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kills are
 # A masked autoencoder, masked words, a variational autoencoder, a network with running statistics, one whose state goes from
 # step to step, the other loop; and a student with its teacher, where there is one.
 METHODS = ["mae", "bert", "vae", "exemplar", "lstm_lm", "mixture", *({"byol", "dino"} & set(method_names()))]
-KILLS = 5
+KILLS = 3  # of each
 CAMPAIGN = int(os.environ.get("WITHHELD_KILLS", "200"))
 
 Tally = Callable[[str, int, int, str], None]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = Server(tmp_path_factory.mktemp("mortal"))
-    yield found
-    found.close()
 
 
 def killed_at_random(server: Server, job: str, at: Path, rng: np.random.Generator, kills: int) -> int:
@@ -57,7 +50,7 @@ def test_killed_at_random_moments(job: str, server: Server, tmp_path: Path, tall
         wanted = min(KILLS - killed, 3)
         killed += killed_at_random(server, job, tmp_path / str(rounds), rng, wanted)
         rounds += 1
-    assert killed >= KILLS - 2
+    assert killed >= KILLS - 1
     tally("R1", killed, killed, "kills (SIGKILL) at random moments, resumed to the same bits")
 
 
@@ -104,7 +97,7 @@ def calls_of(server: Server, job: str, at: Path) -> int:
 def test_dies_at_some_calls_to_the_disk(job: str, server: Server, tmp_path: Path, tally: Tally) -> None:
     count = calls_of(server, job, tmp_path / "count")
     assert count > 100
-    points = range(2, count, 13)  # 13 has no factor in common with the calls of a save: all kinds come up
+    points = range(2, count, 19)  # 19 has no factor in common with the calls of a save: all kinds come up
     good = sum(dies_at(server, job, call, tmp_path / "run") for call in points)
     tally("R2", good, len(points), "deaths before a call that changes the disk, resumed to the same bits")
 

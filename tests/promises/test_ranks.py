@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +34,6 @@ METHODS = [
 # Sums of other orders differ in the last bit, and AdamW makes the most of it where a gradient is nearly zero: after some steps.
 DRIFT = 2e-5
 Tally = Callable[[str, int, int, str], None]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = Server(tmp_path_factory.mktemp("ranks"))
-    yield found
-    found.close()
 
 
 def losses(at: Path) -> list[float]:

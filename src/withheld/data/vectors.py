@@ -201,7 +201,11 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
     columns: list[str] = []
     notes: list[str] = []
     told: list[Any] | None = None
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise InputError(f"{path}:1: the names of its columns are not UTF-8 text: save it as UTF-8") from None
+    for name, column in zip(names, table.columns, strict=True):
         if name == label:
             told = column.to_pylist()
         elif kinds.is_null(column.type):
