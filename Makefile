@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a fresh machine needs: both make .venv first.
-.PHONY: demo test venv lint bench table docs clean
+.PHONY: demo test venv lint bench table docs promises clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -39,6 +39,12 @@ LENGTH ?= --minutes 5
 table: venv
 	@test -n "$(DATA)" || { echo 'name labelled data: make table DATA="fashion-mnist/ cifar10-jpg.tar.gz"'; exit 2; }
 	$(BIN)/python benchmarks/table.py $(foreach set,$(DATA),--data $(set)) $(LENGTH) $(ARGS)
+
+# The tests that count for docs/reliability.md, the slow ones too, then the page: half an hour.
+promises: venv
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile -m "promise or slow" \
+		--promises docs/promises.json $(ARGS)
+	$(BIN)/python benchmarks/promises.py
 
 docs: venv
 	$(BIN)/withheld methods --markdown > docs/methods.md

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "promises"))
+from tally import Tally
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Read when these libraries are imported, so set before any test is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--promises", metavar="FILE", help="write there what was counted of docs/reliability.md's promises"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--promises") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Tally(Path(config.getoption("--promises"))))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.user_properties += [("promise", list(mark.args)) for mark in item.iter_markers("promise")]
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int, int, str], None]:
+    """Says how many of how many kept a promise: `tally("R1", 5, 5, "kills resumed bit-identical")`."""
+    return lambda number, good, of, what: record_property("tally", [number, good, of, what])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -128,6 +128,7 @@ def final(out: Path) -> dict[str, torch.Tensor]:
     return {**load_file(folder / "model.safetensors"), **load_file(folder / "optimizer.safetensors")}
 
 
+@pytest.mark.promise("R1", "killed as a program of its own")
 def test_killed_and_resumed_is_bit_identical(tmp_path):
     killed = start(tmp_path / "killed")
     for line in killed.stdout:
@@ -187,6 +188,7 @@ def test_an_existing_run_is_never_overwritten(run, images):
     assert (run.folder / "run.json").read_bytes() == before
 
 
+@pytest.mark.promise("R18", "other settings, other data")
 def test_resuming_with_other_settings_shows_the_difference(run, images):
     with pytest.raises(InputError, match=r"steps: 6 -> 7"):
         withheld.pretrain("mae", images, run.folder, steps=7, resume=True, pictures=False, device="cpu")
@@ -207,12 +209,14 @@ def test_a_folder_with_other_things_is_left_alone(images, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.promise("R17", "a run folder in use")
 def test_a_run_in_use_says_by_whom(tmp_path, images):
     with locked(tmp_path / "out"), pytest.raises(RunInUse, match=str(os.getpid())) as error:
         withheld.pretrain("mae", images, tmp_path / "out", steps=1)
     assert error.value.exit_code == 73
 
 
+@pytest.mark.promise("R5", "a run folder that is a file")
 def test_out_that_is_a_file_cannot_be_written(tmp_path, images):
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite) as error:
@@ -232,6 +236,7 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path, images):
     assert any(event["kind"] == "plan" for event in events)
 
 
+@pytest.mark.promise("S1", "pickled weights of an encoder")
 def test_pickled_weights_are_never_opened(tmp_path, images):
     folder = tmp_path / "stranger"
     folder.mkdir()
@@ -252,6 +257,7 @@ def test_a_checkpoint_continues_training(run, images, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.promise("R13", "signals during a step")
 def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
     job = start(tmp_path / "out")
     for line in job.stdout:

@@ -6,25 +6,47 @@ Under `torchrun` every function works across ranks; in a single process each is 
 from __future__ import annotations
 
 import os
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-TIMEOUT = timedelta(seconds=float(os.environ.get("WITHHELD_RANK_TIMEOUT", "600")))
+from withheld.errors import RankFailed, WithheldError
+
+TIMEOUT = timedelta(seconds=float(os.environ.get("WITHHELD_RANK_TIMEOUT", "20")))
+"""How much later than the others a rank may be within a step; torchrun then gives them 30 s to leave: under a minute in all."""
+PATIENCE = timedelta(hours=24)
+"""How long others wait for rank 0, which alone prepares data, writes checkpoints and draws."""
+
+
+@dataclass
+class _Groups:
+    """Who speaks with whom: tensors of a step, small numbers of a step, and whoever waits for rank 0."""
+
+    steps: Any = None
+    quick: Any = None
+    patient: Any = None
+    alone: bool = False
+
+
+_groups = _Groups()
 
 
 def start(device: torch.device) -> None:
     """Joins the group that torchrun set up, if there is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+        _groups.steps = dist.new_group(timeout=TIMEOUT)
+        _groups.quick = _groups.steps if backend == "gloo" else dist.new_group(backend="gloo", timeout=TIMEOUT)
+        _groups.patient = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def stop() -> None:
@@ -33,49 +55,69 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-_alone = False
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Within it this process asks no other: for what one rank does while the others wait, such as vitals."""
-    global _alone
-    before, _alone = _alone, True
-    try:
-        yield
-    finally:
-        _alone = before
+def together() -> bool:
+    """Whether there are others to speak to."""
+    return not _groups.alone and dist.is_available() and dist.is_initialized()
 
 
 def world() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
+    return dist.get_world_size() if together() else 1
 
 
 def rank() -> int:
     """Which of them this is; 0 writes."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _alone else 0
+    return dist.get_rank() if together() else 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process computes as if there were no other, since no other does the same."""
+    before, _groups.alone = _groups.alone, True
+    try:
+        yield
+    finally:
+        _groups.alone = before
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Whatever goes wrong in one of several processes ends as one error, since it ends the others too.
+
+    Raises:
+        RankFailed: of this rank, or of another that is no longer heard of.
+    """
+    try:
+        yield
+    except WithheldError:
+        raise
+    except Exception as error:
+        if world() == 1:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(last.filename)}:{last.lineno}"
+        first = (str(error).splitlines() or [""])[0]
+        raise RankFailed(
+            f"rank {rank()} of {world()} cannot go on ({where}: {type(error).__name__}: {first[:300]}): it failed, or another that "
+            "it was waiting for. Start the same command again with --resume"
+        ) from error
 
 
 def wrap(module: nn.Module) -> nn.Module:
-    """The module, its gradients averaged over ranks and its batch normalization over the batch of all ranks."""
+    """The module, its gradients averaged over ranks, its batch norms taking the statistics of all ranks."""
     if world() == 1:
         return module
     for part in module.modules():
-        if isinstance(part, _BatchNorm) and not isinstance(part, RanksNorm):
-            part.__class__ = RanksNorm  # in place: names, parameters and the optimizer that holds them stay
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.__class__ = _shared(type(part))
     # The patch kernel is used as a linear map, so its gradient comes permuted; DDP copies it, which costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, process_group=_groups.steps)
 
 
 def mean(value: Tensor) -> Tensor:
     """The mean of a tensor over ranks."""
-    if world() == 1:
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world()
+    return value if world() == 1 else total(value) / world()
 
 
 def total(value: Tensor) -> Tensor:
@@ -83,8 +125,22 @@ def total(value: Tensor) -> Tensor:
     if world() == 1:
         return value
     summed = value.detach().clone()
-    dist.all_reduce(summed)
+    dist.all_reduce(summed, group=_groups.steps)
     return summed
+
+
+class _Total(torch.autograd.Function):
+    """The sum over ranks; backward, the sum of what all ranks have for it."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        """Any shape, equal on all ranks."""
+        return total(value)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        """The same shape."""
+        return total(gradients[0].contiguous())
 
 
 class _Gather(torch.autograd.Function):
@@ -94,16 +150,19 @@ class _Gather(torch.autograd.Function):
     def forward(context: Any, rows: Tensor) -> Tensor:
         """(B, ...) of every rank, equally many -> (N, ...), in the order of ranks."""
         context.count = len(rows)
-        parts = [torch.empty_like(rows) for _ in range(world())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        return _all_rows(rows)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         """(N, ...) -> (B, ...)."""
-        summed = gradients[0].contiguous().clone()
-        dist.all_reduce(summed)
+        summed = total(gradients[0].contiguous())
         return summed[rank() * context.count : (rank() + 1) * context.count]
+
+
+def _all_rows(rows: Tensor) -> Tensor:
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world())]
+    dist.all_gather(parts, rows.contiguous(), group=_groups.steps)
+    return torch.cat(parts)
 
 
 def gathered(rows: Tensor) -> Tensor:
@@ -115,79 +174,100 @@ def gathered(rows: Tensor) -> Tensor:
     return rows if world() == 1 else _Gather.apply(rows)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over ranks; backward, the sum of the gradients that all ranks have for it."""
-
-    @staticmethod
-    def forward(context: Any, value: Tensor) -> Tensor:
-        """Of equal shape on every rank."""
-        summed = value.contiguous().clone()
-        dist.all_reduce(summed)
-        return summed
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        """Of equal shape on every rank."""
-        summed = gradients[0].contiguous().clone()
-        dist.all_reduce(summed)
-        return summed
-
-
 def summed(value: Tensor) -> Tensor:
     """The sum of a tensor over ranks, with gradients: for statistics of the whole batch within a loss."""
-    return value if world() == 1 else _Sum.apply(value)
+    return value if world() == 1 else _Total.apply(value)
 
 
 def shared(value: Tensor) -> Tensor:
     """Rank 0's tensor on every rank, such as directions drawn at random."""
     if world() > 1:
-        dist.broadcast(value, 0)
+        dist.broadcast(value, 0, group=_groups.steps)
     return value
 
 
-class RanksNorm(_BatchNorm):
-    """Batch normalization over the items of all ranks, as one process would have it. Not built: see `wrap`."""
+class _SharedNorm:
+    """A batch norm whose statistics are those of the batches of all ranks together, as if one process had them.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D) or (B, D, ...), equally many on every rank."""
-        if not self.training or world() == 1:
-            training = self.training
-            if training and self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum or 0.1, self.eps
-            )
-        dims = [0, *range(2, x.ndim)]
-        count = x.numel() // x.shape[1] * world()
-        exact = x if x.dtype == torch.float64 else x.float()
-        mean = summed(exact.sum(dim=dims)) / count
-        centered = exact - _across(mean, x)
-        variance = summed(centered.square().sum(dim=dims)) / count
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            with torch.no_grad():
-                self.num_batches_tracked.add_(1)
-                self.running_mean.lerp_(mean, self.momentum or 0.1)
-                self.running_var.lerp_(variance * count / max(1, count - 1), self.momentum or 0.1)
-        found = centered * _across((variance + self.eps).rsqrt(), x)
-        if self.weight is not None:
-            found = found * _across(self.weight, x) + _across(self.bias, x)
-        return found.to(x.dtype)
+    torch has this for GPUs only (SyncBatchNorm). Mean first, then the mean square of what is centered, so that nothing cancels.
+    """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        return
+    def forward(self, t: Tensor) -> Tensor:
+        """(B, C, ...), equally many items on every rank."""
+        norm: Any = self
+        if world() == 1 or not (norm.training or norm.running_mean is None):
+            return super().forward(t)  # type: ignore[misc,no-any-return]
+        axes, shape = [0, *range(2, t.ndim)], [1, -1, *[1] * (t.ndim - 2)]
+        with torch.autocast(t.device.type, enabled=False):
+            wide = t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+            count = world() * t.numel() // t.shape[1]
+            mean_C = _Total.apply(wide.sum(dim=axes)) / count
+            centered = wide - mean_C.view(shape)
+            variance_C = _Total.apply(centered.square().sum(dim=axes)) / count
+            self._remember(mean_C.detach(), variance_C.detach() * count / max(1, count - 1))
+            scale_C = (variance_C + norm.eps).rsqrt()
+            if norm.affine:
+                scale_C = scale_C * norm.weight
+            told = centered * scale_C.view(shape)
+            return (told + norm.bias.view(shape) if norm.affine else told).to(t.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
+        norm: Any = self
+        if norm.running_mean is None:
+            return
+        norm.num_batches_tracked += 1
+        share = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean_C.to(norm.running_mean.dtype), share)
+        norm.running_var.lerp_(variance_C.to(norm.running_var.dtype), share)
 
 
-def _across(value_D: Tensor, like: Tensor) -> Tensor:
-    return value_D.view(1, -1, *[1] * (like.ndim - 2))
+def _shared(kind: type) -> type:
+    """A kind of batch norm with shared statistics; its name and its state stay what they were."""
+    return kind if issubclass(kind, _SharedNorm) else type(kind.__name__, (_SharedNorm, kind), {})
 
 
-def any_rank(flag: int, device: torch.device) -> int:
-    """The largest of a small number over ranks: a signal that reached one reaches all."""
+@contextmanager
+def whole_state(module: nn.Module) -> Iterator[None]:
+    """Within it, state that belongs to items of a step is that of all ranks' items, as one process would hold it: to be saved.
+
+    A module says which of its buffers these are, and along which axis items lie: `of_items = {"state_h": 1}`.
+    """
+    mine = {(part, name): getattr(part, name) for part, name, _ in _of_items(module)} if world() > 1 else {}
+    for part, name, axis in _of_items(module) if mine else []:
+        own = getattr(part, name)
+        if own.numel():
+            setattr(part, name, _all_rows(own.transpose(0, axis).contiguous()).transpose(0, axis).contiguous())
+    try:
+        yield
+    finally:
+        for (part, name), own in mine.items():
+            setattr(part, name, own)
+
+
+def take_part(module: nn.Module) -> None:
+    """After loading what `whole_state` saved: every rank keeps what belongs to its own items."""
     if world() == 1:
-        return flag
-    value = torch.tensor(flag, device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return int(value)
+        return
+    for part, name, axis in _of_items(module):
+        whole = getattr(part, name)
+        if whole.numel():
+            setattr(part, name, whole.chunk(world(), dim=axis)[rank()].contiguous())
+
+
+def _of_items(module: nn.Module) -> Iterator[tuple[nn.Module, str, int]]:
+    for part in module.modules():
+        for name, axis in getattr(part, "of_items", {}).items():
+            yield part, name, axis
+
+
+def any_rank(*flags: int) -> list[int]:
+    """The largest of small numbers over ranks, each by itself: a signal that reached one reaches all."""
+    if world() == 1:
+        return list(flags)
+    value = torch.tensor(flags)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_groups.quick)
+    return [int(flag) for flag in value]
 
 
 def from_first(value: Any) -> Any:
@@ -196,18 +276,23 @@ def from_first(value: Any) -> Any:
         return value
     import json
 
-    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
     text = json.dumps(value).encode() if rank() == 0 else b""
-    length = torch.tensor(len(text), device=device)
-    dist.broadcast(length, 0)
-    content = torch.zeros(int(length), dtype=torch.uint8, device=device)
+    length = torch.tensor(len(text))
+    dist.broadcast(length, 0, group=_groups.patient)
+    content = torch.zeros(int(length), dtype=torch.uint8)
     if rank() == 0:
-        content = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
-    dist.broadcast(content, 0)
-    return json.loads(bytes(content.cpu().tolist()))
+        content = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    dist.broadcast(content, 0, group=_groups.patient)
+    return json.loads(bytes(content.tolist()))
+
+
+def await_first() -> None:
+    """Everyone waits until rank 0 has come so far; rank 0 waits for nobody."""
+    if world() > 1:
+        dist.broadcast(torch.zeros(1), 0, group=_groups.patient)
 
 
 def barrier() -> None:
-    """Waits for every rank."""
+    """Waits for every rank, however long."""
     if world() > 1:
-        dist.barrier()
+        dist.barrier(group=_groups.patient)

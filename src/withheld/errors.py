@@ -45,6 +45,10 @@ class RankFailed(WithheldError):
     exit_code = 75
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came where nothing has to be saved first: ends what is going on as Ctrl-C does."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint such as `did you mean 'ratio'? ` for a mistyped name, or the whole list where nothing is near."""
     known = sorted(known)

@@ -8,13 +8,14 @@ import inspect
 import json
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from withheld import distributed
-from withheld.errors import Diverged, InputError, WithheldError
+from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.health import vitals
@@ -31,6 +32,12 @@ VITALS = 20  # times a run
 LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 REST, TRUNK_RATE = 0.1, 0.2  # of a run that continues from a trained encoder
+BEFORE_A_RUN = {
+    "run.lock",
+    "run.lock.json",
+    "skipped.jsonl",
+    "run.json.tmp",
+}  # what one killed in its first moments leaves
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 
@@ -52,14 +59,15 @@ class Pretraining:
         self.listen = listen
         self.settings: dict[str, Any] = {}
         self.method_settings: dict[str, Any] = {}
+        self.reached = 0  # the step that a resumed run would begin with, as far as is known
 
     def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
         self._check_settings()
         distributed.start(self.device)
         first = distributed.rank() == 0
-        with contextlib.nullcontext() if dry_run or not first else locked(self.out):
-            kept = self._existing(resume, dry_run)
+        with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
+            kept = distributed.from_first(self._existing(resume, dry_run) if first else None)
             self._build()
             self._plan(kept)
             if dry_run:
@@ -67,11 +75,32 @@ class Pretraining:
             self._compare(kept)
             if first and kept is None:
                 self._begin()
-            self._train(resume, save_every)
-            if first:
-                self._keep(pictures)
-            distributed.barrier()
+            with self._told():
+                self._train(resume, save_every)
+                if first:
+                    self._keep(pictures)
+                distributed.await_first()
         return Run(self.out, self.settings)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Whatever ends the run stands in status.json, with the exit code and whether it can be resumed."""
+        try:
+            with distributed.failures():
+                yield
+        except Interrupted as stop:
+            self.reached = stop.step
+            self._status("stopped", True, str(stop), stop.exit_code)
+            if distributed.rank() == 0:
+                self._save_model()
+            raise
+        except KeyboardInterrupt as stop:
+            self._status("stopped", True, "stopped before it was done", 143 if isinstance(stop, Terminated) else 130)
+            raise
+        except Exception as error:
+            code = getattr(error, "exit_code", RankFailed.exit_code if _out_of_memory(error) else 1)
+            self._status("diverged" if isinstance(error, Diverged) else "failed", True, str(error), code)
+            raise
 
     def _check_settings(self) -> None:
         lengths = {name: self.given[name] for name in ("minutes", "epochs", "steps") if self.given[name] is not None}
@@ -101,8 +130,8 @@ class Pretraining:
         if dry_run:
             return None
         if not (self.out / "run.json").is_file():
-            inside = [p for p in self.out.iterdir() if not p.name.startswith("run.lock")] if self.out.is_dir() else []
-            if inside and distributed.rank() == 0:
+            inside = [p for p in self.out.iterdir() if p.name not in BEFORE_A_RUN] if self.out.is_dir() else []
+            if inside:
                 raise InputError(
                     f"--out {self.out} is not empty and holds no run ({inside[0].name} ...): choose another folder"
                 )
@@ -116,10 +145,7 @@ class Pretraining:
         """On resume, what was asked now must be what the run began with."""
         if kept is None:
             return
-        before = [
-            f"data: began with {kept['data']['location']}, whose files were others (fingerprint {kept['data']['fingerprint'][:12]})"
-        ]
-        changes = before if kept["data"]["fingerprint"] != self.settings["data"]["fingerprint"] else []
+        changes = _other_data(kept["data"], self.settings["data"])
         name = self.method if isinstance(self.method, str) else None
         if kept["method"] != name:
             changes.append(f"method: {kept['method']} -> {name}")
@@ -199,8 +225,11 @@ class Pretraining:
 
     def _plan(self, kept: dict[str, Any] | None) -> None:
         steps = kept["steps"] if kept else self._steps()
+        # More processes than shards take as many shards, and the run keeps them, whatever resumes it.
+        self.shards = kept["shards"] if kept else shards_for(self.recipe.batch_size, max(8, distributed.world()))
         self.loop = _loop_of(self.model)(
-            self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device
+            self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device,
+            shards=self.shards,
         )  # fmt: skip
         if steps is None:
             self._tell("timing")
@@ -219,7 +248,7 @@ class Pretraining:
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),
             "seed": self.given["seed"], "steps": steps,
-            "batch_size": self.recipe.batch_size, "shards": shards_for(self.recipe.batch_size),
+            "batch_size": self.recipe.batch_size, "shards": self.shards,
             **({"auto": self.given["auto"]} if "auto" in self.given else {}),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
             "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
@@ -239,21 +268,22 @@ class Pretraining:
         return None
 
     def _begin(self) -> None:
-        write_json(self.out / "run.json", self.settings)
+        """What was skipped, then run.json: once that is there, there is a run to resume."""
         with writing(self.out), open(self.out / "skipped.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.modality.skipped)
+        write_json(self.out / "run.json", self.settings)
 
     def _train(self, resume: bool, save_every: float) -> None:
         keeper = Keeper(
             self.out / "state", every=save_every, resume=resume, warn=lambda text: self._tell("note", text=text)
         )
-        start = self.loop.resume(keeper) if resume else 0
+        start = self.reached = self.loop.resume(keeper) if resume else 0
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")
         first = distributed.rank() == 0
         with Log(self.out / "log.jsonl", start) if first else contextlib.nullcontext() as log:
             every = max(1, self.loop.steps // VITALS)
-            lately: deque[float] = deque(maxlen=LATELY)
+            lately = deque(log.losses if log else (), maxlen=LATELY)
 
             def record(line: dict[str, Any]) -> None:
                 if log is None:
@@ -270,39 +300,29 @@ class Pretraining:
                 log.write(line)
                 self._tell("step", **line)
 
-            try:
-                self._status("running", start, True)
-                self.loop.run(keeper, record, start)
-            except Interrupted as stop:
-                self._status("stopped", stop.step, True, str(stop))
-                if first:
-                    self._save_model()
-                raise
-            except Diverged as error:
-                self._status("diverged", start, True, str(error))
-                raise
-            except WithheldError as error:
-                self._status("failed", start, True, str(error))
-                raise
+            self._status("running", True)
+            self.loop.run(keeper, record, start)
 
     def _keep(self, pictures: bool) -> None:
         self._save_model()
         if pictures:
             self._tell("pictures")
             self.modality.draw(self.model.eval(), self.settings["title"], self.out)
-        self._status("done", self.loop.steps, True)
+        self.reached = self.loop.steps
+        self._status("done", True)
         self._tell("done", seconds=dict(self.loop.seconds))
 
     def _save_model(self) -> None:
         self.modality.keep(self.model, self.settings["title"], self.out)
         save_folder(self.out / "model", {"model.safetensors": tensors_of(self.model)})
 
-    def _status(self, state: str, step: int, resumable: bool, reason: str = "") -> None:
-        if distributed.rank() == 0:
-            write_json(
-                self.out / "status.json",
-                {"state": state, "step": step, "resumable": resumable, "reason": reason, "time": now()},
-            )
+    def _status(self, state: str, resumable: bool, reason: str = "", code: int = 0) -> None:
+        """Of rank 0; where a process failed, of every one, since rank 0 may be no more."""
+        rank = distributed.rank()
+        if rank and not (code == RankFailed.exit_code and (self.out / "run.json").is_file()):
+            return
+        told = {"state": state, "step": self.reached, "resumable": resumable, "reason": reason, "exit_code": code}
+        write_json(self.out / "status.json", {**told, "time": now()}, f".{rank}.tmp" if rank else ".tmp")
 
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
@@ -315,6 +335,23 @@ def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
     if split is None or isinstance(split, FunctionSplit):
         return {}
     return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
+
+
+def _other_data(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """How the data differ from what a run began with; nothing where they do not."""
+    if before["fingerprint"] == after["fingerprint"]:
+        return []
+    told = [
+        f"data: began with {before['location']}, whose files were others (fingerprint {before['fingerprint'][:12]})"
+    ]
+    for name in sorted((before.keys() & after.keys()) - {"fingerprint", "prepared_seconds"}):
+        if isinstance(before[name], (str, int)) and before[name] != after[name]:
+            told.append(f"data, {name}: {before[name]} -> {after[name]}")
+    return told
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:

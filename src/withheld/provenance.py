@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import withheld
+from withheld.redact import redact
 
 
 def versions() -> dict[str, str]:
@@ -39,11 +40,11 @@ def commit_of_code() -> str:
 
 
 def command_line() -> str:
-    """The command that is running, as one would type it; "" inside an interactive session or notebook."""
+    """The command that is running, as one would type it, without tokens; "" inside an interactive session or notebook."""
     name = Path(sys.argv[0]).name
     if not name or name.startswith(("-", "ipykernel")):
         return ""
-    return shlex.join(["withheld" if name in ("withheld", "__main__.py") else name, *sys.argv[1:]])
+    return redact(shlex.join(["withheld" if name in ("withheld", "__main__.py") else name, *sys.argv[1:]]))
 
 
 def now() -> str:

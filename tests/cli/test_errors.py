@@ -27,6 +27,7 @@ def refused(result: Result, code: int, *words: str) -> None:
         assert word in result.stderr, result.stderr
 
 
+@pytest.mark.promise("R19", "no items")
 def test_an_empty_folder(tmp_path: Path, withheld: Run) -> None:
     (tmp_path / "empty").mkdir()
     refused(
@@ -78,6 +79,7 @@ def test_out_is_a_file(labelled: Path, tmp_path: Path, withheld: Run) -> None:
     assert (tmp_path / "file").read_text() == "kept"
 
 
+@pytest.mark.promise("R17", "a run folder in use, on the command line")
 def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
     from withheld.run import locked
 
@@ -137,6 +139,7 @@ class OutOfMemoryError(RuntimeError):
         (InputError("a\x1b[2Jb"), 2, "a\\x1b[2Jb"),
     ],
 )
+@pytest.mark.promise("R21", "ways to end, each with its exit code")
 def test_every_ending(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         raise error
@@ -179,6 +182,7 @@ def test_other_ranks_do_not_repeat_it(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.promise("R13", "signals to the command line")
 def test_a_stopped_run_says_how_to_go_on(number: int, code: int, labelled: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["pretrain", "mae", "--data", str(labelled), "--out", str(out), "--steps", "100000", "--batch-size", "16"]

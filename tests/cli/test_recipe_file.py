@@ -53,6 +53,7 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
         ("# " + "x" * 1_000_001, "bytes"),
     ],
 )
+@pytest.mark.promise("S10", "recipes that are refused")
 def test_what_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(InputError) as error:
         read_recipe(write(tmp_path, text))
@@ -60,6 +61,7 @@ def test_what_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert "recipe.yaml" in str(error.value)
 
 
+@pytest.mark.promise("S10", "a billion laughs")
 def test_aliases_cannot_grow(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]

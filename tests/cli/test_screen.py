@@ -9,6 +9,7 @@ from withheld.cli.narrator import Narrator, plan
 from withheld.cli.screen import Screen, duration, printable, size
 
 
+@pytest.mark.promise("S5", "control characters on the terminal")
 def test_control_characters_are_written_out() -> None:
     assert printable("a\x1b[31mb\u202ec\ud800") == "a\\x1b[31mb\\u202ec\\ud800"
 

@@ -78,6 +78,7 @@ def test_a_folder_that_holds_one_archive_is_that_archive(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.promise("S3", "names that lead out")
 def test_names_that_lead_out_and_system_files_are_left_out(kind: str, tmp_path: Path) -> None:
     data = encoded(photo(0))
     bad = ["../out.jpg", "/abs.jpg", "a/../../b.jpg", "C:\\x.jpg", "..\\y.jpg"]
@@ -88,6 +89,7 @@ def test_names_that_lead_out_and_system_files_are_left_out(kind: str, tmp_path: 
     assert len(source.left_out) == len(bad)
 
 
+@pytest.mark.promise("S3", "links, devices, twins")
 def test_links_devices_and_twins_in_a_tar(tmp_path: Path) -> None:
     data = encoded(photo(0))
     kinds = {
@@ -111,6 +113,7 @@ def test_links_devices_and_twins_in_a_tar(tmp_path: Path) -> None:
     assert np.asarray(source.read(0)).shape == (40, 60, 3)
 
 
+@pytest.mark.promise("S3", "a link in a zip")
 def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr("good.jpg", encoded(photo(0)))
@@ -120,6 +123,7 @@ def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
     assert open_source(tmp_path / "a.zip").left_out == [{"file": "link.jpg", "reason": "is not a plain file"}]
 
 
+@pytest.mark.promise("S3", "bombs")
 def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = encoded(photo(0))
     zipped = open_source(pack(tmp_path / "a.zip", {"good.jpg": good, "bomb.bmp": b"\0" * (30 << 20)}, "zip"))
@@ -186,6 +190,7 @@ def test_no_images_in_an_archive(kind: str, tmp_path: Path) -> None:
         open_source(pack(tmp_path / "a", {"x.txt": b"x"}, kind))
 
 
+@pytest.mark.promise("S3", "mutated archives")
 def test_mutated_archives_end_in_an_answer(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     path = tmp_path / "x"

@@ -155,6 +155,7 @@ def test_of_moving_pictures_the_first_is_taken() -> None:
         assert np.abs(array.astype(int) - to_array(first, 16, 3)).mean() < 8
 
 
+@pytest.mark.promise("R6", "cut files")
 def test_cut_files_are_errors_and_never_half_grey_pictures() -> None:
     data = encoded(photo(0, 200, 300), quality=95)
     for share in (0.0, 0.01, 0.3, 0.9):
@@ -174,6 +175,7 @@ def _png_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (60_000, 60_000), (MAX_PIXELS + 1, 1), (8001, 8001)])
+@pytest.mark.promise("R7", "images that claim too many pixels")
 def test_bombs_are_refused_before_they_are_decoded(size: tuple[int, int]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -183,6 +185,7 @@ def test_bombs_are_refused_before_they_are_decoded(size: tuple[int, int]) -> Non
             look(_png_of(*size))
 
 
+@pytest.mark.promise("S1", "pickles in arrays")
 def test_pickles_and_lies_in_npy_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     stream = io.BytesIO()

@@ -61,6 +61,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
+@pytest.mark.promise("R11", "ways in which a label sheet is wrong, each named by line and remedy")
 def test_ways_to_be_wrong(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_labels(text.encode(), "labels.csv", NAMES)
@@ -76,6 +77,7 @@ def test_an_ambiguous_name_asks_for_the_path() -> None:
         read_labels(b"file,label\n1.jpg,cat\n", "labels.csv", ["a/1.jpg", "b/1.jpg"])
 
 
+@pytest.mark.promise("R11", "all errors at once")
 def test_all_errors_are_told_at_once_at_most_20() -> None:
     rows = "".join(f"zz{i}.jpg,cat\n" for i in range(30))
     with pytest.raises(InputError) as caught:
@@ -157,6 +159,7 @@ def test_rows_of_a_table_are_labelled_by_number(text: str) -> None:
         ("", r"labels\.csv is empty"),
     ],
 )
+@pytest.mark.promise("R11", "ways in which labels of rows are wrong")
 def test_rows_wrongly_labelled_are_named(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_row_labels(text.encode(), "labels.csv", 4)

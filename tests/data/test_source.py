@@ -111,6 +111,7 @@ def test_labels_are_not_read_unless_asked_for(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are made otherwise on Windows")
+@pytest.mark.promise("S12", "links, pipes and folders named as images")
 def test_only_plain_files_below_the_root_are_opened(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write_images(root, 2)
@@ -140,6 +141,7 @@ def test_only_plain_files_below_the_root_are_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="these names cannot be made on Windows")
+@pytest.mark.promise("R20", "odd file names")
 def test_odd_names(tmp_path: Path) -> None:
     names = [
         b"\xff\xfe.jpg", "emoji \U0001f98a.jpg".encode(), unicodedata.normalize("NFD", "é.jpg").encode(),
@@ -241,6 +243,7 @@ def test_what_is_no_data(data: Any) -> None:
         open_source(data)
 
 
+@pytest.mark.promise("R19", "a folder without images")
 def test_an_empty_folder_says_what_was_looked_for_and_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found 0 images under .*looked for .*\.jpg"):
         open_source(tmp_path)

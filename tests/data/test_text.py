@@ -214,3 +214,23 @@ def test_real_sets_are_read_as_published(shared_data):
     assert imdb.classes == ["neg", "pos"]
     assert (imdb.labels == -100).sum() == 6000
     assert json.dumps(imdb.left_out) == "[]"
+
+
+def test_every_process_makes_the_same_tokens(tmp_path):
+    """Hash tables of the trainer are seeded anew in every process."""
+    import subprocess
+    import sys
+
+    code = (
+        "from withheld.data.tokenizer import train_tokenizer as train\n"
+        "texts = ['the old green sea, a house by the sea; gulls and a wind that came at night'] * 3 + ['Ünder thé sëa']\n"
+        "for kind in ('wordpiece', 'bpe', 'character', 'word'):\n"
+        "    found = train(kind, iter(texts), 400, kind == 'wordpiece', 64)\n"
+        "    print(sorted(found.get_vocab().items(), key=lambda item: item[1]), found('the gulls by night').input_ids)\n"
+    )
+    first, *others = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(4)
+    ]
+    assert len(first) > 1000
+    assert all(other == first for other in others)

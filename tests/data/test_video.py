@@ -74,6 +74,7 @@ def test_a_gif_is_a_clip(tmp_path):
     assert found.rate == pytest.approx(10, rel=0.05)
 
 
+@pytest.mark.promise("R8", "a cut video")
 def test_a_file_that_is_cut_short_says_so_and_gives_what_it_has(tmp_path):
     path = written(tmp_path / "a.avi", np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -195,6 +196,7 @@ def test_nothing_to_read_says_what_was_looked_for(tmp_path):
         open_videos(tmp_path / "nowhere")
 
 
+@pytest.mark.promise("R8", "broken clips")
 def test_broken_clips_are_skipped_and_listed(tmp_path):
     for i in range(9):
         written(tmp_path / f"{i}.mp4", frames(6, seed=i))

@@ -36,6 +36,7 @@ def test_resizing_as_matrices_is_antialiased_interpolation(have):
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
+@pytest.mark.promise("R24", "to transformers")
 def test_transformers_opens_it_with_equal_features(tmp_path):
     from transformers import AutoImageProcessor, AutoModel
 
@@ -81,6 +82,7 @@ def exported(tmp_path_factory):
     return export(seeing_inverted(), tmp_path_factory.mktemp("onnx") / "new" / "model.onnx", "onnx")
 
 
+@pytest.mark.promise("R24", "to ONNX")
 def test_onnx_takes_any_size_and_applies_full(exported):
     import onnxruntime
 
@@ -106,6 +108,7 @@ def test_onnx_of_an_encoder_folder(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.promise("R24", "an export that computes something else")
 def test_an_export_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", lambda network, given, path, **_: shutil.copyfile(exported, path))
     with pytest.raises(WithheldError, match="differs from the library"):

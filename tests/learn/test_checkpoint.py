@@ -24,6 +24,7 @@ def network(width: int = 64) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+@pytest.mark.promise("R4", "a save that does not fit")
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     import resource
     import signal
@@ -47,6 +48,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.promise("R4", "errors of the disk, named")
 def test_what_the_disk_refuses_is_one_clear_error(tmp_path, monkeypatch, number):
     def refuse(*_: object) -> None:
         raise OSError(number, "refused")
@@ -57,6 +59,7 @@ def test_what_the_disk_refuses_is_one_clear_error(tmp_path, monkeypatch, number)
 
 
 @pytest.mark.parametrize("call", range(1, 13))
+@pytest.mark.promise("R2", "calls of one save")
 def test_dying_at_any_call_of_a_save_leaves_a_good_checkpoint(tmp_path, monkeypatch, call):
     model, optimizer = network(8)
     state = tmp_path / "state"

@@ -51,6 +51,7 @@ def launch(out: Path, processes: int) -> tuple[list[float], dict[int, list[str]]
     return losses, hidden
 
 
+@pytest.mark.promise("R15", "hidden patches under torchrun")
 def test_two_processes_agree_with_one(tmp_path):
     pytest.importorskip("torch.distributed")
     one, hidden_one = launch(tmp_path / "one", 1)

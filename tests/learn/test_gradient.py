@@ -73,11 +73,13 @@ def run(steps: int, keeper=None, until=None):
     return state(objective, loop), lines
 
 
+@pytest.mark.promise("R1", "the same seed twice")
 def test_same_seed_same_run_bit_for_bit():
     assert_same(run(6)[0], run(6)[0])
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [2, 3, 7]])
+@pytest.mark.promise("R1", "stopped one to three times, in one epoch and in later ones")
 def test_stopped_and_resumed_is_bit_identical(tmp_path, stops):
     whole, lines = run(8)
     seen = {}
@@ -141,6 +143,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.promise("R12", "a loss that is NaN or infinite")
 def test_a_loss_that_is_not_finite_stops_and_is_never_kept(tmp_path, value):
     objective = build()
     count = [0]

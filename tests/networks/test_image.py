@@ -133,6 +133,7 @@ def test_what_is_no_encoder_is_named(tmp_path):
         open_trunk(tmp_path, size=16, channels=3)
 
 
+@pytest.mark.promise("S2", "a config that names code")
 def test_a_config_cannot_name_code(tmp_path):
     settings = {"model_type": "vit", **SMALL, "intermediate_size": 64, "num_channels": 3}
     hostile = {"auto_map": {"AutoModel": "evil--model.Evil"}, "_attn_implementation": "evil/kernel"}

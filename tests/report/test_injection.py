@@ -64,6 +64,7 @@ def benign(tmp_path_factory: pytest.TempPathFactory) -> Counter[tuple[str, ...]]
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
+@pytest.mark.promise("S4", "payloads in names, labels and settings that add no element to the report")
 def test_payload_adds_nothing(payload: str, benign: Counter[tuple[str, ...]], tmp_path: Path) -> None:
     page = report.write(poisoned(tmp_path / "mae", payload))
     assert shape(page) == benign
@@ -92,6 +93,7 @@ def test_figure_takes_any_name(tmp_path: Path) -> None:
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.promise("S13", "tokens and passwords in the report")
 def test_secrets_are_removed(tmp_path: Path) -> None:
     folder = full_run(tmp_path)
     run = json.loads((folder / "run.json").read_text())
@@ -105,6 +107,7 @@ def test_secrets_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "..", "", "sub/x.png", "con\x00.png"])
+@pytest.mark.promise("S4", "pictures from elsewhere")
 def test_pictures_stay_in_their_folder(name: str, tmp_path: Path) -> None:
     folder = full_run(tmp_path / "run")
     (tmp_path / "run" / "outside.png").write_bytes((folder / "pictures" / "map-18.png").read_bytes())
@@ -116,6 +119,7 @@ def test_pictures_stay_in_their_folder(name: str, tmp_path: Path) -> None:
     assert "was left out" in page
 
 
+@pytest.mark.promise("S4", "EXIF and GPS that do not reach the report")
 def test_pictures_lose_what_is_not_pixels(tmp_path: Path) -> None:
     from PIL import Image, PngImagePlugin
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
 
-from withheld.errors import RankFailed, WithheldError
+from withheld.errors import RankFailed, Terminated, WithheldError
 
 OUT_OF_MEMORY = 75
 CANNOT_WRITE = 74
@@ -19,6 +21,8 @@ DISK = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.E
 
 def ending(command: Callable[[], Any]) -> NoReturn:
     """Calls a command and leaves the program with the exit code of what happened."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         result = command()
     except Exception as error:
@@ -29,11 +33,24 @@ def ending(command: Callable[[], Any]) -> NoReturn:
         code = _code(error)
         if code is None:
             raise
+        if isinstance(error, RankFailed):
+            _leave(code)
         sys.exit(code)
-    except KeyboardInterrupt:
-        complain("stopped by Ctrl-C")
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        complain(f"stopped by {'SIGTERM' if isinstance(error, Terminated) else 'Ctrl-C'}")
+        sys.exit(143 if isinstance(error, Terminated) else 130)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise Terminated
+
+
+def _leave(code: int) -> NoReturn:
+    """At once: tidying up could wait for processes that are no more."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def complain(message: str, prefix: str = "error: ") -> None:
@@ -47,7 +64,7 @@ def _code(error: Exception) -> int | None:
     rank = int(os.environ.get("RANK") or 0)
     if isinstance(error, click.Abort):
         complain("stopped")
-        return 130
+        return 143 if isinstance(error.__cause__, Terminated) else 130
     if isinstance(error, click.ClickException):
         if rank == 0:
             error.show()

@@ -6,6 +6,7 @@ Axes in comments: T frames, C = 3 channels, S side in pixels, H height, W width.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ FORMATS = (
     (4, b"ftyp", "mp4"), (8, b"AVI ", "avi"), (0, b"\x1aE\xdf\xa3", "matroska"), (0, b"GIF8", "gif"), (0, b"OggS", "ogg"),
     (0, b"\x00\x00\x01\xba", "mpeg"), (0, b"\x00\x00\x01\xb3", "mpegvideo"), (0, b"G", "mpegts"),
 )  # fmt: skip
+LASTS = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 Box = tuple[float, float, float, float]
 
 
@@ -132,6 +134,7 @@ def _of_file(raw: Path | bytes, size: int, bars: bool) -> Clip:
     turn, broken = 0, ""
     with opened(raw) as (container, video):
         expected, nominal = video.frames, float(video.average_rate or video.guessed_rate or ASSUMED_RATE)
+        promised = _seconds(container, video)
         decoding = container.decode(video)
         while len(frames) < MOST_FRAMES:
             try:
@@ -151,7 +154,17 @@ def _of_file(raw: Path | bytes, size: int, bars: bool) -> Clip:
         array = np.rot90(array, turn // 90, axes=(1, 2))
     order, rate = evenly(np.array(times), nominal)
     array = np.ascontiguousarray(array[order].transpose(0, 3, 1, 2))
-    return Clip(array, rate, _told(len(frames), expected, broken))
+    missing = not expected and times[-1] - times[0] + 1 / nominal < 0.9 * promised
+    return Clip(array, rate, _told(len(frames), round(promised * nominal) if missing else expected, broken))
+
+
+def _seconds(container: Any, video: Any) -> float:
+    """How long the pictures last as the head of the file has it, where it does not count frames (Matroska); 0 where unknown."""
+    match = LASTS.fullmatch(video.metadata.get("DURATION", "").strip())
+    if match:
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+    alone = len(container.streams) == 1  # else the sound may last longer
+    return container.duration / 1e6 if alone and container.duration else 0.0
 
 
 def _told(count: int, expected: int, broken: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -27,6 +28,7 @@ MAX_BYTES = 1 << 29
 Raw = bytes | str | Path | np.ndarray | Image.Image | Exception
 Decoded = Image.Image | np.ndarray
 
+PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NUMBERS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112
@@ -84,6 +86,8 @@ def decode(raw: Raw, near: int | None = None, grey: bool = False) -> Decoded:
             return _read_tiff(stream)
         if not head:
             raise ValueError("the file is empty")
+        if head == PNG:
+            _check_sums(stream)
         with Image.open(stream, formats=FORMATS) as image:
             _check_pixels(*image.size)
             if near is not None and image.format in ("JPEG", "MPO"):
@@ -139,6 +143,22 @@ def as_hwc(array: np.ndarray) -> np.ndarray:
 def channels_first(shape: tuple[int, ...]) -> bool:
     """Whether the last three axes are (C, H, W) and not (H, W, C): the channel axis is the shorter end."""
     return shape[-3] < shape[-1] and shape[-3] <= MAX_CHANNELS
+
+
+def _check_sums(stream: IO[bytes]) -> None:
+    """Pillow does not look at the sums of a PNG's pixels, and a flipped bit would pass as another picture."""
+    stream.seek(len(PNG))
+    while len(start := stream.read(8)) == 8:
+        size, kind = int.from_bytes(start[:4]), start[4:]
+        if size > MAX_BYTES:
+            break  # Pillow says what is wrong with it
+        data, told = stream.read(size), stream.read(4)
+        needed = not kind[0] & 32  # lower case: may be ignored
+        if needed and len(told) == 4 and zlib.crc32(kind + data) != int.from_bytes(told):
+            raise ValueError(f"is damaged: the sum of its part {kind!r} is wrong")
+        if kind == b"IEND":
+            break
+    stream.seek(0)
 
 
 def _opened(raw: Path | bytes) -> IO[bytes]:

@@ -16,6 +16,8 @@ CAUSAL = {"pad": "<pad>", "unk": "<unk>", "eos": "<eos>", "sep": "<sep>", "mask"
 PIECE = 50_000
 """Characters that are tokenized at a time: one line of 50 MB is nothing a tokenizer should see whole."""
 SMALLEST = 300
+ALPHABET = 1000
+"""Characters that word pieces begin from."""
 
 
 def pieces(document: str) -> Iterator[str]:
@@ -54,6 +56,8 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocabulary: int, masked: bo
     special = MASKED if masked else CAUSAL
     if kind == "word":
         tokenizer = _words(texts, vocabulary, special)
+    elif kind == "wordpiece":
+        tokenizer = _word_pieces(list(texts), vocabulary, special)
     else:
         model, trainer = _parts(kind, vocabulary, special)
         tokenizer = Tokenizer(model)
@@ -69,18 +73,40 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocabulary: int, masked: bo
     )
 
 
+def _word_pieces(texts: list[str], vocabulary: int, special: dict[str, str]) -> Any:
+    """WordPiece; the same texts give the same tokens in every process.
+
+    The trainer numbers continuing characters (##a) in the order of a hash table that is another in every process, and
+    breaks ties between merges by these numbers. Named before it starts, they are numbered by us.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    tokenizer = Tokenizer(models.WordPiece(unk_token=special["unk"], max_input_chars_per_word=100))
+    _dress(tokenizer, "wordpiece")
+    usual = sorted(counts, key=lambda c: (-counts[c], c))[:ALPHABET]
+    alphabet = sorted({c for raw in usual for c in tokenizer.normalizer.normalize_str(raw) if not c.isspace()})
+    named = [*special.values(), *(f"##{c}" for c in alphabet)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=named, limit_alphabet=ALPHABET, show_progress=False
+    )
+    tokenizer.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
+    table = tokenizer.get_vocab()
+    plain = Tokenizer(models.WordPiece(table, unk_token=special["unk"], max_input_chars_per_word=100))
+    _dress(plain, "wordpiece")
+    plain.add_special_tokens(list(special.values()))
+    return plain
+
+
 def _parts(kind: str, vocabulary: int, special: dict[str, str]) -> tuple[Any, Any]:
     from tokenizers import models, pre_tokenizers, trainers
 
     tokens = list(special.values())
-    if kind == "wordpiece":
-        trainer: Any = trainers.WordPieceTrainer(
-            vocab_size=vocabulary, special_tokens=tokens, limit_alphabet=1000, show_progress=False
-        )
-        return models.WordPiece(unk_token=special["unk"], max_input_chars_per_word=100), trainer
     if kind == "bpe":
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
+        trainer: Any = trainers.BpeTrainer(
             vocab_size=vocabulary, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
         )
         return models.BPE(), trainer

@@ -124,7 +124,12 @@ def open_vectors(data: Any, label: str | None = None) -> Vectors:
         path = Path(data).expanduser()
         if not path.is_file():
             raise InputError(f"there is no file {str(data)!r}; give a .csv, .npy, .npz or .parquet file of numbers")
-        read = READERS[path.suffix.lower()](path, label)
+        reader = READERS.get(path.suffix.lower())
+        if reader is None:
+            raise InputError(
+                f"{str(data)!r} is no table that is read here: give a .csv, .tsv, .npy, .npz or .parquet file"
+            )
+        read = reader(path, label)
         told = digest([stamp_of(path), path.stat().st_size, *read["columns"]])
         found = Vectors(str(data), path.suffix.lower().lstrip("."), fingerprint=told, **read)
     if not len(found.values) or not found.columns:
@@ -159,7 +164,10 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
         head = stream.read(1 << 14)
     first = head.split("\n", 1)[0].rstrip("\r")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    cells = next(csv.reader([first], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(f"{path}:1: not a table: {error}") from None
     headless = bool(cells) and all(_is_number(cell) for cell in cells)
     try:
         table = reader.read_csv(
@@ -193,7 +201,11 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
     columns: list[str] = []
     notes: list[str] = []
     told: list[Any] | None = None
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise InputError(f"{path}:1: the names of its columns are not UTF-8 text: save it as UTF-8") from None
+    for name, column in zip(names, table.columns, strict=True):
         if name == label:
             told = column.to_pylist()
         elif kinds.is_null(column.type):

@@ -60,6 +60,9 @@ class Alternation:
                 total[name] = total[name] + value if name in total else value
             self.seconds["data"] += fetched - begun
             self.seconds["expect"] += time.perf_counter() - fetched
+        if not total:  # fewer slices than processes: this one has nothing to add, and must say so
+            t = self.items.batch(np.arange(min(len(self.items), 1)), self.device)
+            total = {name: torch.zeros_like(value) for name, value in self.objective.expect(t).items()}
         return {name: distributed.total(value) for name, value in total.items()}
 
     @torch.no_grad()
@@ -133,10 +136,9 @@ class Alternation:
                 line["items_per_second"] = round((step + 1 - start) * len(self.items) / max(1e-9, line["seconds"]), 1)
                 if listen is not None:
                     listen(line)
-                number = distributed.any_rank(caught[0] if caught else 0, self.device)
-                due = keeper is not None and distributed.any_rank(
-                    int(time.monotonic() - saved > keeper.every), self.device
-                )
+                distributed.await_first()
+                late = keeper is not None and time.monotonic() - saved > keeper.every
+                number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
                 if keeper is not None and (number or due or step + 1 == self.steps):
                     self.save(keeper, step + 1)
                     saved = time.monotonic()
@@ -149,7 +151,7 @@ class Alternation:
         """Writes a checkpoint, rank 0 only."""
         if distributed.rank() == 0:
             save_state(keeper.state, step, self.objective, self)
-        distributed.barrier()
+        distributed.await_first()
 
     def resume(self, keeper: Keeper) -> int:
         """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""

@@ -54,10 +54,14 @@ def _cannot_write(path: Path, number: int | None, error: Exception) -> str:
     return f"{path}: cannot write here: {getattr(error, 'strerror', None) or error}. Choose another --out"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replaces a JSON file in one step: readers see the old or the new, never a half."""
+def write_json(path: Path, value: Any, suffix: str = ".tmp") -> None:
+    """Replaces a JSON file in one step: readers see the old or the new, never a half.
+
+    Args:
+        suffix: of the name it is written under first; processes that may write the same file at once need different ones.
+    """
     with writing(path):
-        aside = path.with_name(path.name + ".tmp")
+        aside = path.with_name(path.name + suffix)
         with open(aside, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, ensure_ascii=True)
             file.flush()
@@ -77,26 +81,39 @@ def save_folder(folder: Path, files: dict[str, Any]) -> None:
             else:
                 (aside / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
         sums = {name: _digest(aside / name) for name in files}
-        (aside / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        (aside / MANIFEST).write_text(_manifest(sums), encoding="utf-8")
         for name in [*files, MANIFEST]:
             _sync(aside / name)
         _sync(aside)
+        before = folder.with_name(folder.name + ".old")
+        shutil.rmtree(before, ignore_errors=True)
         if folder.exists():
-            shutil.rmtree(folder)
+            os.rename(folder, before)
         os.rename(aside, folder)
         _sync(folder.parent)
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, naming the file; None where every sum is right."""
     try:
-        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        sums = json.loads(text)
+        if not isinstance(sums, dict) or not sums or text != _manifest(sums):
+            return f"{folder / MANIFEST} is damaged"
         for name, expected in sums.items():
+            if Path(name).name != name or not (folder / name).is_file():
+                return f"{folder / name} is missing"
             if _digest(folder / name) != expected:
                 return f"{folder / name} is damaged"
-        return None if sums else f"{folder / MANIFEST} is empty"
-    except (OSError, ValueError, AttributeError) as error:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
         return f"{folder / MANIFEST} cannot be read ({error})"
+
+
+def _manifest(sums: dict[str, str]) -> str:
+    """Every byte of it is told by its content, so that no change of it goes unnoticed."""
+    return json.dumps(sums, indent=1)
 
 
 def newest(state: Path) -> tuple[Path | None, list[str]]:
@@ -136,11 +153,22 @@ def save_state(state: Path, step: int, model: nn.Module, optimizer: Stateful, ke
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: Stateful) -> int:
-    """Loads a checkpoint that verified; returns its step."""
-    load_tensors(model, folder / "model.safetensors")
-    loop = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
-    optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), loop["optimizer"]))
-    return int(loop["step"])
+    """Loads a checkpoint that verified; returns its step.
+
+    Raises:
+        InputError: where it belongs to something else.
+    """
+    try:
+        load_tensors(model, folder / "model.safetensors")
+        loop = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), loop["optimizer"]))
+        return int(loop["step"])
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise InputError(
+            f"{folder} is no checkpoint of this run: {error!r}. Remove it, or choose another --out"
+        ) from None
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from withheld.learn.schedule import Order, Streams, seed_everything, shards_for
 from withheld.objective import Objective
 from withheld.types import Moment, Pair, Recipe, concatenate
 
+SECOND_CTRL_C = 0.5  # seconds after the first
 SPLIT, FORWARD = 0, 1  # which random numbers: those that hide, those of dropout
 
 
@@ -115,10 +116,15 @@ def watch_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
+    first = 0.0
 
     def remember(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and caught:
+        nonlocal first
+        # torchrun passes on a Ctrl-C that the terminal has sent to its processes already: at once is not twice.
+        if number == signal.SIGINT and caught and time.monotonic() - first > SECOND_CTRL_C:
             raise KeyboardInterrupt
+        if not caught:
+            first = time.monotonic()
         caught.append(number)
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -160,7 +166,10 @@ class Loop:
         self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
         ranks = distributed.world()
         if self.shards % ranks:
-            raise WithheldError(f"{ranks} processes cannot share {self.shards} shards evenly: start 1, 2, 4 or 8")
+            raise InputError(
+                f"{ranks} processes cannot share {self.shards} shards of a batch of {recipe.batch_size} evenly: start a "
+                f"number of them that divides {self.shards}"
+            )
 
     def pair(self, step: int) -> Pair:
         """This rank's part of a step's batch, hidden: shard k draws from (seed, step, k), whoever computes it."""
@@ -254,10 +263,9 @@ class Loop:
                 )
                 if listen is not None:
                     listen(line)
-                number = distributed.any_rank(caught[0] if caught else 0, self.device)
-                due = keeper is not None and distributed.any_rank(
-                    int(time.monotonic() - saved > keeper.every), self.device
-                )
+                distributed.await_first()  # who has looked at the model meanwhile
+                late = keeper is not None and time.monotonic() - saved > keeper.every
+                number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
                 if keeper is not None and (number or due or step + 1 == self.steps):
                     self.save(keeper, step + 1)
                     saved = time.monotonic()
@@ -266,23 +274,28 @@ class Loop:
 
     def save(self, keeper: Keeper, step: int) -> None:
         """Writes a checkpoint, rank 0 only."""
-        if distributed.rank() == 0:
-            save_state(keeper.state, step, self.objective, self.optimizer)
-        distributed.barrier()
+        with distributed.whole_state(self.objective):
+            if distributed.rank() == 0:
+                save_state(keeper.state, step, self.objective, self.optimizer)
+        distributed.await_first()
 
     def resume(self, keeper: Keeper) -> int:
         """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""
         folder, passed = newest(keeper.state)
         for problem in passed:
             keeper.warn(f"{problem}: passed over, using the checkpoint before it")
-        return load_state(folder, self.objective, self.optimizer) if folder else 0
+        if folder is None:
+            return 0
+        step = load_state(folder, self.objective, self.optimizer)
+        distributed.take_part(self.objective)
+        return step
 
     def seconds_per_step(self, least: int = 2, at_least_seconds: float = 1.0) -> float:
         """Times a few steps and puts everything back as it was."""
         weights = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         self.objective.train()
         times: list[float] = []
-        while len(times) <= least or sum(times) < at_least_seconds:
+        while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds))[0]:
             begun = time.perf_counter()
             self.step(len(times) % max(1, self.steps))
             if self.device.type == "cuda":

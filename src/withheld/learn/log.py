@@ -12,16 +12,23 @@ from withheld.learn.checkpoint import writing
 
 
 class Log:
-    """log.jsonl, a line a step; on resume, lines of steps that will be done again are dropped first."""
+    """log.jsonl, a line a step; on resume, lines of steps that will be done again are dropped first.
+
+    Attributes:
+        losses: of the steps that were kept, in their order.
+    """
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
+        self.losses: list[float] = []
         with writing(path):
             kept = []
             if start and path.is_file():
                 for line in path.read_text(encoding="utf-8").splitlines():
                     with contextlib.suppress(ValueError, KeyError, TypeError):
-                        if json.loads(line)["step"] <= start:
+                        told = json.loads(line)
+                        if told["step"] <= start:
+                            self.losses.append(float(told["loss"]))
                             kept.append(line + "\n")
             aside = path.with_name(path.name + ".tmp")
             aside.write_text("".join(kept), encoding="utf-8")
@@ -37,4 +44,5 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        with writing(self.path):
+            self.file.close()  # which writes what a full disk has refused before

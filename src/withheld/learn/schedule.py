@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+MANY = 1 << 27
+"""Items from which on a shuffled epoch is computed place by place: a list of them would take a gigabyte in every process."""
+ROUNDS = 6
 WINDOW = 64
 """Batches whose items are sorted together by length."""
 
@@ -37,6 +40,10 @@ class Order:
         first = step * self.batch_size
         place = np.arange(first, first + self.batch_size)
         epochs, within = np.divmod(place, self.items)
+        if self.items >= MANY and self.lengths is None:
+            return np.concatenate(
+                [shuffled(within[epochs == epoch], self.items, self.seed, int(epoch)) for epoch in np.unique(epochs)]
+            )
         if epochs[0] == epochs[-1]:
             return self._epoch(int(epochs[0]))[within]
         return np.concatenate([self._epoch(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
@@ -65,6 +72,36 @@ class Order:
             batches = some[np.argsort(self.lengths[some], kind="stable")].reshape(-1, B)
             parts.append(batches[generator.permutation(len(batches))].reshape(-1))
         return np.concatenate([*parts, order[first + max(0, whole) * B :]])
+
+
+def shuffled(place: np.ndarray, items: int, *seeds: int) -> np.ndarray:
+    """The items at some places of a shuffled epoch, without a list of the others.
+
+    A Feistel network over the next power of four, walked until it is an item (Black and Rogaway 2002, Ciphers with arbitrary finite
+    domains): a permutation of any number of items, in memory for the places asked for only.
+
+    Args:
+        place: (n,) from 0 on. items: how many there are, up to 2^62. seeds: each gives another order.
+    """
+    half = np.uint64(((items - 1).bit_length() + 1) // 2 or 1)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = np.random.SeedSequence(seeds).generate_state(ROUNDS, np.uint64)
+    found = place.astype(np.uint64)
+    outside = np.ones(len(found), bool)
+    while outside.any():
+        left, right = found[outside] >> half, found[outside] & mask
+        for key in keys:
+            left, right = right, left ^ (_mixed(right + key) & mask)
+        found[outside] = left << half | right
+        outside = found >= np.uint64(items)
+    return found.astype(np.int64)
+
+
+def _mixed(value: np.ndarray) -> np.ndarray:
+    """Every bit of the answer hangs on every bit asked (splitmix64, Steele, Lea and Flood 2014)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
 class Streams:

@@ -249,7 +249,7 @@ class Texts(Modality):
 
     def _trained(self, kind: str, count: int, masked: bool) -> Any:
         train = self.source.part("train") or self.source
-        key = digest(["tokenizer", 1, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
+        key = digest(["tokenizer", 2, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
         with cache.locked(key) as entry:
             if not (entry / "prepared.json").is_file():
                 self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")

@@ -23,6 +23,7 @@ from transformers import (
 
 from withheld.errors import InputError, nearest
 from withheld.hub import hub_settings, why
+from withheld.networks.config_file import read_settings
 from withheld.networks.convnet import ConvNetConfig
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 from withheld.networks.recognition import RecognitionConfig
@@ -214,18 +215,25 @@ def read_config(path: Path) -> PretrainedConfig:
     Raises:
         InputError: for a file that is no config, or a model type transformers does not know.
     """
+    settings = read_settings(path)
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict) or "model_type" not in settings:
-            raise ValueError('it has no "model_type"')
-        settings = {k: v for k, v in settings.items() if k != "auto_map" and "_implementation" not in k}
         return AutoConfig.for_model(**settings)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a transformers config: {error}") from None
+    except Exception as error:  # each kind of config has its own checks
+        raise InputError(f"{path}: not a transformers config: {str(error).strip()[:300]}") from None
 
 
 def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk, bool]:
     config = read_config(folder / "config.json")
+    try:
+        return _built(folder, config, size, seed)
+    except InputError:
+        raise
+    except Exception as error:  # settings that contradict each other, weights that do not fit or are damaged
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: no encoder can be made of its config and weights: {reason[:300]}") from None
+
+
+def _built(folder: Path, config: PretrainedConfig, size: int | None, seed: int) -> tuple[ImageTrunk, bool]:
     if not list(folder.glob("*.safetensors")):
         pickled = [f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         if pickled:

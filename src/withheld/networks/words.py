@@ -6,7 +6,7 @@ Shapes: B batch, L tokens, M asked places of the whole batch, D width, V vocabul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,7 @@ class NextWord(nn.Module):
     The state is a buffer, detached, saved with the run, and zero wherever x["first"] says that a stream begins.
     """
 
+    of_items: ClassVar = {"state_h": 1, "state_c": 1}
     state_h: Tensor
     state_c: Tensor
 

@@ -9,25 +9,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from withheld.redact import redact
+
 LONGEST = 2000
 
 # Control characters but tab and newline, lone surrogates, marks that change the reading direction, and noncharacters.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
-_SECRETS = (
-    (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "hf_[removed]"),
-    (re.compile(r"(?<=://)[^/\s@'\"]+@"), "[removed]@"),
-    (re.compile(r"(?i)\b([a-z0-9_]*(?:token|secret|password|api_?key)=)[^\s&'\"]+"), r"\1[removed]"),
-)
 
 
 def clean(value: Any) -> str:
     """Text that can be written as UTF-8 and reads as what it is, without secrets; not yet escaped for HTML."""
-    text = _UNSAFE.sub(_visible, str(value))
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text
+    return redact(_UNSAFE.sub(_visible, str(value)))
 
 
 def one_line(value: Any) -> str:
