@@ -157,6 +157,7 @@ class Pretraining:
             self.model = self.model.fitted(self.modality.sample)
             self.method_settings |= self.model.found
         else:
+            self.modality.tell_units(self.model)
             for remark in self.model.split.remarks(self.modality.sample):
                 self._tell("note", text=remark)
             self.model.fit_parts(self.modality.sample)
@@ -239,7 +240,8 @@ class Pretraining:
                     return
                 lately.append(line["loss"])
                 if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
-                    line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
+                    with distributed.alone():
+                        line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
                     if "held_out_loss" in line["vitals"]:
                         line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(lately) / len(lately)
                 note = line.pop("note", None)

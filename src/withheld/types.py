@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -75,6 +75,10 @@ class Split(ABC):
             InputError: where this split could learn nothing from it.
         """
         return []
+
+    def in_units(self, mean: Sequence[float], std: Sequence[float]) -> Split:
+        """A copy that knows by what the pixels of its items were normalized, per channel. Most splits need not."""
+        return self
 
     def fitted(self, sample: Any) -> Split:
         """A copy that has seen a sample of the data, before the first step. Most splits need none."""

@@ -65,7 +65,9 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
     if isinstance(objective.network, Watched):
         found.update(objective.network.vitals(batch))
     if held_out or isinstance(objective.loss, Measured):
-        objective.train(isinstance(objective.target, str))  # views that differ in dropout only
+        if isinstance(objective.target, str):  # two views may differ in dropout only
+            for part in objective.modules():
+                part.training = isinstance(part, nn.Dropout) or part is objective
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             pair = objective.pair(batch)
@@ -74,6 +76,11 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
                 terms = objective.compare(prediction, pair)
                 found["held_out_loss"] = float(objective.total(terms, Moment(1, 1)))
             if isinstance(objective.loss, Measured):
-                found.update(objective.loss.measures(prediction, pair.y))
+                found.update(objective.loss.measures(prediction, _measured(objective, pair.y)))
     objective.train(was)
     return found
+
+
+def _measured(objective: Objective, y: Any) -> Any:
+    """What a loss measures a prediction against: y, or what a network makes of it."""
+    return objective.aim(y) if isinstance(objective.target, (str, nn.Module)) else y
