@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-METHODS = ["simclr"]
+METHODS = ["simclr", "vicreg", "lejepa", "byol", "dino"]
 SCRIPT = """
 import sys
 import numpy as np

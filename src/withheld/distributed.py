@@ -172,7 +172,7 @@ class RanksNorm(_BatchNorm):
             found = found * _across(self.weight, x) + _across(self.bias, x)
         return found.to(x.dtype)
 
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
+    def _check_input_dim(self, input: Tensor) -> None:
         return
 
 

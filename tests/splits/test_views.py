@@ -62,15 +62,15 @@ def naive_colors(image, bright, contrast, saturation, turn, grey, order):
     return (image @ luma)[..., None].repeat(3, axis=-1) if grey else image
 
 
+ORDERS = [
+    ("bright", "contrast", "saturation", "hue"),
+    ("hue", "saturation", "contrast", "bright"),
+    ("contrast", "hue", "bright", "saturation"),
+]
+
+
 @pytest.mark.parametrize("grey", [False, True])
-@pytest.mark.parametrize(
-    "order",
-    [
-        ("bright", "contrast", "saturation", "hue"),
-        ("hue", "saturation", "contrast", "bright"),
-        ("contrast", "hue", "bright", "saturation"),
-    ],
-)
+@pytest.mark.parametrize("order", ORDERS)
 def test_one_matrix_is_the_changes_in_any_order(order, grey):
     t = images(1).double()
     factors, turn = torch.tensor([[1.3], [0.6], [1.7]]), torch.tensor([0.4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from withheld.errors import InputError
 from withheld.losses.contrast import NTXent
 from withheld.networks.image import ImageTrunk
-from withheld.networks.projector import ViewProjector
+from withheld.networks.projector import ViewProjector, projector
 from withheld.objective import Objective
 from withheld.splits.pairs import TwoViews
 from withheld.splits.views import View
@@ -48,6 +48,6 @@ def simclr(
     if not temperature > 0:
         raise InputError(f"temperature={temperature} must be above 0; 0.1 to 0.5 are usual")
     view = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
-    network = ViewProjector(trunk, hidden, width)
+    network = ViewProjector(trunk, projector(trunk.width, hidden, width))
     recipe = Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)
     return Objective(TwoViews(view), network, NTXent(temperature), target="network"), recipe

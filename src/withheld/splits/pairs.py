@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from withheld.errors import InputError
 from withheld.splits.views import View
 from withheld.types import Pair, Split
 
@@ -24,7 +26,7 @@ class TwoViews(Split):
         other: how the second is made; None takes the same.
     """
 
-    view: View = View()
+    view: View = field(default_factory=View)
     other: View | None = None
 
     @property
@@ -43,3 +45,94 @@ class TwoViews(Split):
     def drawn(self, pair: Pair) -> Pair:
         """Both views, to look at."""
         return pair
+
+
+@dataclass(frozen=True)
+class SwappedViews(TwoViews):
+    """x is two random views of every image, (B, 2, C, h, h), and y the same two, swapped: from each the other is told."""
+
+    def __call__(self, t: Tensor) -> Pair:
+        first, second = super().__call__(t)
+        return Pair(torch.stack([first, second], dim=1), torch.stack([second, first], dim=1))
+
+    def drawn(self, pair: Pair) -> Pair:
+        """One view and the other."""
+        return Pair(pair.x[:, 0], pair.y[:, 0])
+
+
+@dataclass(frozen=True)
+class LargeAndSmall(Split):
+    """x is the large views of every image, (B, V, C, h, h), y its small ones, (B, W, C, s, s).
+
+    Attributes:
+        large, small: how each is made.
+        count_large, count_small: V and W.
+    """
+
+    large: View = field(default_factory=View)
+    small: View = field(default_factory=lambda: View(scale=(0.05, 0.4)))
+    count_large: int = 2
+    count_small: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("count_large", "count_small"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: there must be one view at least")
+
+    @property
+    def flip(self) -> bool:
+        """Whether views are mirrored."""
+        return self.large.flip
+
+    def __call__(self, t: Tensor) -> Pair:
+        return Pair(several(self.large, t, self.count_large), several(self.small, t, self.count_small))
+
+    def in_units(self, mean: Sequence[float], std: Sequence[float]) -> LargeAndSmall:
+        """A copy for images normalized by these."""
+        return dataclasses.replace(self, large=self.large.in_units(mean, std), small=self.small.in_units(mean, std))
+
+    def drawn(self, pair: Pair) -> Pair:
+        """A large view and a small one."""
+        return Pair(pair.x[:, 0], pair.y[:, 0])
+
+
+@dataclass(frozen=True)
+class MultiCrop(Split):
+    """x is "large" (B, 2, C, h, h) and "small" views (B, W, C, s, s) of every image, y the large ones (Caron et al. 2020).
+
+    Attributes:
+        first, second: how the two large views are made.
+        small: how small views are made.
+        count: W; 0 is two views only, and x then has no "small".
+    """
+
+    first: View = field(default_factory=View)
+    second: View = field(default_factory=View)
+    small: View = field(default_factory=lambda: View(scale=(0.05, 0.4)))
+    count: int = 4
+
+    @property
+    def flip(self) -> bool:
+        """Whether views are mirrored."""
+        return self.first.flip
+
+    def __call__(self, t: Tensor) -> Pair:
+        large = torch.stack([self.first(t), self.second(t)], dim=1)
+        x = {"large": large}
+        if self.count:
+            x["small"] = several(self.small, t, self.count)
+        return Pair(x, large)
+
+    def in_units(self, mean: Sequence[float], std: Sequence[float]) -> MultiCrop:
+        """A copy for images normalized by these."""
+        views = {name: getattr(self, name).in_units(mean, std) for name in ("first", "second", "small")}
+        return dataclasses.replace(self, **views)
+
+    def drawn(self, pair: Pair) -> Pair:
+        """A small view, where there are any, and a large one."""
+        return Pair(pair.x.get("small", pair.x["large"])[:, 0], pair.y[:, 0])
+
+
+def several(view: View, t: Tensor, count: int) -> Tensor:
+    """So many views of every image at once, (B, count, C, h, h)."""
+    return view(t.repeat_interleave(count, dim=0)).unflatten(0, (len(t), count))
