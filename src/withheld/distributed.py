@@ -159,8 +159,9 @@ class RanksNorm(_BatchNorm):
             )
         dims = [0, *range(2, x.ndim)]
         count = x.numel() // x.shape[1] * world()
-        mean = summed(x.float().sum(dim=dims)) / count
-        centered = x.float() - _across(mean, x)
+        exact = x if x.dtype == torch.float64 else x.float()
+        mean = summed(exact.sum(dim=dims)) / count
+        centered = exact - _across(mean, x)
         variance = summed(centered.square().sum(dim=dims)) / count
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():

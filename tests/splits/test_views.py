@@ -127,3 +127,20 @@ def test_a_run_knows_its_units_and_opens_with_them(tmp_path):
     assert json.loads((out / "encoder" / "withheld.json").read_text())["flips"] is True
     vitals = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][-1]["vitals"]
     assert {"alignment", "uniformity", "effective_rank"} <= set(vitals)
+
+
+def test_sampled_views_are_those_by_matrices(monkeypatch):
+    t = torch.nn.functional.interpolate(images(4, 6), size=80, mode="bicubic")
+    for view in (
+        View(72, scale=(0.6, 1.0), blur=1.0, color=0.0, grey=0.0),
+        View(24, scale=(0.8, 1.0), color=0.0, grey=0.0),
+    ):
+        torch.manual_seed(0)
+        sampled = view(t)
+        monkeypatch.setattr("withheld.splits.views.SMALL", 100)
+        torch.manual_seed(0)
+        exact = view(t)
+        monkeypatch.undo()
+        apart = (sampled - exact)[..., 4:-4, 4:-4]  # at the border one repeats pixels, the other leaves them out
+        assert float(apart.abs().mean()) < 0.01
+        assert float(exact.std()) > 0.1

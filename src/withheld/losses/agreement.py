@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from withheld import distributed
-from withheld.losses.contrast import alignment_and_uniformity
+from withheld.losses.contrast import alignment_and_uniformity, precise
 
 HINGE_EPSILON = 1e-4
 
@@ -39,7 +39,7 @@ class VICReg:
     def __call__(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Terms of views (B, E) and (B, E); variance and covariance are those of all processes' items."""
         with torch.autocast(prediction.device.type, enabled=False):
-            one, two = prediction.float(), target.float()
+            one, two = precise(prediction), precise(target)
             invariance = F.mse_loss(one, two)
             one, two = distributed.gathered(one), distributed.gathered(two)
             return {
@@ -105,7 +105,7 @@ class LeJEPA:
     def __call__(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Terms of large views (B, V, E) and of the others (B, W, E)."""
         with torch.autocast(prediction.device.type, enabled=False):
-            large, others = prediction.float(), target.float()
+            large, others = precise(prediction), precise(target)
             center_B1E = large.mean(dim=1, keepdim=True)
             z_BVE = torch.cat([large, others], dim=1)
             spread = [sigreg(z, self.directions, self.knots, self.limit) for z in z_BVE.unbind(dim=1)]
@@ -126,9 +126,28 @@ class Cosine:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Of (..., E) and (..., E)."""
         with torch.autocast(prediction.device.type, enabled=False):
-            return 2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=-1).mean()
+            return 2 - 2 * F.cosine_similarity(precise(prediction), precise(target), dim=-1).mean()
 
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
         """ "target_spread": deviation of what is told, of length 1, times sqrt(E); 0 is a collapse, 1 fills the sphere."""
-        unit = F.normalize(y.float().flatten(0, -2), dim=-1)
+        unit = F.normalize(precise(y).flatten(0, -2), dim=-1)
         return {"target_spread": float(unit.std(dim=0).mean() * unit.shape[1] ** 0.5)}
+
+
+@dataclass(frozen=True)
+class StandardizedError:
+    """Squared error of features that are brought to mean 0 and variance 1 over the items of all processes, a mean over all values.
+
+    So 1 is what the mean predicts, and no dimension counts more because a teacher writes it large.
+    """
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Of (B, D) and (B, D)."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            return F.mse_loss(precise(prediction), standardized(precise(target)))
+
+
+def standardized(told_BD: Tensor) -> Tensor:
+    """(B, D) less the mean and over the deviation of all processes' items; dimensions that do not vary become 0."""
+    everyone = distributed.gathered(told_BD)
+    return (told_BD - everyone.mean(dim=0)) / everyone.std(dim=0).clamp_min(1e-6)

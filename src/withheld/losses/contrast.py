@@ -69,9 +69,14 @@ def alignment_and_uniformity(z1_BD: Tensor, z2_BD: Tensor) -> dict[str, float]:
     return found
 
 
+def precise(z: Tensor) -> Tensor:
+    """In single precision at least: small temperatures and covariances magnify what half precision rounds off."""
+    return z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+
+
 def _unit(z_BD: Tensor) -> Tensor:
-    """Of length 1, in single precision at least: a small temperature magnifies what half precision rounds off."""
-    return F.normalize(z_BD.float() if z_BD.dtype in (torch.bfloat16, torch.float16) else z_BD, dim=1)
+    """Of length 1."""
+    return F.normalize(precise(z_BD), dim=1)
 
 
 def _mine(z_BD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withheld import distributed
+from withheld.losses.contrast import precise
 from withheld.types import Moment
 
 
@@ -50,16 +51,16 @@ class CenteredTeacher(nn.Module):
         V, U = prediction.shape[1], target.shape[1]
         with torch.autocast(prediction.device.type, enabled=False):
             told_BUK = self.teacher(target)
-            guess_BVK = F.log_softmax(prediction.float() / self.student, dim=-1)
+            guess_BVK = F.log_softmax(precise(prediction) / self.student, dim=-1)
             crossed_BUV = -told_BUK @ guess_BVK.mT - torch.special.entr(told_BUK).sum(dim=-1, keepdim=True)
             different = ~torch.eye(U, V, dtype=torch.bool, device=target.device)
         if self.training:
-            self._last = target.detach().float().flatten(0, 1).mean(dim=0)
+            self._last = precise(target.detach()).flatten(0, 1).mean(dim=0)
         return {"divergence": crossed_BUV.mean(dim=0)[different].mean()}
 
     def teacher(self, target: Tensor) -> Tensor:
         """p of the teacher, centered and sharpened, (B, U, K)."""
-        return F.softmax((target.float() - self.center) / self.temperature, dim=-1)
+        return F.softmax((precise(target) - self.center) / self.temperature, dim=-1)
 
     def after_step(self, moment: Moment) -> None:
         """Moves the center and the temperature."""

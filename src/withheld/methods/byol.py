@@ -51,7 +51,7 @@ def byol(
     if not 0 <= momentum < 1:
         raise InputError(f"momentum={momentum}: from 0 to below 1; 0.95 to 0.996 are usual, larger for longer runs")
     view = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur, solarize=solarize)
-    projects = ViewProjector(trunk, projector(trunk.width, hidden, width))
+    projects = ViewProjector(trunk, projector(trunk.width, hidden, width, bias=False))
     objective = Objective(
         SwappedViews(view), ViewPredictor(projects, hidden, width), Cosine(), Teacher(projects, momentum)
     )

@@ -165,6 +165,29 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is damaged: {error!r}") from None
 
 
+def normalization_of(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
+    settings: dict[str, Any] = {}
+    folder = encoder_folder(where)
+    card = read_card(folder) if folder else None
+    if card is not None:
+        return card["mean"], card["std"]
+    try:
+        if folder is None:
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(str(where), "preprocessor_config.json"))
+        else:
+            path = folder / "preprocessor_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    mean, std = settings.get("image_mean") or [0.485, 0.456, 0.406], settings.get("image_std") or [0.229, 0.224, 0.225]
+    if len(mean) != channels:
+        mean, std = [0.5] * channels, [0.5] * channels
+    return list(mean), list(std)
+
+
 def patch_for(size: int) -> int:
     """The patch of a preset at a size: 4 up to 64 pixels, 8 up to 128, else 16."""
     return 4 if size <= 64 else 8 if size <= 128 else 16

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from withheld.networks.image import ImageTrunk
 
 
-def projector(*widths: int, norm: bool = False) -> nn.Sequential:
+def projector(*widths: int, norm: bool = False, bias: bool = True) -> nn.Sequential:
     """Linear layers with batch normalization and ReLU between them (Chen et al. 2020), (B, widths[0]) -> (B, widths[-1]).
 
     Args:
         widths: of the input, the hidden layers and the output.
         norm: whether the output is normalized over the batch too, without a scale of its own.
+        bias: of the output. One that a normalization takes away again learns nothing but rounding.
     """
     layers: list[nn.Module] = []
     for width_in, width_out in itertools.pairwise(widths[:-1]):
         layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out), nn.ReLU(inplace=True)]
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=not norm))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias and not norm))
     return nn.Sequential(*layers, *[nn.BatchNorm1d(widths[-1], affine=False)] * norm)
 
 

@@ -4,12 +4,49 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from withheld.types import Moment
+
+
+class HiddenStates(nn.Module):
+    """What a teacher makes of the hidden patches, seeing the whole image: tokens (B, M, D), each normalized; an objective's target.
+
+    Args:
+        teacher: of a trunk.
+        layers: whose mean is taken, from the last one.
+    """
+
+    def __init__(self, teacher: Teacher, layers: int = 1) -> None:
+        super().__init__()
+        self.teacher, self.layers = teacher, layers
+
+    def forward(self, y: Mapping[str, Tensor]) -> Tensor:
+        """(B, M, D) of "item" (B, C, H, W) at "hidden" (B, M)."""
+        states_BLD = self.teacher.states(y["item"], self.layers)
+        return states_BLD.gather(1, y["hidden"].unsqueeze(-1).expand(-1, -1, states_BLD.shape[-1]))
+
+
+class HiddenWords(nn.Module):
+    """What a teacher makes of the hidden words, seeing the whole text, (N, D) of all that are asked for.
+
+    Args:
+        teacher: of a trunk.
+        layers: whose mean is taken, from the last one.
+    """
+
+    def __init__(self, teacher: Teacher, layers: int) -> None:
+        super().__init__()
+        self.teacher, self.layers = teacher, layers
+
+    def forward(self, y: Mapping[str, Tensor]) -> Tensor:
+        """(N, D) of texts with "asked" (B, L)."""
+        return self.teacher.states({name: part for name, part in y.items() if name != "asked"}, self.layers)[y["asked"]]
 
 
 class Teacher(nn.Module):
@@ -33,6 +70,20 @@ class Teacher(nn.Module):
     def forward(self, y: Any) -> Any:
         """What the student so far would say."""
         return self.network(y)
+
+    @torch.no_grad()
+    def states(self, y: Any, layers: int) -> Tensor:
+        """Tokens (B, L, D) of a trunk that is followed: the mean of its last layers' ones, each normalized.
+
+        Args:
+            y: whole items. layers: how many; 1 takes what the trunk gives in the end.
+        """
+        if layers == 1:
+            found = self.network(y).tokens
+            return F.layer_norm(found, found.shape[-1:])
+        each = self.network(y, layers=True).layers[-layers:]
+        mean = torch.stack([F.layer_norm(part, part.shape[-1:]) for part in each]).mean(dim=0)
+        return F.layer_norm(mean, mean.shape[-1:])
 
     def momentum_at(self, moment: Moment) -> float:
         """Share of the weights that stays in the step of a moment."""

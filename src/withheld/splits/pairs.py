@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.splits.views import View
+from withheld.splits.views import LUMA, View
 from withheld.types import Pair, Split
 
 
@@ -136,3 +137,58 @@ class MultiCrop(Split):
 def several(view: View, t: Tensor, count: int) -> Tensor:
     """So many views of every image at once, (B, count, C, h, h)."""
     return view(t.repeat_interleave(count, dim=0)).unflatten(0, (len(t), count))
+
+
+@dataclass(frozen=True)
+class SharedView(Split):
+    """x is a random view of every image, y the same view as another encoder wants to see it (Beyer et al. 2021).
+
+    Attributes:
+        view: how it is made; it must know its units, see `in_units`.
+        size, channels: of y.
+        mean, std: what y is normalized by, per channel.
+    """
+
+    view: View = field(default_factory=View)
+    size: int = 32
+    channels: int = 3
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    @property
+    def flip(self) -> bool:
+        """Whether views are mirrored."""
+        return self.view.flip
+
+    def __call__(self, t: Tensor) -> Pair:
+        larger = dataclasses.replace(self.view, size=max(self.view.size or t.shape[-1], self.size))
+        seen = larger(t)
+        return Pair(_resized(seen, self.view.size or t.shape[-1]), self._as_told(seen))
+
+    def in_units(self, mean: Sequence[float], std: Sequence[float]) -> SharedView:
+        """A copy for images normalized by these."""
+        return dataclasses.replace(self, view=self.view.in_units(mean, std))
+
+    def drawn(self, pair: Pair) -> Pair:
+        """The view, twice."""
+        return Pair(pair.x, pair.x)
+
+    def _as_told(self, seen: Tensor) -> Tensor:
+        pixels = _resized(seen, self.size)
+        if self.view.std:
+            shape = (1, -1, 1, 1)
+            pixels = pixels * seen.new_tensor(self.view.std).view(shape) + seen.new_tensor(self.view.mean).view(shape)
+        have = pixels.shape[1]
+        if have == 3 and self.channels == 1:
+            pixels = (pixels * seen.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        elif have != self.channels:
+            if have != 1:
+                raise InputError(f"images have {have} channels, the teacher sees {self.channels}")
+            pixels = pixels.expand(-1, self.channels, -1, -1)
+        return (pixels - seen.new_tensor(self.mean).view(1, -1, 1, 1)) / seen.new_tensor(self.std).view(1, -1, 1, 1)
+
+
+def _resized(t: Tensor, size: int) -> Tensor:
+    if t.shape[-1] == size:
+        return t
+    return F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H W pixels, h side of a view.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from withheld.errors import InputError
 LUMA = (0.299, 0.587, 0.114)
 TO_YIQ = (LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 FROM_YIQ = tuple(map(tuple, torch.tensor(TO_YIQ, dtype=torch.float64).inverse().tolist()))
+SMALL = 64
+"""Up to so many pixels a side, matrices are faster than sampling, and antialiased besides."""
+BLOCK = 56
+"""Pixels that are blurred together."""
+MUCH = 1.5
+"""How many pixels of an image become one of a view before neighbors that are not looked at show as noise."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,9 @@ class RandomResizedCrop:
 class View:
     """One random view of every image, as contrastive and teacher methods want them: (B, C, H, W) -> (B, C, size, size).
 
-    Crop, mirror, antialiased resize and blur are one pair of matrices an image; brightness, contrast, saturation, hue and grey
-    are one matrix an image, so that nothing is done item by item. With `mean` and `std` the images are normalized ones, and
-    colors are changed in the pixels they stand for.
+    Crop, mirror, resize and blur are one resampling: of small images a pair of matrices each, antialiased. Brightness, contrast,
+    saturation, hue and grey are one matrix an image. So nothing is done item by item. With `mean` and `std` the images are
+    normalized ones, and colors are changed in the pixels they stand for.
 
     Attributes:
         size: side of the view in pixels; 0 takes that of the images.
@@ -114,29 +121,77 @@ class View:
         if changes:
             view = self._recolored(view, draws_KB[7:16])
         low, high, middle = self._bounds(view, C)
-        if low is not None and (changes or self.solarize):
-            view = torch.minimum(torch.maximum(view, low), high)
+        if low is not None and high is not None and (changes or self.solarize):
+            view = torch.minimum(torch.maximum(view, low, out=view), high, out=view)
         if self.solarize and low is not None:
             inverted = (view > middle) & (draws_KB[16] < self.solarize).view(B, 1, 1, 1)
             view = torch.where(inverted, low + high - view, view)
         return view
 
     def _resampled(self, t: Tensor, draws_7B: Tensor) -> Tensor:
-        """Crop, mirror, resize, blur: rows and columns of each image times a matrix of its own."""
-        B, C, H, W = t.shape
-        h = self.size or H
-        left, top, width, height, mirror = _rectangles(draws_7B[:5], self.scale, self.aspect)
+        """Crop, mirror, resize, blur."""
+        h = self.size or t.shape[-2]
+        rectangles = _rectangles(draws_7B[:5], self.scale, self.aspect)
         if not self.flip:
-            mirror = torch.zeros_like(mirror)
-        across_BhW = crop_matrix(W, h, left * W, width * W, mirror)
-        down_BhH = crop_matrix(H, h, top * H, height * H)
+            rectangles = *rectangles[:4], torch.zeros_like(rectangles[4])
+        low, high = self.sigma
+        sigma_B = torch.where(draws_7B[5] < self.blur, low + (high - low) * draws_7B[6], 0.0)
+        if max(*t.shape[-2:], h) <= SMALL:
+            return self._by_matrices(t, h, rectangles, sigma_B)
+        return self._by_sampling(t, h, rectangles, sigma_B)
+
+    def _by_matrices(self, t: Tensor, h: int, rectangles: tuple[Tensor, ...], sigma_B: Tensor) -> Tensor:
+        """Rows and columns of each image times a matrix of its own."""
+        B, C, H, W = t.shape
+        left, top, width, height, mirror = rectangles
+        if H == W:
+            turned = torch.cat([mirror, torch.zeros_like(mirror)])
+            both = crop_matrix(W, h, torch.cat([left, top]) * W, torch.cat([width, height]) * W, turned)
+            across_BhW, down_BhH = both.chunk(2)
+        else:
+            across_BhW = crop_matrix(W, h, left * W, width * W, mirror)
+            down_BhH = crop_matrix(H, h, top * H, height * H)
         if self.blur:
-            low, high = self.sigma
-            wide = torch.where(draws_7B[5] < self.blur, low + (high - low) * draws_7B[6], 0.0)
-            smear_Bhh = blur_matrix(h, wide)
+            smear_Bhh = blur_matrix(h, sigma_B)
             across_BhW, down_BhH = smear_Bhh @ across_BhW, smear_Bhh @ down_BhH
         half = torch.bmm(t.reshape(B, C * H, W), across_BhW.to(t.dtype).mT).view(B, C, H, h)
         return down_BhH.to(t.dtype).unsqueeze(1) @ half
+
+    def _by_sampling(self, t: Tensor, h: int, rectangles: tuple[Tensor, ...], sigma_B: Tensor) -> Tensor:
+        """Four pixels for each; images that shrink much, from a copy at a fraction of their size; then blur, where it was drawn."""
+        B, C, H, W = t.shape
+        left, top, width, height, mirror = rectangles
+        place = (torch.arange(h, device=t.device) + 0.5) / h
+        x_Bh = 2 * (left[:, None] + torch.where(mirror[:, None], 1 - place, place) * width[:, None]) - 1
+        y_Bh = 2 * (top[:, None] + place * height[:, None]) - 1
+        grid = t.new_empty(B, h, h, 2)
+        grid[..., 0], grid[..., 1] = x_Bh[:, None, :], y_Bh[:, :, None]
+        view = F.grid_sample(t, grid, padding_mode="border", align_corners=False)
+        most = max(H, W) * min(1.0, (self.scale[1] * max(self.aspect[1], 1 / self.aspect[0])) ** 0.5) / h
+        shrinks_B = torch.maximum(width * W, height * H) / h
+        for level in range(1, 1 + max(0, math.ceil(math.log2(most / MUCH)))):
+            at = ((shrinks_B > MUCH * 2 ** (level - 1)) & (shrinks_B <= MUCH * 2**level)).nonzero()[:, 0]
+            if len(at):
+                smaller = F.interpolate(t[at], size=(-(-H // 2**level), -(-W // 2**level)), mode="area")
+                view[at] = F.grid_sample(smaller, grid[at], padding_mode="border", align_corners=False)
+        blurred = (sigma_B > 0).nonzero()[:, 0] if self.blur else sigma_B[:0].long()
+        if len(blurred):
+            view[blurred] = self._blurred(view[blurred], blur_matrix(h, sigma_B[blurred]).to(t.dtype))
+        return view
+
+    def _blurred(self, view_bChh: Tensor, smear_bhh: Tensor) -> Tensor:
+        """Rows and columns times a matrix that is 0 far from its diagonal, so block by block."""
+        b, C, h, _ = view_bChh.shape
+        reach = math.ceil(5 * self.sigma[1])
+        blocks = [(at, min(h, at + BLOCK), max(0, at - reach), min(h, at + BLOCK + reach)) for at in range(0, h, BLOCK)]
+        rows = view_bChh.flatten(1, 2)
+        half = [torch.bmm(rows[:, :, s:e], smear_bhh[:, at:to, s:e].mT) for at, to, s, e in blocks]
+        half_bChh = torch.cat(half, dim=2).view(b, C, h, h)
+        found = torch.empty_like(view_bChh)
+        for at, to, s, e in blocks:
+            for channel in range(C):
+                found[:, channel, at:to] = torch.bmm(smear_bhh[:, at:to, s:e], half_bChh[:, channel, s:e])
+        return found
 
     def _recolored(self, view: Tensor, draws_9B: Tensor) -> Tensor:
         B, C = view.shape[:2]
@@ -186,9 +241,12 @@ def crop_matrix(length: int, size: int, start_B: Tensor, span_B: Tensor, mirror_
 
 def blur_matrix(size: int, sigma_B: Tensor) -> Tensor:
     """(B, size, size): a Gaussian blur along a line of pixels; no blur where sigma is 0."""
-    place = torch.arange(size, device=sigma_B.device)
-    square = (place[:, None] - place).square()
-    weight_Bhh = torch.exp(-square / (2 * sigma_B.clamp(min=1e-2).square())[:, None, None])
+    far = torch.arange(size, device=sigma_B.device)
+    exponent_Bh = far.square() / (2 * sigma_B.clamp(min=1e-2).square())[:, None]
+    kernel_Bh = torch.exp(-exponent_Bh).masked_fill_(
+        exponent_Bh > 12.5, 0.0
+    )  # beyond 5 sigma; tiny numbers are slow on a CPU
+    weight_Bhh = kernel_Bh[:, (far[:, None] - far).abs()]
     return weight_Bhh / weight_Bhh.sum(dim=2, keepdim=True)
 
 
@@ -203,8 +261,7 @@ def color_matrix(middle_B3: Tensor, factors_3B: Tensor, turn_B: Tensor, grey_B: 
         middle_B3: the mean color of each image, in 0..1. factors_3B: of brightness, contrast, saturation.
         turn_B: of the hue, radians. grey_B: whose color is taken away in the end.
     """
-    luma = middle_B3.new_tensor(LUMA)
-    to_yiq, from_yiq = middle_B3.new_tensor(TO_YIQ), middle_B3.new_tensor(FROM_YIQ)
+    luma, to_yiq, from_yiq = _constants(middle_B3.dtype, middle_B3.device)
     bright, contrast, saturation = factors_3B.to(middle_B3.dtype)[:, :, None, None]
     cos, sin = turn_B.cos(), turn_B.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
@@ -223,6 +280,12 @@ def grey_change(middle_BC: Tensor, factors_3B: Tensor) -> tuple[Tensor, Tensor]:
     """Brightness and contrast of images that have no color, a gain (B,) and a shift (B,)."""
     bright, contrast = factors_3B[0].to(middle_BC.dtype), factors_3B[1].to(middle_BC.dtype)
     return bright * contrast, bright * (1 - contrast) * middle_BC.mean(dim=1)
+
+
+@functools.cache
+def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """LUMA, TO_YIQ and FROM_YIQ."""
+    return tuple(torch.tensor(values, dtype=dtype, device=device) for values in (LUMA, TO_YIQ, FROM_YIQ))  # type: ignore[return-value]
 
 
 def _rectangles(draws_5B: Tensor, scale: Sequence[float], aspect: Sequence[float]) -> tuple[Tensor, ...]:
