@@ -36,6 +36,8 @@ RECIPE_SETTINGS = (
     "clip",
     "betas",
     "layer_decay",
+    "trunk_rate",
+    "rest",
     "tolerance",
     "optimizer",
     "matrix_rate",

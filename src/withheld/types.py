@@ -164,6 +164,8 @@ class Recipe:
             times `decay` for each further one, of a run of `epochs`.
         clip: the largest gradient norm, or None.
         epochs: how often every item is seen, where neither steps nor minutes are given.
+        trunk_rate: learning rate of the trunk, times that of everything else; below 1 where a trained encoder is continued.
+        rest: share of the steps in which the trunk stands still while new heads warm up; its rate rises over as many again.
         layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
@@ -182,6 +184,8 @@ class Recipe:
     schedule: str = "cosine"
     clip: float | None = None
     epochs: float = 100.0
+    trunk_rate: float = 1.0
+    rest: float = 0.0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
     matrix_rate: float = 2.0
@@ -210,6 +214,12 @@ class Recipe:
         if self.schedule == "linear":
             return max(0.0, 1 - done)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def awake(self, moment: Moment) -> float:
+        """What the trunk's learning rate is multiplied by besides: 0 while it rests, 1 in the end."""
+        if not self.rest:
+            return 1.0
+        return min(1.0, max(0.0, moment.progress / self.rest - 1))
 
     def change(self, **settings: Any) -> Recipe:
         """A copy with other settings."""

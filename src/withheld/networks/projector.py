@@ -35,12 +35,12 @@ class ViewProjector(nn.Module):
 
     Args:
         trunk: sees single views; smaller ones too, see `ImageTrunk.crops`.
-        head: from D to E.
+        project: from D to E.
     """
 
-    def __init__(self, trunk: ImageTrunk, head: nn.Module) -> None:
+    def __init__(self, trunk: ImageTrunk, project: nn.Module) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
+        self.trunk, self.project = trunk, project
 
     def forward(self, views: Tensor | Mapping[str, Tensor]) -> Tensor:
         """(B, E) or (B, V, E); of a dict of views of several sizes, all of them, in its order."""
@@ -48,7 +48,11 @@ class ViewProjector(nn.Module):
             pooled = torch.cat([self._pooled(some) for some in views.values()], dim=1)
         else:
             pooled = self._pooled(views)
-        return self.head(pooled) if pooled.ndim == 2 else self.head(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
+        return (
+            self.project(pooled)
+            if pooled.ndim == 2
+            else self.project(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
+        )
 
     def _pooled(self, views: Tensor) -> Tensor:
         """(B, D) or (B, V, D)."""
