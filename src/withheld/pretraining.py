@@ -182,7 +182,7 @@ class Pretraining:
                 "note",
                 text=f"continues from a trained encoder: it stands still for the first {self.recipe.rest:.0%} of the steps while "
                 f"new heads warm up, then learns at {self.recipe.trunk_rate:g} times their rate (for neither: --set rest=0 "
-                "trunk_rate=1)",
+                "--set trunk_rate=1)",
             )
 
     def _batch_size(self) -> int:

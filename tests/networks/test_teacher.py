@@ -10,10 +10,14 @@ import torch
 from torch import nn
 
 from withheld.data.image import ImageItems
+from withheld.errors import InputError
+from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Keeper, Loop
+from withheld.networks.frozen import FrozenEncoder
 from withheld.networks.open import open_trunk
-from withheld.networks.teacher import Teacher
+from withheld.networks.teacher import HiddenStates, HiddenWords, Teacher
 from withheld.run import load_method
+from withheld.splits.text import MaskWords, WordsInContext
 from withheld.types import Moment
 
 
@@ -58,3 +62,68 @@ def test_resumed_it_ends_bit_identical(name, tmp_path):
     assert one.keys() == two.keys()
     assert any("target." in key for key in one)
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def normalized(token: torch.Tensor) -> torch.Tensor:
+    return (token - token.mean()) / (token.var(correction=0) + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_hidden_states_are_the_mean_of_normalized_layers_token_by_token(layers):
+    trunk, _ = open_trunk("vit-nano", size=16, channels=3)
+    target = HiddenStates(Teacher(trunk), layers)
+    t, hidden = torch.randn(2, 3, 16, 16), torch.tensor([[0, 5, 15], [3, 3, 1]])
+    found = target({"item": t, "hidden": hidden})
+    features = trunk(t, layers=True)
+    for b in range(2):
+        for m, place in enumerate(hidden[b].tolist()):
+            each = [features.tokens] if layers == 1 else features.layers[-layers:]
+            naive = sum(normalized(layer[b, place]) for layer in each) / len(each)
+            torch.testing.assert_close(found[b, m], naive if layers == 1 else normalized(naive), atol=1e-4, rtol=1e-4)
+
+
+def test_hidden_words_are_told_from_the_whole_text():
+    from withheld.networks.text_open import open_text_trunk
+
+    trunk, _ = open_text_trunk("bert-tiny", vocabulary=40, length=32)
+    trunk.eval()
+    item = torch.randint(5, 40, (2, 12), generator=torch.Generator().manual_seed(0))
+    pair = WordsInContext(MaskWords(mask=4, vocabulary=40, rate=0.25, shown=1.0, random=0.0))({"item": item})
+    assert torch.equal(pair.y["item"], item)
+    assert (pair.x["item"][pair.x["asked"]] == 4).all()
+    found = HiddenWords(Teacher(trunk).eval(), 2)(pair.y)
+    layers = trunk({"item": item}, layers=True).layers[-2:]
+    naive = [
+        normalized((normalized(layers[0][b, k]) + normalized(layers[1][b, k])) / 2)
+        for b, k in pair.x["asked"].nonzero().tolist()
+    ]
+    torch.testing.assert_close(found, torch.stack(naive), atol=1e-4, rtol=1e-4)
+
+
+def test_a_frozen_encoder_says_what_its_run_says_and_is_not_kept(tmp_path):
+    pictures = (np.random.default_rng(0).random((6, 16, 16, 3)) * 255).astype(np.uint8)
+    trunk, _ = open_trunk("resnet-nano", size=16, channels=3, seed=3)
+    encoder = ImageEncoder(trunk, [0.4] * 3, [0.2] * 3)
+    encoder.save(tmp_path / "encoder")
+    frozen = FrozenEncoder(str(tmp_path))
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    np.testing.assert_allclose(frozen((pixels - 0.4) / 0.2).numpy(), encoder.transform(pictures), atol=1e-5)
+    student, _ = open_trunk("resnet-nano", size=16, channels=3)
+    objective, _ = load_method("distill")(student, teacher=str(tmp_path))
+    assert not any("target" in name for name in objective.state_dict())
+    features = torch.randn(6, 192, generator=torch.Generator().manual_seed(0))
+    naive = [((f - column.mean()) / column.std()).item() for column in features.T for f in column]
+    told = torch.tensor(naive).view(192, 6).T
+    guess = torch.randn(6, 192)
+    assert float(objective.loss(guess, features)) == pytest.approx(float((guess - told).square().mean()), rel=1e-5)
+
+
+def test_a_teacher_that_is_none_is_refused(tmp_path):
+    trunk, _ = open_trunk("resnet-nano", size=16, channels=3)
+    with pytest.raises(InputError, match="needs a teacher"):
+        load_method("distill")(trunk)
+    with pytest.raises(InputError, match="no encoder in this folder"):
+        load_method("distill")(trunk, teacher=str(tmp_path))
+    trunk.config.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(InputError, match="no trained weights"):
+        load_method("distill")(trunk, teacher=str(tmp_path))

@@ -61,6 +61,29 @@ class MaskedWords(nn.Module):
         return {"masked_loss": float(loss), "masked_accuracy": float(right.float().mean())}
 
 
+class WordStates(nn.Module):
+    """What a teacher would make of the words asked for, (N, D) of all of them in the batch.
+
+    Args:
+        trunk: a bidirectional language model; its head has no part in this and is not trained.
+    """
+
+    def __init__(self, trunk: TextTrunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+        inside = {id(p) for p in trunk.base.parameters()}
+        for p in trunk.parameters():
+            p.requires_grad_(id(p) in inside)
+        self.project = nn.Sequential(
+            nn.Linear(trunk.width, 2 * trunk.width), nn.GELU(), nn.Linear(2 * trunk.width, trunk.width)
+        )
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        """States (N, D), row by row."""
+        tokens = self.trunk.run({name: part for name, part in x.items() if name != "asked"}).last_hidden_state
+        return self.project(tokens[x["asked"]])
+
+
 class NextWord(nn.Module):
     """p(next token | all before), (B, L, V); a recurrent trunk's state is carried from block to block of a stream.
 

@@ -133,6 +133,22 @@ class MaskWords(Split):
 
 
 @dataclass(frozen=True)
+class WordsInContext(Split):
+    """Some tokens from all others, told by what a teacher makes of them, seeing the whole text (Baevski et al. 2022).
+
+    Attributes:
+        words: how they are hidden.
+    """
+
+    words: MaskWords = MaskWords()
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x: "item" with tokens hidden and "asked" (B, L); y: the text as it is, and "asked"."""
+        x = self.words(t).x
+        return Pair(x, {**{name: part for name, part in x.items() if name != "item"}, "item": t["item"]})
+
+
+@dataclass(frozen=True)
 class NextSentence(Split):
     """Hidden words, and whether the second half of a pair follows the first: half of the pairs get another's second half.
 
