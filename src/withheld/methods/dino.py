@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from withheld.errors import InputError
 from withheld.losses.distillation import CenteredTeacher
 from withheld.networks.image import ImageTrunk
@@ -67,14 +69,9 @@ def dino(
         raise InputError(
             "temperatures must be above 0; the paper takes 0.1 for the student and 0.04 to 0.07 for the teacher"
         )
-    changes = {"flip": flip, "color": color, "grey": grey, "blur": blur}
-    large = View(trunk.size, scale=(crop, 1.0), **changes)
-    split = MultiCrop(
-        large,
-        View(trunk.size, scale=(crop, 1.0), solarize=solarize, **changes),
-        View(side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)), **changes),
-        small,
-    )
+    large = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
+    little = replace(large, size=side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)))
+    split = MultiCrop(large, replace(large, solarize=solarize), little, small)
     network = ViewProjector(trunk, Prototypes(trunk.width, hidden, bottleneck, prototypes))
     loss = CenteredTeacher(prototypes, student_temperature, (teacher_temperature, temperature_end))
     recipe = Recipe(base_learning_rate=1e-3, batch_size=128, weight_decay=0.04, warmup=0.1, clip=3.0, epochs=100)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from withheld.errors import InputError
 from withheld.losses.agreement import LeJEPA
 from withheld.networks.image import ImageTrunk
@@ -58,13 +60,9 @@ def lejepa(
     """
     if not 0 < weight < 1:
         raise InputError(f"weight={weight}: between 0 and 1; 0.02 to 0.1 are usual")
-    changes = {"flip": flip, "color": color, "grey": grey, "blur": blur}
-    split = LargeAndSmall(
-        View(trunk.size, scale=(crop, 1.0), **changes),
-        View(side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)), **changes),
-        large,
-        small,
-    )
+    whole = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
+    little = replace(whole, size=side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)))
+    split = LargeAndSmall(whole, little, large, small)
     network = ViewProjector(trunk, projector(trunk.width, hidden, hidden, width))
     weights = {"invariance": 1 - weight, "sigreg": weight}
     recipe = Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)

@@ -92,5 +92,6 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
         """Moves every weight towards the student's."""
-        mine, theirs = list(self.network.parameters()), list(self._student[0].parameters())
+        mine: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(self._student[0].parameters())
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum_at(moment))
