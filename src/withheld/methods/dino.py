@@ -14,6 +14,8 @@ from withheld.splits.pairs import MultiCrop
 from withheld.splits.views import View
 from withheld.types import Recipe
 
+ENCODER = {"cpu": "resnet-nano", "cuda": "vit-small"}
+
 
 def dino(
     trunk: ImageTrunk,
@@ -23,7 +25,7 @@ def dino(
     student_temperature: float = 0.1,
     teacher_temperature: float = 0.04,
     temperature_end: float = 0.04,
-    small: int = 4,
+    small: int = 2,
     crop: float = 0.4,
     small_crop: float = 0.1,
     side: int = 0,
@@ -40,7 +42,7 @@ def dino(
     (x, y): two large and some small views of an image; the two large ones.
     p(y|x): a categorical over prototypes, which follows what the teacher says of another view, centered and sharpened.
     Source: Caron et al. 2021, Emerging Properties in Self-Supervised Vision Transformers, https://arxiv.org/abs/2104.14294
-    Differs: 1024 prototypes (paper: 65536), head 512-128 (2048-256), momentum from 0.98 (0.996), 4 small views (8 or 10), for runs
+    Differs: 1024 prototypes (paper: 65536), head 512-128 (2048-256), momentum from 0.98 (0.996), 2 small views (8 or 10), for runs
         of some thousand steps; prototypes learn from the first step on; the loss is less the teacher's entropy, which has no
         gradient; features are the mean of the patch tokens; large views are made alike; hue in YIQ.
 

@@ -88,9 +88,6 @@ PRESETS = {
     "regnet-nano": regnet((32, 64, 128, 256), (1, 1, 1, 1), "0.9 M parameters, convolutions, for minutes on a CPU"),
     "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
-    "resnet-light": resnet(
-        32, (96, 192), (1, 1), "0.7 M parameters, half as many layers, for minutes of views on a CPU"
-    ),
     "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
     "resnet-dense": resnet(
         24, (32, 64), (1, 2), "0.2 M parameters, a fine grid (an eighth of the side), to track with"
