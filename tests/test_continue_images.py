@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -95,3 +96,41 @@ def test_continued_pretraining_keeps_what_the_neighbors_knew(shared_data, tmp_pa
     before, after = neighbors_accuracy(start, data), neighbors_accuracy(more, data)
     assert before > 0.7
     assert after > before - 2 * (before * (1 - before) / 1000) ** 0.5
+
+
+def test_adapters_need_peft_and_a_trained_encoder(tmp_path, monkeypatch):
+    settings = {"steps": 2, "batch_size": 8, "pictures": False, "device": "cpu", "settings": {"lora": 4}}
+    with pytest.raises(InputError, match="--encoder RUN"):
+        withheld.pretrain("simclr", pictures(), tmp_path / "a", **settings)
+    start = withheld.pretrain("simclr", pictures(), tmp_path / "s", **{**settings, "settings": {}})
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match="pip install peft"):
+        withheld.pretrain("simclr", pictures(), tmp_path / "b", encoder=str(start.folder), **settings)
+
+
+def test_adapters_learn_in_the_trunks_place_and_are_merged(tmp_path):
+    pytest.importorskip("peft")
+    settings = {"batch_size": 8, "pictures": False, "device": "cpu"}
+    start = withheld.pretrain("simclr", pictures(), tmp_path / "start", steps=2, **settings)
+    more = withheld.pretrain(
+        "byol",
+        pictures(),
+        tmp_path / "more",
+        encoder=str(start.folder),
+        steps=4,
+        settings={"lora": 4, "rest": 0.0},
+        **settings,
+    )
+    objective = more.objective()
+    learned = [name for name, p in objective.trunk.named_parameters() if p.requires_grad]
+    assert learned
+    assert all("lora_" in name for name in learned)
+    before, after = start.encoder().trunk.state_dict(), more.encoder().trunk.state_dict()
+    assert before.keys() == after.keys()  # it opens without peft
+    kernels = [name for name in before if "stages" in name and before[name].ndim == 4]
+    assert all(np.linalg.matrix_rank((after[n] - before[n]).flatten(1).numpy(), tol=1e-6) <= 4 * 9 for n in kernels)
+    assert any(not torch.equal(after[n], before[n]) for n in kernels)
+    t = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(
+        more.encoder().trunk.eval()(t).pooled, objective.trunk.eval()(t).pooled, atol=1e-4, rtol=1e-4
+    )

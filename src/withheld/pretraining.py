@@ -169,6 +169,8 @@ class Pretraining:
             function = load_method(self.method)
             self.method_settings, settings = split_settings(function, self.given["settings"])
             self.method_settings |= self.modality.told()
+            if settings.get("lora"):
+                self.modality.adapt(first, int(settings["lora"]))
             self.model, recipe = function(first, **self.method_settings)
         else:
             settings = dict(self.given["settings"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import platform
 import shlex
@@ -64,3 +65,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__
+
+
+def refitted(split: Any, fitted: dict[str, Any]) -> Any:
+    """A split, or a part of one that is a dataclass itself, with these fields."""
+    fields = {
+        name: refitted(getattr(split, name), value) if isinstance(value, dict) else _tuple(value)
+        for name, value in fitted.items()
+    }
+    return dataclasses.replace(split, **fields) if fields else split
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import dataclasses
 import importlib
 import inspect
 import json
@@ -38,6 +37,7 @@ RECIPE_SETTINGS = (
     "layer_decay",
     "trunk_rate",
     "rest",
+    "lora",
     "tolerance",
     "optimizer",
     "matrix_rate",
@@ -163,16 +163,21 @@ class Run:
         """
         from withheld.learn.checkpoint import load_tensors
         from withheld.modalities.modality import modality_named
+        from withheld.provenance import refitted
 
         if self.settings["method"] is None:
             raise InputError(
                 f"{self.folder}: trained with an objective of your own; build it again and load model/model.safetensors"
             )
         first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
+        if self.settings["recipe"].get("lora"):
+            from withheld.networks.adapters import adapt
+
+            adapt(first, self.settings["recipe"]["lora"])
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
             objective.fit_parts(_asked(blank, objective, self.settings["data"]))
-        objective.split = _refitted(objective.split, self.settings.get("fitted", {}))
+        objective.split = refitted(objective.split, self.settings.get("fitted", {}))
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 
@@ -342,19 +347,6 @@ def _asked(blank: Any, objective: Any, data: dict[str, Any]) -> Any:
     if "id" not in objective.split.asks:
         return blank
     return {"item": blank, "id": torch.tensor([0, data["items"] - 1])}
-
-
-def _refitted(split: Any, fitted: dict[str, Any]) -> Any:
-    """A split, or a part of one that is a dataclass itself, with these fields."""
-    fields = {
-        name: _refitted(getattr(split, name), value) if isinstance(value, dict) else _tuple(value)
-        for name, value in fitted.items()
-    }
-    return dataclasses.replace(split, **fields) if fields else split
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -52,6 +52,15 @@ def test_what_is_seen_does_not_change_with_what_is_hidden(split):
     assert float(again["patches"].max()) < 100
 
 
+def test_drawn_are_the_patches_seen_and_the_patches_hidden():
+    t = images().abs() + 1
+    split = HiddenInContext(patch=4, ratio=0.6)
+    seen, hidden = split.drawn(split(t))
+    torch.testing.assert_close(seen + hidden, t)
+    assert 0.3 < float((seen > 0).float().mean()) < 0.5
+    assert not ((seen > 0) & (hidden > 0)).any()
+
+
 def test_squares_are_hidden_as_one():
     x, _ = HiddenInContext(patch=4, ratio=0.5, block=2)(images(side=32))
     for hidden in x["hidden"].tolist():

@@ -12,7 +12,7 @@ from withheld.splits.pairs import SwappedViews
 from withheld.splits.views import View
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
+ENCODER = {"cpu": "conv-nano", "cuda": "resnet-18"}
 
 
 def byol(
@@ -21,7 +21,7 @@ def byol(
     momentum: float = 0.98,
     width: int = 128,
     hidden: int = 512,
-    crop: float = 0.2,
+    crop: float = 0.4,
     flip: bool = True,
     color: float = 0.5,
     grey: float = 0.2,
@@ -33,7 +33,7 @@ def byol(
     (x, y): two random views of an image; the same two, swapped.
     p(y|x): of von Mises-Fisher form: the predicted direction, and around it what the teacher makes of y.
     Source: Grill et al. 2020, Bootstrap Your Own Latent, https://arxiv.org/abs/2006.07733
-    Differs: momentum from 0.98 (paper: 0.996), projector 512-128 (4096-256), batch 256 and AdamW (4096 and LARS), for runs of some
+    Differs: momentum from 0.98 (paper: 0.996), projector 512-128 (4096-256), batch 256 and Muon (4096 and LARS), for runs of some
         thousand steps; batch statistics are those of both views together; the same changes for both views, hue in YIQ.
 
     Args:
@@ -55,4 +55,8 @@ def byol(
     objective = Objective(
         SwappedViews(view), ViewPredictor(projects, hidden, width), Cosine(), Teacher(projects, momentum)
     )
-    return objective, Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)
+    recipe = Recipe(
+        base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
+        matrix_rate=10.0,
+    )  # fmt: skip
+    return objective, recipe

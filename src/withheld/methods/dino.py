@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from withheld.errors import InputError
 from withheld.losses.distillation import CenteredTeacher
@@ -14,6 +14,8 @@ from withheld.splits.pairs import MultiCrop
 from withheld.splits.views import View
 from withheld.types import Recipe
 
+ENCODER = {"cpu": "conv-nano", "cuda": "vit-small"}
+
 
 def dino(
     trunk: ImageTrunk,
@@ -23,7 +25,7 @@ def dino(
     student_temperature: float = 0.1,
     teacher_temperature: float = 0.04,
     temperature_end: float = 0.04,
-    small: int = 4,
+    small: int = 2,
     crop: float = 0.4,
     small_crop: float = 0.1,
     side: int = 0,
@@ -40,7 +42,7 @@ def dino(
     (x, y): two large and some small views of an image; the two large ones.
     p(y|x): a categorical over prototypes, which follows what the teacher says of another view, centered and sharpened.
     Source: Caron et al. 2021, Emerging Properties in Self-Supervised Vision Transformers, https://arxiv.org/abs/2104.14294
-    Differs: 1024 prototypes (paper: 65536), head 512-128 (2048-256), momentum from 0.98 (0.996), 4 small views (8 or 10), for runs
+    Differs: 1024 prototypes (paper: 65536), head 512-128 (2048-256), momentum from 0.98 (0.996), 2 small views (8 or 10), for runs
         of some thousand steps; prototypes learn from the first step on; the loss is less the teacher's entropy, which has no
         gradient; features are the mean of the patch tokens; large views are made alike; hue in YIQ.
 
@@ -69,14 +71,9 @@ def dino(
         raise InputError(
             "temperatures must be above 0; the paper takes 0.1 for the student and 0.04 to 0.07 for the teacher"
         )
-    changes: dict[str, Any] = {"flip": flip, "color": color, "grey": grey, "blur": blur}
-    large = View(trunk.size, scale=(crop, 1.0), **changes)
-    split = MultiCrop(
-        large,
-        View(trunk.size, scale=(crop, 1.0), solarize=solarize, **changes),
-        View(side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)), **changes),
-        small,
-    )
+    large = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
+    little = replace(large, size=side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)))
+    split = MultiCrop(large, replace(large, solarize=solarize), little, small)
     network = ViewProjector(trunk, Prototypes(trunk.width, hidden, bottleneck, prototypes))
     loss = CenteredTeacher(prototypes, student_temperature, (teacher_temperature, temperature_end))
     recipe = Recipe(base_learning_rate=1e-3, batch_size=128, weight_decay=0.04, warmup=0.1, clip=3.0, epochs=100)

@@ -12,7 +12,7 @@ from withheld.splits.pairs import SharedView
 from withheld.splits.views import View
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
+ENCODER = {"cpu": "conv-nano", "cuda": "resnet-18"}
 NEEDS = {"teacher": "encoder"}
 """Settings without a default that serves, and what each names."""
 
@@ -55,5 +55,8 @@ def distill(
     view = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey)
     split = SharedView(view, frozen.size, frozen.channels, frozen.mean, frozen.std)
     network = ViewProjector(trunk, projector(trunk.width, hidden, frozen.width))
-    recipe = Recipe(base_learning_rate=2e-3, batch_size=128, weight_decay=0.05, warmup=0.05, epochs=100)
+    recipe = Recipe(
+        base_learning_rate=2e-3, batch_size=128, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
+        matrix_rate=10.0,
+    )  # fmt: skip
     return Objective(split, network, StandardizedError(), target=frozen), recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from withheld.errors import InputError
 from withheld.losses.agreement import LeJEPA
@@ -13,20 +13,20 @@ from withheld.splits.pairs import LargeAndSmall
 from withheld.splits.views import View
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
+ENCODER = {"cpu": "conv-nano", "cuda": "resnet-18"}
 
 
 def lejepa(
     trunk: ImageTrunk,
     *,
-    weight: float = 0.05,
+    weight: float = 0.1,
     directions: int = 256,
-    width: int = 64,
+    width: int = 128,
     hidden: int = 512,
-    large: int = 2,
-    small: int = 2,
-    crop: float = 0.3,
-    small_crop: float = 0.1,
+    large: int = 1,
+    small: int = 1,
+    crop: float = 0.4,
+    small_crop: float = 0.0,
     side: int = 0,
     flip: bool = True,
     color: float = 0.5,
@@ -39,8 +39,9 @@ def lejepa(
     p(y|x): a Gaussian around the mean projection of the large views, for the projection of every view; a test of normality along
         random directions (SIGReg) keeps projections from collapsing.
     Source: Balestriero and LeCun 2025, LeJEPA, https://arxiv.org/abs/2511.08544
-    Differs: 2 large and 2 small views (paper: 2 and 6), 256 directions (1024), a projection of 64 after two layers of 512; hue in
-        YIQ and colors clamped once, so that all color changes are one matrix; no blur unless asked for.
+    Differs: two views alike (paper: 2 large and 6 small ones: large=2, small=6, small_crop=0.05, side of half the size), 256
+        directions (1024), Muon (AdamW), weight 0.1 (0.05), since with one large view it is the center itself; hue in YIQ and colors
+        clamped once, so that all color changes are one matrix; no blur unless asked for.
 
     Args:
         trunk: any backbone.
@@ -51,8 +52,8 @@ def lejepa(
         large: views whose mean is told from.
         small: views that are told besides.
         crop: smallest share of the area that a large view shows.
-        small_crop: smallest share of the area that a small view shows; the largest is `crop`.
-        side: of small views in pixels; 0 takes three fifths, a multiple of the patch.
+        small_crop: smallest share of the area that a small view shows, the largest is then `crop`; 0 shows what large ones show.
+        side: of small views in pixels; 0 takes that of large ones.
         flip: whether every second view is mirrored.
         color: strength of the color changes, 0 to 1.25.
         grey: share of the views without color.
@@ -60,14 +61,14 @@ def lejepa(
     """
     if not 0 < weight < 1:
         raise InputError(f"weight={weight}: between 0 and 1; 0.02 to 0.1 are usual")
-    changes: dict[str, Any] = {"flip": flip, "color": color, "grey": grey, "blur": blur}
-    split = LargeAndSmall(
-        View(trunk.size, scale=(crop, 1.0), **changes),
-        View(side or trunk.small_side, scale=(min(small_crop, crop), max(small_crop, crop)), **changes),
-        large,
-        small,
-    )
+    whole = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
+    scale = (min(small_crop, crop), max(small_crop, crop)) if small_crop else whole.scale
+    little = replace(whole, size=side or trunk.size, scale=scale)
+    split = LargeAndSmall(whole, little, large, small)
     network = ViewProjector(trunk, projector(trunk.width, hidden, hidden, width))
     weights = {"invariance": 1 - weight, "sigreg": weight}
-    recipe = Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)
+    recipe = Recipe(
+        base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
+        matrix_rate=10.0,
+    )  # fmt: skip
     return Objective(split, network, LeJEPA(directions), target="network", weights=weights), recipe

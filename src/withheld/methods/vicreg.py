@@ -10,7 +10,7 @@ from withheld.splits.pairs import TwoViews
 from withheld.splits.views import View
 from withheld.types import Recipe
 
-ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
+ENCODER = {"cpu": "conv-nano", "cuda": "resnet-18"}
 
 
 def vicreg(
@@ -20,7 +20,7 @@ def vicreg(
     variance: float = 25.0,
     covariance: float = 1.0,
     width: int = 512,
-    crop: float = 0.2,
+    crop: float = 0.4,
     flip: bool = True,
     color: float = 0.5,
     grey: float = 0.2,
@@ -32,7 +32,7 @@ def vicreg(
     p(y|x): a Gaussian around the projection of x for the projection of y; two further terms keep projections from being constant or
         redundant: each dimension's deviation at least 1, covariances 0.
     Source: Bardes, Ponce and LeCun 2022, VICReg, https://arxiv.org/abs/2105.04906
-    Differs: expander of 512 (paper: 8192), batch 256 and AdamW (2048 and LARS); hue in YIQ and colors clamped once, so that all
+    Differs: expander of 512 (paper: 8192), batch 256 and Muon (2048 and LARS); hue in YIQ and colors clamped once, so that all
         color changes are one matrix; no blur and no solarization unless asked for.
 
     Args:
@@ -50,5 +50,8 @@ def vicreg(
     view = View(trunk.size, scale=(crop, 1.0), flip=flip, color=color, grey=grey, blur=blur)
     network = ViewProjector(trunk, projector(trunk.width, width, width, width))
     weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
-    recipe = Recipe(base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, epochs=100)
+    recipe = Recipe(
+        base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
+        matrix_rate=10.0,
+    )  # fmt: skip
     return Objective(TwoViews(view), network, VICReg(), target="network", weights=weights), recipe

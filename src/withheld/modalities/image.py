@@ -17,6 +17,7 @@ from withheld.data.source import Source, open_source
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder, normalization_of
 from withheld.modalities.modality import Modality
+from withheld.networks.adapters import adapt, is_adapted, merged
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
 from withheld.run import default_encoder
@@ -59,6 +60,12 @@ class Images(Modality):
     def tell_units(self, model: Any) -> None:
         """Mean and deviation."""
         model.split = model.split.in_units(self.mean, self.std)
+
+    def adapt(self, first: Any, rank: int) -> None:
+        """Of a trained trunk."""
+        if not self.pretrained:
+            raise InputError(f"lora={rank}: adapters are for a trained encoder; name one with --encoder RUN")
+        adapt(first, rank)
 
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, scale, fingerprint."""
@@ -105,7 +112,8 @@ class Images(Modality):
     def _encoder(self, model: Any, title: str) -> ImageEncoder:
         flips = any(getattr(part, "flip", False) for part in (model.change, model.split))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
-        return ImageEncoder(model.trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
+        trunk = merged(model.trunk) if is_adapted(model.trunk) else model.trunk
+        return ImageEncoder(trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
 
     def _trunk(self, method: str) -> Any:
         name = self.given["encoder"]

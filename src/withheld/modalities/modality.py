@@ -61,6 +61,14 @@ class Modality(ABC):
     def facts(self) -> dict[str, Any]:
         """What run.json says of the data: location, kind, items, and what is special to the modality."""
 
+    def adapt(self, first: Any, rank: int) -> None:
+        """Puts adapters into a trained encoder, which then learn in its place.
+
+        Raises:
+            InputError: where this modality has none.
+        """
+        raise InputError(f"lora={rank}: adapters are for encoders of images; a {self.name} run has none")
+
     def told(self) -> dict[str, Any]:
         """Settings of the method that the data decide: how many classes the labels have."""
         return {}

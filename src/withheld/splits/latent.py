@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.splits.image import gather_tokens, patchify
+from withheld.splits.image import gather_tokens, patchify, unpatchify
 from withheld.types import Pair, Split
 
 
@@ -83,6 +83,10 @@ class HiddenBlocks(Split):
         x = {"patches": gather_tokens(patches_BLP, at_BV), "at": at_BV, "hidden": hidden_BM}
         return Pair(x, {"item": t, "hidden": hidden_BM})
 
+    def drawn(self, pair: Pair) -> Pair:
+        """What is seen of the image, and what is hidden."""
+        return _cut_out(pair, self.patch)
+
 
 @dataclass(frozen=True)
 class HiddenInContext(Split):
@@ -128,3 +132,19 @@ class HiddenInContext(Split):
         at_BV, hidden_BM = order_BL[:, :V], order_BL[:, V:]
         x = {"patches": gather_tokens(patches_BLP, at_BV), "at": at_BV, "hidden": hidden_BM}
         return Pair(x, {"item": t, "hidden": hidden_BM})
+
+    def drawn(self, pair: Pair) -> Pair:
+        """What is seen of the image, and what is hidden."""
+        return _cut_out(pair, self.patch)
+
+
+def _cut_out(pair: Pair, patch: int) -> Pair:
+    """The patches that are seen and those that are hidden, each (B, C, H, W), 0 everywhere else."""
+    item = pair.y["item"]
+    patches_BLP = patchify(item, patch)
+    grid = (item.shape[-2] // patch, item.shape[-1] // patch)
+    shown = []
+    for places in (pair.x["at"], pair.y["hidden"]):
+        chosen_BL = patches_BLP.new_zeros(patches_BLP.shape[:2]).scatter_(1, places, 1.0)
+        shown.append(unpatchify(patches_BLP * chosen_BL.unsqueeze(-1), patch, grid))
+    return Pair(*shown)

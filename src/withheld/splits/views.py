@@ -120,13 +120,12 @@ class View:
         changes = self.color > 0 or (self.grey > 0 and C == 3)
         if changes:
             view = self._recolored(view, draws_KB[7:16])
-        if not self.std or not (changes or self.solarize):
-            return view
-        low, high, middle = self._bounds(view, C)
-        view = torch.minimum(torch.maximum(view, low, out=view), high, out=view)
-        if self.solarize:
-            inverted = (view > middle) & (draws_KB[16] < self.solarize).view(B, 1, 1, 1)
-            view = torch.where(inverted, low + high - view, view)
+        if self.std and (changes or self.solarize):
+            low, high, middle = self._bounds(view)
+            view = torch.minimum(torch.maximum(view, low, out=view), high, out=view)
+            if self.solarize:
+                inverted = (view > middle) & (draws_KB[16] < self.solarize).view(B, 1, 1, 1)
+                view = torch.where(inverted, low + high - view, view)
         return view
 
     def _resampled(self, t: Tensor, draws_7B: Tensor) -> Tensor:
@@ -216,9 +215,9 @@ class View:
         found = torch.baddbmm(shift_B3.unsqueeze(2).to(view.dtype), linear_B33.to(view.dtype), view.flatten(2))
         return found.view_as(view)
 
-    def _bounds(self, view: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Black, white and the middle between them, in the images' own units, where these are known."""
-        mean, std = (view.new_tensor(values).view(1, channels, 1, 1) for values in (self.mean, self.std))
+    def _bounds(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Black, white and the middle between them, in the images' own units."""
+        mean, std = (view.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return -mean / std, (1 - mean) / std, (0.5 - mean) / std
 
 
