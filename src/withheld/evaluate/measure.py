@@ -54,7 +54,7 @@ class Measurement:
         minutes: that everything may take. started: when it began.
         listen: is told what happens. done: is told every row whose cells at a label count are all measured.
         guesses: (probabilities (N, K), positions (N,)) of the first seed's test items at the most labels, by row.
-        kept: the subject's features of all items that any draw needs.
+        kept: the subject's features of all items that any draw needs. floors: what makes those of a floor, and them.
     """
 
     labelled: Labelled
@@ -71,6 +71,7 @@ class Measurement:
     rows: list[Row] = field(default_factory=list)
     probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
     kept: Table | None = None
+    floors: dict[str, tuple[Any, Table]] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -134,6 +135,7 @@ class Measurement:
         """A classical floor: something with `transform`, then the linear probe."""
         table = self.table(features_of, everything(self.labelled))
         self.frozen(row, lambda seed: table, self.probe)
+        self.floors[row.method] = features_of, table
 
     def pretrained(self, subject: Any) -> float:
         """The frozen rows of the subject; returns the seconds that the features of an item take."""

@@ -1,13 +1,15 @@
-"""A classifier that learns from its own guesses on unlabelled items.
+"""A classifier that learns from unlabelled items too: from what their neighborhoods have in common, and from its own guesses.
 
-Shapes: N labelled items, U unlabelled ones, A = N + U, M test items, D features, K classes.
+Shapes: N labelled items, U unlabelled ones, A = N + U, M test items, D features, P principal components, K classes.
 """
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
@@ -17,37 +19,44 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from withheld.errors import InputError
-from withheld.evaluate.few_label import ENOUGH, FIXED, MOST_LEARNED, check_labelled, sample, standard
+from withheld.evaluate.few_label import ENOUGH, FIXED, MOST_LEARNED, LinearProbe, check_labelled, sample, standard
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
-NEAREST, SHARPNESS, REACH = 50, 3, 0.99
-"""Neighbors of an item in the graph, the power of their cosine, and how far labels flow (Iscen et al. 2019)."""
-ROUNDS = (0.2, 0.35, 0.5, 0.65, 0.8)
+COLUMNS, EVEN = 150, 0.25
+"""Principal components that are kept, and the power of their variance that they are divided by: 0 leaves them, 0.5 makes all
+equally long."""
+NEAREST, SHARPNESS, REACH = 10, 3, 0.9
+"""Neighbors of an item, the power of their cosine, and how far labels flow (Iscen et al. 2019: 50, 3, 0.99)."""
+ROUNDS = (0.3, 0.6, 0.9)
 """Share of an equal part of all unlabelled items that every class may take, round by round."""
-WAYS = ("graph", "rounds", "alone")
+WAYS = ("flow", "rounds", "alone")
 """What there is to choose from; of equals the first."""
+FLOOR = 1e-3
+"""Of a probability before logarithms are added."""
+MOST_TURNED = 4000
+"""Items that principal components are found on, a seeded sample."""
 STEPS = 100
-TOTAL = 1000.0
-"""Weight of all items together, in labelled ones, after labels have flowed."""
 
 
 class SelfTraining:
-    """Logistic regression that also learns from unlabelled items, under labels it gave them itself.
+    """Logistic regression on neighborhoods of labelled and unlabelled items, and what labels that flow between them say.
 
-    "rounds": the regression labels the items it is surest of, as many of each class, learns from these too, and again, with more
-    of them every round (Lee 2013, Pseudo-Label; the same number of each class: Zou et al. 2018, https://arxiv.org/abs/1810.07911).
-    "graph": labels flow along a graph of the most similar items, then the regression learns from all of them, each as much as
-    its label is certain (Zhou et al. 2004; Iscen et al. 2019, https://arxiv.org/abs/1904.04717).
-    "alone": labelled items only.
+    Every item becomes the mean of itself and its nearest neighbors, which are mostly unlabelled: what an item has of its own
+    goes, what it shares stays. On these
 
-    Which it is, is chosen by stratified cross-validation on the labelled items where every class has `ENOUGH`; below that it is the
-    first. Nothing of a tested item is looked at.
+    - "flow": the regression learns from labelled items; beside it labels flow along the graph of neighbors (Zhou et al. 2004;
+      Iscen et al. 2019, https://arxiv.org/abs/1904.04717), and the two probabilities are multiplied.
+    - "rounds": the regression labels the items it is surest of, as many of each class, learns from these too, and again with more
+      (Lee 2013, Pseudo-Label; as many of each class: Zou et al. 2018, https://arxiv.org/abs/1810.07911).
+
+    "alone" is the linear probe, which learns from labelled items only. Which it is, is chosen by stratified cross-validation on the
+    labelled items where every class has `ENOUGH`; below that it is the first. No tested item is looked at before it is asked for.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
-        seed: of the folds.
+        seed: of folds and samples.
         ways: to choose from.
 
     Attributes:
@@ -68,84 +77,122 @@ class SelfTraining:
         if not np.isfinite(x_UD).all():
             raise InputError("features of unlabelled items are not finite numbers: the encoder has diverged")
         x_ND, y_N = sample(x_ND, y_N, MOST_LEARNED, self.seed)
-        self.known, at = np.unique(y_N, return_inverse=True)
-        self._mean, self._scale = standard(np.concatenate([x_ND, x_UD]))
-        z_AD = np.concatenate([self._scaled(x_ND), self._scaled(x_UD)])
+        self.known, y = np.unique(y_N, return_inverse=True)
+        everything = np.concatenate([x_ND, x_UD])
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._graph = neighbor_graph(z_AD) if "graph" in self.ways and len(x_UD) else None
-            self.way = self._choose(z_AD, at) if len(x_UD) else "alone"
-            self._model = self._learned(self.way, z_AD, np.arange(len(at)), at)
+            self._turn(everything)
+            self._z_AP = self._turned(everything)
+            near, cosine = nearest(self._z_AP, self._z_AP, NEAREST)
+            self._mean_AP = self._z_AP[near].mean(axis=1)
+            self._graph = neighbor_graph(near, cosine)
+            self.way = self._choose(x_ND, y)
+            self._model, self._share_AK = self._learned(self.way, x_ND, np.arange(len(y)), y)
         return self
 
     def probabilities(self, x_MD: Array) -> Array:
         """(M, K) probabilities, in the order of the classes."""
-        found = np.zeros((len(x_MD), self.classes))
-        found[:, self.known] = self._model.predict_proba(self._scaled(x_MD))
+        with threadpool_limits(1):
+            found = np.zeros((len(x_MD), self.classes))
+            if isinstance(self._model, LinearProbe):
+                found[:, self.known] = self._model.probabilities(x_MD)
+                return found
+            z_MP = self._turned(x_MD)
+            near, cosine = nearest(z_MP, self._z_AP, NEAREST)
+            others = max(1, NEAREST - 1)
+            mean_MP = (self._z_AP[near[:, :others]].sum(axis=1) + z_MP) / (min(others, near.shape[1]) + 1)
+            p = self._model.predict_proba(mean_MP)
+            if self._share_AK is not None:
+                weight = np.maximum(cosine, 0.0) ** SHARPNESS
+                p = _product(p, np.einsum("mk,mkc->mc", weight, self._share_AK[near]))
+            found[:, self.known] = p
         return found
 
-    def _scaled(self, x_ND: Array) -> NDArray[np.float32]:
-        return ((np.asarray(x_ND, np.float64) - self._mean) / self._scale).astype(np.float32)
+    def _turn(self, x_AD: Array) -> None:
+        """Standardizes, turns to principal components, and makes these more even."""
+        self._mean, self._scale = standard(x_AD)
+        some = np.random.default_rng([self.seed, 0x7A]).permutation(len(x_AD))[:MOST_TURNED]
+        z = (np.asarray(x_AD[some], np.float64) - self._mean) / self._scale
+        values, vectors = np.linalg.eigh(np.atleast_2d(z.T @ z / len(z)))
+        kept = np.argsort(-values)[: min(COLUMNS, len(values), max(2, len(z) - 1))]
+        length = np.maximum(values[kept], 1e-6 * max(values.max(), 1e-300)) ** EVEN
+        self._basis = vectors[:, kept] / length
+        self._basis /= np.sqrt(
+            max(float((values[kept] / length**2).sum()), 1e-300)
+        )  # unit expected norm, as for the probe
 
-    def _choose(self, z_AD: Array, y_N: Labels) -> str:
-        if len(self.ways) == 1 or int(np.bincount(y_N).min()) < ENOUGH:
+    def _turned(self, x_ND: Array) -> NDArray[np.float32]:
+        return ((np.asarray(x_ND, np.float64) - self._mean) / self._scale @ self._basis).astype(np.float32)
+
+    def _choose(self, x_ND: Array, y: Labels) -> str:
+        if len(self.ways) == 1 or int(np.bincount(y).min()) < ENOUGH:
             return self.ways[0]
-        folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(y_N, y_N))
-        right = [sum(self._right(way, z_AD, y_N, *fold) for fold in folds) for way in self.ways]
+        folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(y, y))
+        right = [sum(self._right(way, x_ND, y, *fold) for fold in folds) for way in self.ways]
         return self.ways[int(np.argmax(right))]
 
-    def _right(self, way: str, z_AD: Array, y_N: Labels, learn: Labels, check: Labels) -> int:
+    def _right(self, way: str, x_ND: Array, y: Labels, learn: Labels, check: Labels) -> int:
         """How many held-out labelled items it gets right; these are unlabelled ones meanwhile."""
-        return int((self._learned(way, z_AD, learn, y_N[learn]).predict(z_AD[check]) == y_N[check]).sum())
+        model, share = self._learned(way, x_ND, learn, y[learn])
+        if isinstance(model, LinearProbe):
+            p = model.probabilities(x_ND[check])
+        else:
+            p = model.predict_proba(self._mean_AP[check])
+        return int(((p if share is None else _product(p, share[check])).argmax(axis=1) == y[check]).sum())
 
-    def _learned(self, way: str, z_AD: Array, at: Labels, y: Labels) -> LogisticRegression:
-        """The regression that one way ends in, with labels of the items at these places."""
-        if way == "alone":
-            return _regression(z_AD[at], y)
-        return self._from_graph(z_AD, at, y) if way == "graph" else _in_rounds(z_AD, at, y)
-
-    def _from_graph(self, z_AD: Array, at: Labels, y: Labels) -> LogisticRegression:
-        assert self._graph is not None  # noqa: S101 - it was made where this way may be chosen
-        share = propagated(self._graph, at, y, int(y.max()) + 1)
-        guess = share.argmax(axis=1)
-        sure = 1 + (share * np.log(np.maximum(share, 1e-12))).sum(axis=1) / np.log(share.shape[1])
-        guess[at], sure[at] = y, 1.0
-        sure = np.maximum(sure, 0.0) / np.maximum(np.bincount(guess, sure, share.shape[1]), 1e-9)[guess]
-        return _regression(z_AD, guess, sure * (TOTAL / sure.sum()))
+    def _learned(self, way: str, x_ND: Array, at: Labels, y: Labels) -> tuple[Any, Array | None]:
+        """What one way learns from items at these places, and the shares of labels that have flowed."""
+        if way == "rounds":
+            return _in_rounds(self._mean_AP, at, y), None
+        if way == "flow":
+            return _regression(self._mean_AP[at], y), propagated(self._graph, at, y, int(y.max()) + 1)
+        return LinearProbe(int(y.max()) + 1, self.seed).fit(x_ND[at], y), None
 
 
-def _in_rounds(z_AD: Array, at: Labels, y: Labels) -> LogisticRegression:
-    model = _regression(z_AD[at], y)
-    free = np.setdiff1d(np.arange(len(z_AD)), at)
-    for share in ROUNDS:
-        p = model.predict_proba(z_AD[free])
+def _product(p: Array, q: Array) -> Array:
+    """Probabilities that are multiplied, none below `FLOOR`, and made to sum to 1."""
+    q = q / np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
+    both = np.maximum(p, FLOOR) * np.maximum(q, FLOOR)
+    return both / both.sum(axis=1, keepdims=True)
+
+
+def _in_rounds(z_AP: Array, at: Labels, y: Labels) -> LogisticRegression:
+    model = _regression(z_AP[at], y)
+    free = np.setdiff1d(np.arange(len(z_AP)), at)
+    for share in ROUNDS if len(free) else ():
+        p = model.predict_proba(z_AP[free])
         guess, most = p.argmax(axis=1), max(1, int(share * len(free) / p.shape[1]))
         chosen = [np.flatnonzero(guess == k) for k in range(p.shape[1])]
         taken = np.concatenate([own[np.argsort(-p[own, k], kind="stable")][:most] for k, own in enumerate(chosen)])
-        weight = np.concatenate([np.ones(len(at)), np.full(len(taken), len(at) / max(1, len(taken)))])
-        model = _regression(
-            np.concatenate([z_AD[at], z_AD[free[taken]]]), np.concatenate([y, model.classes_[guess[taken]]]), weight
-        )
+        weight = np.concatenate([np.ones(len(at)), np.full(len(taken), len(at) / len(taken))])
+        rows, labels = np.concatenate([at, free[taken]]), np.concatenate([y, model.classes_[guess[taken]]])
+        model = _regression(z_AP[rows], labels, weight)
     return model
 
 
 def _regression(z: Array, y: Labels, weight: Array | None = None) -> LogisticRegression:
-    return LogisticRegression(C=FIXED, max_iter=STEPS, tol=1e-3).fit(z, y, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
+        return LogisticRegression(C=FIXED, max_iter=STEPS, tol=1e-3).fit(z, y, sample_weight=weight)
 
 
-def neighbor_graph(z_AD: Array, nearest: int = NEAREST) -> sparse.csr_matrix:
-    """(A, A) symmetric weights D^-1/2 W D^-1/2 of a graph of the most similar items (cosine to the power `SHARPNESS`)."""
-    unit = np.asarray(z_AD, np.float32)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    A, k = len(unit), min(nearest, len(unit) - 1)
-    columns, weights = np.empty((A, k), np.int32), np.empty((A, k), np.float32)
-    for first in range(0, A, 1024):
-        cosine = unit[first : first + 1024] @ unit.T
-        cosine[np.arange(len(cosine)), np.arange(first, first + len(cosine))] = -2.0
-        near = np.argpartition(cosine, A - k, axis=1)[:, A - k :]
-        columns[first : first + 1024] = near
-        weights[first : first + 1024] = np.maximum(np.take_along_axis(cosine, near, axis=1), 0.0) ** SHARPNESS
-    graph = sparse.csr_matrix((weights.ravel().astype(np.float64), columns.ravel(), np.arange(0, A * k + 1, k)), (A, A))
+def nearest(a_MP: Array, b_AP: Array, k: int) -> tuple[Labels, NDArray[np.float32]]:
+    """(M, k) places of the most similar items and their cosines, the most similar first; an item finds itself."""
+    a, b = (
+        torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(x, np.float32)), dim=1)
+        for x in (a_MP, b_AP)
+    )
+    k = min(k, len(b))
+    found = [torch.topk(part @ b.T, k, dim=1) for part in a.split(1024)]
+    return torch.cat([f.indices for f in found]).numpy(), torch.cat([f.values for f in found]).numpy()
+
+
+def neighbor_graph(near_AK: Labels, cosine_AK: Array) -> sparse.csr_matrix:
+    """(A, A) symmetric weights D^-1/2 W D^-1/2 of a graph of neighbors, W their cosines to the power `SHARPNESS`."""
+    A, k = near_AK.shape
+    weight = np.maximum(np.asarray(cosine_AK, np.float64), 0.0) ** SHARPNESS
+    weight[near_AK == np.arange(A)[:, None]] = 0.0
+    graph = sparse.csr_matrix((weight.ravel(), near_AK.ravel(), np.arange(0, A * k + 1, k)), (A, A))
     graph = graph + graph.T
     degree = sparse.diags(1.0 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-12)))
     return sparse.csr_matrix(degree @ graph @ degree)
@@ -169,4 +216,4 @@ def propagated(graph: sparse.csr_matrix, at: Labels, y: Labels, classes: int, re
         begin[at[y == label]] = 1.0 / (y == label).sum()
         found[:, label] = np.maximum(cg(system, begin, rtol=1e-4, maxiter=50)[0], 0.0)
     total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.maximum(total, 1e-30), 1.0 / classes)
+    return np.where(total > 1e-12, found / np.maximum(total, 1e-30), 1.0 / classes)

@@ -7,7 +7,8 @@ What is compared was decided before anything was measured:
 - The headline is at 10 labels per class, or at the middle count where 10 was not measured.
 - A floor or a public encoder is set against whichever of "fine-tuned" and "linear probe" did better. It counts as "as
   good" unless the whole 95 % interval of the paired difference lies above zero.
-- Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row.
+- Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row,
+  together with the floor that does the same unless they are certainly better than it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from withheld.evaluate.compare import (
+    AIDED,
     FLOOR,
     PRETRAINED,
     PUBLIC,
@@ -37,6 +39,8 @@ FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "random frozen",
 )
 MIXTURE, SELF_TRAINED, M2_ROW = "semi-supervised mixture", "self-training", "M1 + M2"
+UNLABELLED_TOO = (MIXTURE, SELF_TRAINED, M2_ROW)
+"""What the names of rows begin with that also learn from unlabelled items."""
 HEADLINE = 10
 LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
 LEARNED_BY = " with logistic regression"
@@ -117,16 +121,32 @@ def told(found: Finding) -> str:
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
     """Names the best row that also learns from unlabelled items, where it beats all other rows of ours for certain."""
-    named = {row.method: row for row in rows}
-    best, more = named[found.best], []
-    for name in (MIXTURE, SELF_TRAINED, M2_ROW):
-        gap = difference(named[name], best, found.labels, test_share) if name in named else None
+    best = next(row for row in rows if row.method == found.best)
+    more = []
+    for row in rows:
+        ours = row.kind == PRETRAINED and row.method.startswith(UNLABELLED_TOO)
+        gap = difference(row, best, found.labels, test_share) if ours else None
         if gap is not None and gap.better:
-            more.append((gap.first, name, gap))
+            more.append((gap.first, row, gap))
     if not more:
+        return _floor_too(best, rows, found.labels, test_share, False)
+    _, row, gap = max(more, key=lambda one: one[0])
+    text = (
+        f"; {row.method}, which learns from unlabelled items too, does better still ({_points(gap)} over {found.best})"
+    )
+    return text + _floor_too(row, rows, found.labels, test_share, True)
+
+
+def _floor_too(ours: Row, rows: Sequence[Row], labels: int, test_share: float | None, alike: bool) -> str:
+    """Says so where a floor that learns from unlabelled items too is better than our best row, or (`alike`) as good."""
+    floor = next((row for row in rows if row.kind == AIDED), None)
+    gap = difference(ours, floor, labels, test_share) if floor is not None else None
+    if floor is None or gap is None or gap.better or not math.isfinite(gap.low):
         return ""
-    _, name, gap = max(more, key=lambda one: one[0])
-    return f"; {name}, which learns from unlabelled items too, does better still ({_points(gap)} over {found.best})"
+    told = f"{100 * gap.second:.1f} % against {100 * gap.first:.1f} %, a difference of {_flat(gap)}"
+    if gap.high < 0:
+        return f"; {floor.method} does it better without any pretraining ({told})"
+    return f"; {floor.method} does it as well without any pretraining ({told})" if alike else ""
 
 
 def outcome(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> str:

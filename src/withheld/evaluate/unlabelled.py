@@ -6,10 +6,7 @@ Shapes: U unlabelled items, D features.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,14 +17,12 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.features import features
 from withheld.evaluate.m2 import StyleClassifier, told_by
 from withheld.evaluate.measure import Array, Measurement, Table, everything
-from withheld.evaluate.self_training import SelfTraining
+from withheld.evaluate.self_trained import Seen, measure_cells, measure_self_training
 from withheld.evaluate.semi_supervised import SemiSupervisedMixture
-from withheld.evaluate.sentence import M2_ROW, MIXTURE, SELF_TRAINED
+from withheld.evaluate.sentence import M2_ROW, MIXTURE
 
 MOST_UNLABELLED = 10_000
 """Of the mixture; M1 + M2 takes all there are."""
-MOST_GUESSED, SELF_TRAINING_SHARE, SECONDS_AN_ITEM = 10_000, 0.08, 6e-4
-"""Of self-training: unlabelled items at most, its share of the time, and what an item costs one fit on one core."""
 FEATURES_SHARE, M2_SHARE = 0.08, 0.6
 """Shares of the time: for the features of unlabelled items, and for M1 + M2 where it is asked for."""
 LEAST_SECONDS = 60.0
@@ -44,29 +39,16 @@ def check_also(also: Any) -> None:
         raise InputError(f"--also {unknown[0]}: there is {', '.join(ALSO)}")
 
 
-@dataclass
-class Seen:
-    """Features of what may be learned from: `more` (U, D) of no draw's items, `table` of all draws' items."""
-
-    more: Array
-    table: Table
-
-    def beside(self, draw: FewLabels) -> Array:
-        """Features of the unlabelled items of a cell: neither those it is tested on nor those whose labels it has."""
-        own = np.array(list(self.table.row_of), np.int64)
-        free = own[~np.isin(own, np.concatenate([draw.train, draw.test]))]
-        return np.concatenate([self.more, self.table.at(free)]) if len(free) else self.more
-
-
 def gather(m: Measurement, subject: Any, table: Table, most: int | None = None) -> Seen:
     """Decodes unlabelled items, a seeded sample of at most so many, and takes their features."""
     source = m.labelled.more
     none = np.zeros((0, table.values.shape[1]), np.float32)
     if source is None or most == 0:
-        return Seen(none, table)
+        return Seen(none, table, None)
     if most is not None and len(source) > most:
         source = source.subset(np.sort(np.random.default_rng(0xA11).choice(len(source), most, replace=False)))
-    return Seen(features(subject, m.judged.decode(source, m.listen)[0], listen=m.listen), table)
+    items = m.judged.decode(source, m.listen)[0]
+    return Seen(features(subject, items, listen=m.listen), table, items)
 
 
 def measure_unlabelled(m: Measurement, subject: Any, item: float) -> None:
@@ -76,7 +58,7 @@ def measure_unlabelled(m: Measurement, subject: Any, item: float) -> None:
     assert m.kept is not None  # noqa: S101 - the frozen rows come first
     seen = gather(m, subject, m.kept, most)
     _measure_mixture(m, seen)
-    _measure_self_training(m, seen)
+    measure_self_training(m, seen)
 
 
 def _measure_mixture(m: Measurement, seen: Seen) -> None:
@@ -91,26 +73,7 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
             row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
         return found.probabilities(test)
 
-    _cells(m, row, seen.table, m.labelled.seeds, cell)
-
-
-def _measure_self_training(m: Measurement, seen: Seen) -> None:
-    """On a seeded sample of the unlabelled items that its share of the time is enough for."""
-    m.say("self-training")
-    row, ways = Row(SELF_TRAINED, PRETRAINED), Counter[str]()
-    fits = len(m.labelled.counts) * len(m.labelled.seeds)
-    most = int(min(MOST_GUESSED, SELF_TRAINING_SHARE * m.budget / fits / SECONDS_AN_ITEM))
-
-    def cell(draw: FewLabels, test: Array) -> Array:
-        labels, rest = m.labelled.labels[draw.train], seen.beside(draw)
-        some = rest[np.sort(np.random.default_rng([draw.seed, 0x5F]).permutation(len(rest))[:most])]
-        found = SelfTraining(m.classes, draw.seed).fit(seen.table.at(draw.train), labels, some)
-        ways[found.way] += 1
-        told = ", ".join(f"{way} {count}" for way, count in ways.most_common())
-        row.note = f"{len(some):,} unlabelled items; ways chosen: {told}"
-        return found.probabilities(test)
-
-    _cells(m, row, seen.table, m.labelled.seeds, cell)
+    measure_cells(m, row, seen.table, m.labelled.seeds, cell)
 
 
 def measure_m2(m: Measurement, subject: Any) -> None:
@@ -136,18 +99,6 @@ def measure_m2(m: Measurement, subject: Any) -> None:
         return found.probabilities(read(test))
 
     try:
-        _cells(m, row, seen.table, seeds, cell)
+        measure_cells(m, row, seen.table, seeds, cell)
     except Diverged as error:
         m.left_out.append(f'"{M2_ROW}": {error}')
-
-
-def _cells(m: Measurement, row: Row, table: Table, seeds: list[int], cell: Cell) -> None:
-    """Measures a row at every label count with these seeds."""
-    for count in m.labelled.counts:
-        begun = time.monotonic()
-        for seed in seeds:
-            draw: FewLabels = m.labelled.draws[count, seed]
-            m.score(row, count, seed, cell(draw, table.at(draw.test)), draw.test)
-        row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(seeds), 3)}
-        m.done(row, count)
-    m.rows.append(row)

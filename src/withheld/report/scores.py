@@ -18,6 +18,8 @@ _NAMES = {
     "linear probe": "probe",
     "knn": "knn",
     "semi-supervised": "probe",
+    "self-training on": "floor",
+    "self-training": "probe",
     "m1 + m2": "probe",
     "from scratch": "scratch",
     "random": "random",

@@ -1,0 +1,94 @@
+"""The rows of a verdict that are trained on their own guesses: on the learned features, on a floor's, and on both together.
+
+Never an item that is tested: those of the seed's own test items are left out, whatever they could tell without a label.
+Shapes: U unlabelled items, D features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from withheld.data.few import FewLabels
+from withheld.evaluate.compare import AIDED, PRETRAINED, Row
+from withheld.evaluate.features import features
+from withheld.evaluate.few_label import standard
+from withheld.evaluate.measure import Array, Measurement, Table
+from withheld.evaluate.self_training import SelfTraining
+from withheld.evaluate.sentence import SELF_TRAINED
+
+MOST, SHARE, SECONDS_AN_ITEM = 10_000, 0.05, 4e-4
+"""Unlabelled items at most, each row's share of the time, and what an unlabelled item costs one fit on one core."""
+Cell = Callable[[FewLabels, Array], Array]
+
+
+@dataclass
+class Seen:
+    """Features of what may be learned from: `more` (U, D) of no draw's items, decoded as `items`, `table` of all draws' items."""
+
+    more: Array
+    table: Table
+    items: Any
+
+    def beside(self, draw: FewLabels, most: int | None = None) -> Array:
+        """Features of the unlabelled items of a cell, a seeded sample: neither those it is tested on nor those it has labels of."""
+        own = np.array(list(self.table.row_of), np.int64)
+        free = own[~np.isin(own, np.concatenate([draw.train, draw.test]))]
+        found = np.concatenate([self.more, self.table.at(free)]) if len(free) else self.more
+        if most is None or len(found) <= most:
+            return found
+        return found[np.sort(np.random.default_rng([draw.seed, 0x5F]).permutation(len(found))[:most])]
+
+
+def measure_self_training(m: Measurement, seen: Seen) -> None:
+    """On the learned features; of images also on the strongest kind of floor, and on both, side by side."""
+    m.say("self-training")
+    _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen])
+    if not m.floors or seen.items is None:
+        return
+    name, (function, table) = list(m.floors.items())[-1]
+    m.say(f"self-training: {name} of unlabelled items")
+    floor = Seen(features(function, seen.items, listen=m.listen), table, seen.items)
+    _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor])
+    _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen])
+
+
+def _measure(m: Measurement, row: Row, kinds: Sequence[Seen]) -> None:
+    """One row, on as many unlabelled items as its share of the time is enough for."""
+    ways = Counter[str]()
+    fits = len(m.labelled.counts) * len(m.labelled.seeds)
+    most = int(min(MOST, SHARE * m.budget / fits / SECONDS_AN_ITEM))
+
+    def cell(draw: FewLabels, test: Array) -> Array:
+        parts = [(kind.table.at(draw.train), kind.beside(draw, most), kind.table.at(draw.test)) for kind in kinds]
+        learn, rest, tested = (np.concatenate(part, axis=1) for part in zip(*map(_even, parts), strict=True))
+        found = SelfTraining(m.classes, draw.seed).fit(learn, m.labelled.labels[draw.train], rest)
+        ways[found.way] += 1
+        told = ", ".join(f"{way} {count}" for way, count in ways.most_common())
+        row.note = f"{len(rest):,} unlabelled items; {told}"
+        return found.probabilities(tested)
+
+    measure_cells(m, row, kinds[0].table, m.labelled.seeds, cell)
+
+
+def _even(parts: tuple[Array, Array, Array]) -> list[Array]:
+    """Features of labelled, unlabelled and tested items such that each kind of feature weighs as much as another."""
+    mean, scale = standard(np.concatenate(parts[:2]))
+    return [np.asarray((part - mean) / scale, np.float32) for part in parts]
+
+
+def measure_cells(m: Measurement, row: Row, table: Table, seeds: list[int], cell: Cell) -> None:
+    """Measures a row at every label count with these seeds."""
+    for count in m.labelled.counts:
+        begun = time.monotonic()
+        for seed in seeds:
+            draw: FewLabels = m.labelled.draws[count, seed]
+            m.score(row, count, seed, cell(draw, table.at(draw.test)), draw.test)
+        row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(seeds), 3)}
+        m.done(row, count)
+    m.rows.append(row)
