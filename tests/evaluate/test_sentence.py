@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from withheld.evaluate.compare import FLOOR, PRETRAINED, PUBLIC, RANDOM, SCRATCH, Row
+from withheld.evaluate.compare import AIDED, FLOOR, PRETRAINED, PUBLIC, RANDOM, SCRATCH, Row
 from withheld.evaluate.sentence import (
     FINE_TUNED,
     M2_ROW,
@@ -192,3 +192,24 @@ def test_a_row_that_uses_unlabelled_items_is_named_where_it_is_certainly_better(
 def test_a_row_that_uses_unlabelled_items_is_no_rival_and_not_named_where_it_is_not_better():
     worse = made(MIXTURE, PRETRAINED, n1=0.4, n10=0.6, n100=0.9)
     assert sentence([TUNED, FROM_SCRATCH, LOW, BELOW, worse]) == sentence([TUNED, FROM_SCRATCH, LOW, BELOW])
+
+
+def test_a_floor_that_learns_from_unlabelled_items_is_set_against_rows_that_do():
+    rows = [
+        made(FINE_TUNED, PRETRAINED, n10=0.7), made(SCRATCH_ROW, SCRATCH, n10=0.5), made("HOG", FLOOR, n10=0.6),
+        made("self-training with HOG", PRETRAINED, n10=0.8),
+    ]  # fmt: skip
+    alone = sentence(rows)
+    assert "self-training with HOG, which learns from unlabelled items too, does better still" in alone
+    assert "any pretraining" not in alone
+    worse, alike, better = (made("self-training on HOG", AIDED, n10=at) for at in (0.75, 0.8, 0.9))
+    assert sentence([*rows, worse]) == alone
+    assert "self-training on HOG does it as well without any pretraining (80.0 % against 80.0 %" in sentence(
+        [*rows, alike]
+    )
+    assert "self-training on HOG does it better without any pretraining (90.0 % against 80.0 %" in sentence(
+        [*rows, better]
+    )
+    assert "self-training on HOG does it better without any pretraining" in sentence([*rows[:3], better])
+    assert "self-training" not in sentence([*rows[:3], made("self-training on HOG", AIDED, n10=0.7)])
+    assert outcome([*rows, better]) == outcome(rows)  # what it is worth over scratch and floors is another question

@@ -18,7 +18,8 @@ from withheld.evaluate import measure, public, tuned
 from withheld.evaluate.sentence import FINE_TUNED, MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
 from withheld.evaluate.verdict import verdict
 
-ROWS = {MIXTURE, FINE_TUNED, PROBE, NEIGHBORS, SCRATCH_ROW, RANDOM_ROW, "raw pixels", "HOG"}
+SELF = {"self-training", "self-training on HOG", "self-training with HOG"}
+ROWS = {*SELF, MIXTURE, FINE_TUNED, PROBE, NEIGHBORS, SCRATCH_ROW, RANDOM_ROW, "raw pixels", "HOG"}
 
 
 @pytest.fixture(autouse=True)
@@ -258,7 +259,7 @@ def test_something_with_a_transform_gets_the_frozen_rows(digits):
             return images.reshape(len(images), -1, 4).mean(axis=2)
 
     made = verdict(Mean(), subset(digits, 3, 40), labels_per_class=[5], seeds=3)
-    assert {s.method for s in made.scores} == {PROBE, NEIGHBORS, MIXTURE, "raw pixels", "HOG"}
+    assert {s.method for s in made.scores} == {*SELF, PROBE, NEIGHBORS, MIXTURE, "raw pixels", "HOG"}
     assert any("need an encoder" in text for text in made.left_out)
 
 
@@ -328,4 +329,4 @@ def test_ctrl_c_keeps_the_scores(digits, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="scores measured so far") as caught:
         verdict(tiny_encoder(), subset(digits, 3, 30), labels_per_class=[1], seeds=2, results=results)
     assert caught.value.exit_code == 130
-    assert len(results.read_text(encoding="utf-8").splitlines()) == 6
+    assert len(results.read_text(encoding="utf-8").splitlines()) == 9

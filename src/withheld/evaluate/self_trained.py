@@ -18,6 +18,7 @@ from withheld.data.few import FewLabels
 from withheld.evaluate.compare import AIDED, PRETRAINED, Row
 from withheld.evaluate.features import features
 from withheld.evaluate.few_label import standard
+from withheld.evaluate.judged import JudgedClips
 from withheld.evaluate.measure import Array, Measurement, Table
 from withheld.evaluate.self_training import SelfTraining
 from withheld.evaluate.sentence import SELF_TRAINED
@@ -49,11 +50,14 @@ def measure_self_training(m: Measurement, seen: Seen) -> None:
     """On the learned features; of images also on the strongest kind of floor, and on both, side by side."""
     m.say("self-training")
     _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen])
-    if not m.floors or seen.items is None:
+    if not m.floors or isinstance(m.judged, JudgedClips):
         return
     name, (function, table) = list(m.floors.items())[-1]
-    m.say(f"self-training: {name} of unlabelled items")
-    floor = Seen(features(function, seen.items, listen=m.listen), table, seen.items)
+    more = np.zeros((0, table.values.shape[1]), np.float32)
+    if seen.items is not None:
+        m.say(f"self-training: {name} of unlabelled items")
+        more = features(function, seen.items, listen=m.listen)
+    floor = Seen(more, table, seen.items)
     _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor])
     _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen])
 
