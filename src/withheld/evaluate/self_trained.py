@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from withheld.data.few import FewLabels
 from withheld.evaluate.compare import AIDED, PRETRAINED, Row
@@ -36,9 +37,17 @@ class Seen:
     table: Table
     items: Any
 
-    def beside(self, draw: FewLabels, most: int | None = None) -> Array:
-        """Features of the unlabelled items of a cell, a seeded sample: neither those it is tested on nor those it has labels of."""
-        own = np.array(list(self.table.row_of), np.int64)
+    def own(self) -> NDArray[np.int64]:
+        """Positions of the items of all draws."""
+        return np.array(sorted(self.table.row_of), np.int64)
+
+    def beside(self, draw: FewLabels, own: NDArray[np.int64], most: int | None = None) -> Array:
+        """Features of the unlabelled items of a cell, a seeded sample: neither those it is tested on nor those it has labels of.
+
+        Args:
+            own: positions of the items of draws that may be among them.
+            most: how many.
+        """
         free = own[~np.isin(own, np.concatenate([draw.train, draw.test]))]
         found = np.concatenate([self.more, self.table.at(free)]) if len(free) else self.more
         if most is None or len(found) <= most:
@@ -49,7 +58,7 @@ class Seen:
 def measure_self_training(m: Measurement, seen: Seen) -> None:
     """On the learned features; of images also on the strongest kind of floor, and on both, side by side."""
     m.say("self-training")
-    _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen])
+    _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen], seen.own())
     if not m.floors or isinstance(m.judged, JudgedClips):
         return
     name, (function, table) = list(m.floors.items())[-1]
@@ -58,18 +67,18 @@ def measure_self_training(m: Measurement, seen: Seen) -> None:
         m.say(f"self-training: {name} of unlabelled items")
         more = features(function, seen.items, listen=m.listen)
     floor = Seen(more, table, seen.items)
-    _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor])
-    _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen])
+    _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor], seen.own())
+    _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen], seen.own())
 
 
-def _measure(m: Measurement, row: Row, kinds: Sequence[Seen]) -> None:
-    """One row, on as many unlabelled items as its share of the time is enough for."""
+def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.int64]) -> None:
+    """One row, on as many unlabelled items as its share of the time is enough for, the same ones for every row."""
     ways = Counter[str]()
     fits = len(m.labelled.counts) * len(m.labelled.seeds)
     most = int(min(MOST, SHARE * m.budget / fits / SECONDS_AN_ITEM))
 
     def cell(draw: FewLabels, test: Array) -> Array:
-        parts = [(kind.table.at(draw.train), kind.beside(draw, most), kind.table.at(draw.test)) for kind in kinds]
+        parts = [(kind.table.at(draw.train), kind.beside(draw, own, most), kind.table.at(draw.test)) for kind in kinds]
         learn, rest, tested = (np.concatenate(part, axis=1) for part in zip(*map(_even, parts), strict=True))
         found = SelfTraining(m.classes, draw.seed).fit(learn, m.labelled.labels[draw.train], rest)
         ways[found.way] += 1

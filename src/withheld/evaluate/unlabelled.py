@@ -67,7 +67,9 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
 
     def cell(draw: FewLabels, test: Array) -> Array:
         labels = m.labelled.labels[draw.train]
-        found = SemiSupervisedMixture(m.classes, draw.seed).fit(seen.table.at(draw.train), labels, seen.beside(draw))
+        found = SemiSupervisedMixture(m.classes, draw.seed).fit(
+            seen.table.at(draw.train), labels, seen.beside(draw, seen.own())
+        )
         if found.dead:
             died.append(found.smallest)
             row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
@@ -92,7 +94,7 @@ def measure_m2(m: Measurement, subject: Any) -> None:
     def cell(draw: FewLabels, test: Array) -> Array:
         found = StyleClassifier(m.classes, draw.seed, each)
         found.fit(
-            read(seen.table.at(draw.train)), m.labelled.labels[draw.train], read(seen.beside(draw)),
+            read(seen.table.at(draw.train)), m.labelled.labels[draw.train], read(seen.beside(draw, seen.own())),
             lambda line: m.listen({**line, "kind": "step"}),
         )  # fmt: skip
         row.note = f"{found.steps} steps" + ("" if found.sampled else ", features without a deviation")
