@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a fresh machine needs: both make .venv first.
-.PHONY: demo test venv lint bench docs clean
+.PHONY: demo test venv lint bench table docs clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -33,6 +33,12 @@ lint: venv
 # Where the data of some lies: make bench ARGS="--mnist mnist/ --text tinyshakespeare/input.txt"
 bench: venv
 	$(BIN)/python benchmarks/all.py $(ARGS)
+
+# Every method on DATA; what is there already is not done again. make table DATA="fashion-mnist/ cifar10-jpg.tar.gz" LENGTH="--steps 2000"
+LENGTH ?= --minutes 5
+table: venv
+	@test -n "$(DATA)" || { echo 'name labelled data: make table DATA="fashion-mnist/ cifar10-jpg.tar.gz"'; exit 2; }
+	$(BIN)/python benchmarks/table.py $(foreach set,$(DATA),--data $(set)) $(LENGTH) $(ARGS)
 
 docs: venv
 	$(BIN)/withheld methods --markdown > docs/methods.md
