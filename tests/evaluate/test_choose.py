@@ -160,3 +160,44 @@ def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
     assert by_file.picture.startswith(b"\x89PNG")
     with pytest.raises(InputError, match="neither a file nor the name"):
         search(tiny, "=99<b>.png", folder)
+
+
+TEXTS = [
+    f"{kind} {what} number {at}"
+    for at in range(6)
+    for kind, what in (("a good", "film"), ("a dull", "book"), ("the old", "song"))
+]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """An untrained encoder of texts."""
+    from withheld.data.tokenizer import train_tokenizer
+    from withheld.networks.text_open import open_text_trunk
+    from withheld.text_encoder import TextEncoder
+
+    tokenizer = train_tokenizer("wordpiece", TEXTS * 9, 400, True, 32)
+    trunk, _ = open_text_trunk("bert-tiny", vocabulary=len(tokenizer), length=32, seed=0)
+    return TextEncoder(trunk, tokenizer, "reader").eval()
+
+
+def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reader, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join([*TEXTS, "A good film: number 0!"]) + "\n")
+    found = suggest(reader, tmp_path / "texts.csv", 19)
+    assert found.doubles == 1
+    assert len(found.names) == 18
+    rows = write_labels_csv(tmp_path / "labels.csv", found).read_text().splitlines()
+    assert rows[0] == "file,label,words"
+    assert "a dull book number 3" in rows[1 + found.texts.index("a dull book number 3")]
+    filled = [rows[0], *(row.replace(",,", ",yes," if i % 2 else ",no,") for i, row in enumerate(rows[1:9])), *rows[9:]]
+    (tmp_path / "labels.csv").write_text("\n".join(filled))
+    from withheld.evaluate.judged import JudgedTexts
+
+    labelled = open_labelled(tmp_path / "texts.csv", str(tmp_path / "labels.csv"), [1], 1, JudgedTexts.open)
+    assert labelled.classes == ["no", "yes"]
+    near = search(reader, "the old song number 2", tmp_path / "texts.csv", n=3)
+    assert near.texts[0] == "the old song number 2"
+    assert near.doubles[0]
+    assert near.similarity[0] == pytest.approx(1, abs=1e-3)
+    with pytest.raises(InputError, match="empty"):
+        search(reader, " ", tmp_path / "texts.csv")

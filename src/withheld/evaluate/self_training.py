@@ -32,7 +32,9 @@ NEAREST, SHARPNESS, REACH = 10, 3, 0.9
 ROUNDS = (0.3, 0.6, 0.9)
 """Share of an equal part of all unlabelled items that every class may take, round by round."""
 WAYS = ("flow", "rounds", "alone")
-"""What there is to choose from; of equals the first."""
+"""What there is to choose from; the first, unless another is better for certain."""
+CERTAIN = 1.0
+"""Standard errors of the difference in right answers (McNemar) by which another way must be better."""
 FLOOR = 1e-3
 """Of a probability before logarithms are added."""
 MOST_TURNED = 4000
@@ -52,7 +54,8 @@ class SelfTraining:
       (Lee 2013, Pseudo-Label; as many of each class: Zou et al. 2018, https://arxiv.org/abs/1810.07911).
 
     "alone" is the linear probe, which learns from labelled items only. Which it is, is chosen by stratified cross-validation on the
-    labelled items where every class has `ENOUGH`; below that it is the first. No tested item is looked at before it is asked for.
+    labelled items where every class has `ENOUGH`: the first, unless another gets more right by `CERTAIN` standard errors. No tested
+    item is looked at before it is asked for.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
@@ -128,17 +131,22 @@ class SelfTraining:
         if len(self.ways) == 1 or int(np.bincount(y).min()) < ENOUGH:
             return self.ways[0]
         folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(y, y))
-        right = [sum(self._right(way, x_ND, y, *fold) for fold in folds) for way in self.ways]
-        return self.ways[int(np.argmax(right))]
+        right = {way: np.concatenate([self._right(way, x_ND, y, *fold) for fold in folds]) for way in self.ways}
+        best = self.ways[0]
+        for way in self.ways[1:]:
+            gain = int(right[way].sum()) - int(right[best].sum())
+            if gain > CERTAIN * np.sqrt((right[way] != right[best]).sum()):
+                best = way
+        return best
 
-    def _right(self, way: str, x_ND: Array, y: Labels, learn: Labels, check: Labels) -> int:
-        """How many held-out labelled items it gets right; these are unlabelled ones meanwhile."""
+    def _right(self, way: str, x_ND: Array, y: Labels, learn: Labels, check: Labels) -> NDArray[np.bool_]:
+        """Which held-out labelled items it gets right; these are unlabelled ones meanwhile."""
         model, share = self._learned(way, x_ND, learn, y[learn])
         if isinstance(model, LinearProbe):
             p = model.probabilities(x_ND[check])
         else:
             p = model.predict_proba(self._mean_AP[check])
-        return int(((p if share is None else _product(p, share[check])).argmax(axis=1) == y[check]).sum())
+        return (p if share is None else _product(p, share[check])).argmax(axis=1) == y[check]
 
     def _learned(self, way: str, x_ND: Array, at: Labels, y: Labels) -> tuple[Any, Array | None]:
         """What one way learns from items at these places, and the shares of labels that have flowed."""
