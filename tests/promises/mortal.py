@@ -276,7 +276,7 @@ def wait(children: list[int], ask: dict[str, Any]) -> list[int]:
     handles = {os.pidfd_open(child): child for child in children}
     waiting, begun, sent = set(handles), time.monotonic(), "after" not in ask
     while waiting:
-        limit = ask.get("limit", 60) if sent else ask["after"]
+        limit = ask.get("limit", 240) if sent else ask["after"]
         ended = select.select(list(waiting), [], [], max(0, begun + limit - time.monotonic()))[0]
         waiting -= set(ended)
         if not ended and sent:

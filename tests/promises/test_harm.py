@@ -178,7 +178,7 @@ def test_a_small_disk_is_full(server: Server, tmp_path: Path, tally: Tally) -> N
     once = sum(path.stat().st_size for path in (server.folder / "whole-vae" / "run" / "state" / "step-6").iterdir())
     done = subprocess.run(
         ["unshare", "-Urm", "bash", "-c", script, "bash", str(tmp_path), sys.executable, code, str(int(2.5 * once))],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     codes = [line for line in done.stdout.splitlines() if line.startswith("CODE")]
     assert codes == ["CODE 74", "CODE 0"], (done.stdout, done.stderr[-3000:])
@@ -199,7 +199,7 @@ def test_a_read_only_folder_is_refused_before_the_data_is_looked_at(tmp_path: Pa
     words = f"'{sys.executable}' -m withheld pretrain mae --data '{tmp_path}/nothing-there' --out '{tmp_path}/out/run' --steps 2"
     script = f"mount --bind '{tmp_path}/out' '{tmp_path}/out'; mount -o remount,ro,bind '{tmp_path}/out'; {words}"
     done = subprocess.run(
-        ["unshare", "-Urm", "bash", "-c", script], capture_output=True, text=True, timeout=120, check=False
+        ["unshare", "-Urm", "bash", "-c", script], capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 74, done.stderr
     assert "read-only" in done.stderr.lower()
@@ -295,7 +295,7 @@ def test_the_lock_of_a_killed_run_is_free(server: Server, tmp_path: Path, tally:
         busy = server.ask("vae", tmp_path, resume=True)
     assert busy["code"] == 73
     assert str(os.getpid()) in busy["said"]
-    assert busy["seconds"] < 20
+    assert busy["seconds"] < 60
     tally("R17", 1, 1, "second run on a folder: exit 73, naming host and process; after SIGKILL the folder is free")
 
 
