@@ -132,9 +132,8 @@ def test_no_file_may_grow(job: str, server: Server, tmp_path: Path, tally: Tally
     assert ended["code"] == -9
     before = newest(at / "run" / "state")[0]
     assert before is not None
-    for size in (
-        (3000, 600) if job == "vae" else (400, 60)
-    ):  # a file of the checkpoint does not fit; not even a line of the log does
+    # A file of the checkpoint does not fit; a few lines of the log do not.
+    for size in (3000, 700) if job == "vae" else (700,):
         full = server.ask(job, at, resume=True, size=size)
         assert full["code"] == 74, (full["code"], full["said"])
         assert "no space left" in full["said"].lower()
@@ -144,7 +143,7 @@ def test_no_file_may_grow(job: str, server: Server, tmp_path: Path, tally: Tally
         assert passed == []
     left, _ = server.finish(job, at)
     assert left == whole
-    tally("R4", 2, 2, "full disks (a limit on file sizes): exit 74, then resumed to the same bits")
+    tally("R4", 1, 1, "full disks (a limit on file sizes): exit 74, then resumed to the same bits")
 
 
 @posix
