@@ -7,6 +7,7 @@ A server on standard input and output: a line of JSON asks for an attempt, a lin
     {"job": "mae", ..., "size": 20000}                     no file may grow beyond so many bytes: a full disk
     {"job": "words", "words": ["evaluate", ...], ...}      any command
     {"job": "mae", ..., "ranks": 2, "fault": {"rank": 1, "step": 3, "kind": "kill"}}    several processes, one of which fails
+    {..., "limit": 240, "grace": 3}     seconds that an attempt may take in all, and after its first process has ended
 """
 
 from __future__ import annotations
@@ -274,11 +275,12 @@ def wait(children: list[int], ask: dict[str, Any]) -> list[int]:
     -999 is one that had not ended within the limit.
     """
     handles = {os.pidfd_open(child): child for child in children}
-    waiting, begun, sent = set(handles), time.monotonic(), "after" not in ask
+    waiting, begun, sent, first = set(handles), time.monotonic(), "after" not in ask, 1e9
     while waiting:
-        limit = ask.get("limit", 60) if sent else ask["after"]
+        limit = min(ask.get("limit", 240), ask.get("grace", 240) + first) if sent else ask["after"]
         ended = select.select(list(waiting), [], [], max(0, begun + limit - time.monotonic()))[0]
         waiting -= set(ended)
+        first = min(first, time.monotonic() - begun) if ended else first
         if not ended and sent:
             break
         if not ended:

@@ -35,9 +35,9 @@ class Tally:
             self._add(number, what, test, good if report.passed else 0, of)
         for number, *what in marks:
             if report.skipped:
-                self._add(number, what[0] if what else test, test, 0, 0, _reason(report))
+                self._add(number, what[0] if what else _words(test), test, 0, 0, _reason(report))
             elif report.failed or not any(line[0] == number for line in counted):
-                self._add(number, what[0] if what else test, test, int(report.passed), 1)
+                self._add(number, what[0] if what else _words(test), test, int(report.passed), 1)
 
     def _add(self, number: str, what: str, test: str, good: int, of: int, skipped: str = "") -> None:
         fresh = {"number": number, "what": what, "good": 0, "of": 0, "tests": [], "skipped": ""}
@@ -57,6 +57,10 @@ class Tally:
         machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps({"machine": machine, "lines": lines}, indent=1) + "\n", encoding="utf-8")
+
+
+def _words(test: str) -> str:
+    return test.split("::")[-1].removeprefix("test_").replace("_", " ")
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -278,7 +278,7 @@ def test_400_mutated_videos(tmp_path: Path, tally: Tally) -> None:
     tally("R8", 400, 400, what)
 
 
-@pytest.mark.promise("R8")
+@pytest.mark.promise("S8")
 @pytest.mark.parametrize("kind", ["m3u8", "concat", "sdp"])
 def test_lists_of_addresses_named_as_videos_open_nothing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

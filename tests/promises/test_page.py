@@ -15,18 +15,34 @@ from tally import Tally  # noqa: E402
 
 from promises import COUNTED, NOT_HERE, PAGE, PROMISES, counted, page, readme  # noqa: E402
 
+needs_counts = pytest.mark.skipif(not COUNTED.is_file(), reason="nothing was counted yet: make promises")
 
+
+def marked() -> set[str]:
+    """The numbers that tests carry."""
+    found: set[str] = set()
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        found |= set(re.findall(r'@pytest\.mark\.promise\("(\w+)"', path.read_text(encoding="utf-8")))
+    return found
+
+
+def test_every_promise_has_a_test_or_a_reason() -> None:
+    assert marked() <= set(PROMISES)
+    assert marked() | set(NOT_HERE) == set(PROMISES)
+
+
+@needs_counts
 def test_the_page_is_made_of_the_counts() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(counted()), "run: python benchmarks/promises.py"
 
 
-def test_every_promise_has_a_test_or_a_reason() -> None:
-    lines = counted()["lines"]
-    assert {line["number"] for line in lines} <= set(PROMISES)
-    assert {line["number"] for line in lines} | set(NOT_HERE) == set(PROMISES)
-    assert not [line for line in lines if line["good"] != line["of"]]
+@needs_counts
+def test_what_was_counted_was_kept() -> None:
+    assert {line["number"] for line in counted()["lines"]} <= set(PROMISES)
+    assert not [line for line in counted()["lines"] if line["good"] != line["of"]]
 
 
+@needs_counts
 def test_the_tests_that_were_counted_are_still_there() -> None:
     for line in counted()["lines"]:
         for test in line["tests"]:
@@ -35,9 +51,10 @@ def test_the_tests_that_were_counted_are_still_there() -> None:
             assert re.search(rf"def {re.escape(names[-1])}\(", text), f"{test} is gone: make promises"
 
 
+@needs_counts
 def test_the_short_table_is_a_table() -> None:
     rows = readme(counted()).splitlines()
-    assert len(rows) > 10
+    assert len(rows) > 2
     assert all(row.startswith("| ") and row.endswith(" |") for row in rows)
 
 
