@@ -249,10 +249,18 @@ class ClipItems:
     ) -> None:
         self.windows, self.frames = windows, frames
         self.mean, self.std = mean, std
-        self._images = ImageItems(clips.images, mean, std)
+        self._images, self._names = ImageItems(clips.images, mean, std), clips.names
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def owners(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the clip that each window is of."""
+        return self.windows.clip[np.asarray(index)]
+
+    def names(self, index: NDArray[np.int64]) -> list[str]:
+        """The names of these clips."""
+        return [self._names[int(clip)] for clip in self.owners(index)]
 
     def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B, T) numbers of the frames."""

@@ -74,7 +74,8 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
 
     Args:
         data: a folder (flat, nested, a folder per class) of video files or of folders of frames, as in DAVIS; one video
-            file; a tar or zip of either; an array (N, T, H, W[, C]), a list of arrays (T, H, W[, C]), or (clips, labels).
+            file; a tar or zip of either; moving:PATH, falling:PATH or motions:PATH, made of the images in PATH; an array
+            (N, T, H, W[, C]), a list of arrays (T, H, W[, C]), or (clips, labels).
         labels: as `withheld.data.source.open_source`.
 
     Raises:
@@ -84,7 +85,11 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
         return data
     if not isinstance(data, str | os.PathLike):
         return _open_arrays(data, labels)
+    from withheld.data.moving import is_moving, list_moving
+
     text = os.fsdecode(os.fspath(data))
+    if is_moving(text):
+        return list_moving(text, labels)
     if text.startswith("hf:"):
         raise InputError(f"{text}: clips of the hub are not read yet; download the files and give their folder")
     path = Path(text).expanduser()
