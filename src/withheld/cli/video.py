@@ -81,12 +81,10 @@ def davis_aloud(screen: Screen, run: str, out: Path, folder: Path, against: tupl
 
 def show_tracked(screen: Screen, found: Any) -> None:
     """Means over sequences by row, then J&F by sequence."""
-    heads = {
-        "J&F": "j_and_f", "J": "j_mean", "J recall": "j_recall", "J decay": "j_decay", "F": "f_mean", "F recall": "f_recall",
-        "F decay": "f_decay",
-    }  # fmt: skip
-    body = [[name, *(f"{100 * found.mean(name, what):.1f}" for what in heads.values())] for name in found.rows]
-    screen.table("Following masks, %: means over sequences", ["", *heads], body)
+    from withheld.evaluate.tracking.davis import HEADS
+
+    body = [[name, *(f"{100 * found.mean(name, what):.1f}" for what in HEADS.values())] for name in found.rows]
+    screen.table("Following masks, %: means over sequences", ["", *HEADS], body)
     names = list(found.rows["pretrained"])
     body = [[name, *(f"{100 * found.rows[name][one].j_and_f:.0f}" for one in names)] for name in found.rows]
     screen.table("J&F by sequence, %", ["", *names], body)

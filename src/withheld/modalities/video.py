@@ -11,6 +11,7 @@ import numpy as np
 from withheld import distributed
 from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
 from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
+from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
@@ -175,6 +176,11 @@ class Videos(Modality):
         if distributed.rank() == 0:
             distributed.barrier()
         self.fingerprint, self.skipped = self.clips.fingerprint, list(self.clips.skipped)
+        if isinstance(self.clips.images, StreamedFrames):
+            self.tell(
+                "note",
+                text="too large for the prepared cache: clips are decoded whenever they are asked for, which is slow",
+            )
         if self.skipped:
             self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} clips have a remark: see skipped.jsonl")
 
