@@ -125,13 +125,17 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
 
 
 def _with_frames(scan: Any, images: Any, root: Path, text: str, labels: Labels) -> Source:
-    """Videos, and the folders of frames that lie beside them; pictures in a folder with videos are previews and no frames."""
+    """Videos, and the folders of frames that lie beside them.
+
+    Pictures in a folder with videos are previews and no frames; nor are arrays frames here.
+    """
     from withheld.data.folder import source_of
     from withheld.data.join import joined
 
     films = source_of(scan, root, text, None)
     beside = {name.rpartition("/")[0] for name in scan.items}
-    images.items = {name: of for name, of in images.items.items() if name.rpartition("/")[0] not in beside}
+    picture = lambda name: name.rpartition("/")[0] not in beside and not name.lower().endswith((".npy", ".gif"))  # noqa: E731
+    images.items = {name: of for name, of in images.items.items() if picture(name)}
     if not images.items:
         return source_of(scan, root, text, labels)
     try:
