@@ -14,6 +14,7 @@ from withheld.shortcuts import Probe, Shortcut, Variant
 from withheld.splits.video import ArrowOfTime, DriftingBar
 from withheld.types import Recipe
 
+ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
 FRAMES, RATE, MOTION = 8, 12.0, 0.5
 
 
@@ -25,8 +26,8 @@ def arrow_of_time(
     (x, y): a clip in one of the two directions, and the same mirrored in time; whether it runs forward.
     p(y|x): a Bernoulli whose logit changes its sign when the clip is mirrored.
     Source: Wei et al. 2018, Learning and Using the Arrow of Time, CVPR, https://openaccess.thecvf.com/content_cvpr_2018/html/Wei_Learning_and_Using_CVPR_2018_paper.html
-    Differs: frame differences (paper: optical flow) of 8 frames; one small ViT, frame by frame, with a convolution over time
-        (two VGG-16 streams); both directions are scored in training too; black bars are cut off when clips are read, the
+    Differs: frame differences (paper: optical flow) of 8 frames; one small ResNet, frame by frame, with a convolution over
+        time (two VGG-16 streams); both directions are scored in training too; black bars are cut off when clips are read, the
         camera's motion is not taken out.
 
     Args:

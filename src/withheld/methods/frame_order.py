@@ -16,6 +16,7 @@ from withheld.shortcuts import Probe, Shortcut
 from withheld.splits.video import FrameOrder
 from withheld.types import Recipe
 
+ENCODER = {"cpu": "resnet-nano", "cuda": "resnet-18"}
 FRAMES, RATE, MOTION = 16, 12.0, 0.5
 
 
@@ -27,7 +28,7 @@ def frame_order(trunk: VideoTrunk, *, positives: float = 0.5, width: int = 256) 
     Source: Misra et al. 2016, Shuffle and Learn: Unsupervised Learning using Temporal Order Verification,
         https://arxiv.org/abs/1603.08561
     Differs: windows of 16 frames at 12 a second, the half in which most moves by frame differences (paper: optical flow, gaps
-        of 15 to 60 frames); half of the tuples are in order (a quarter), so that chance is 50 %; a small ViT (CaffeNet).
+        of 15 to 60 frames); half of the tuples are in order (a quarter), so that chance is 50 %; a small ResNet (CaffeNet).
 
     Args:
         trunk: of images: every frame passes through it alone.
