@@ -40,7 +40,7 @@ def arrow_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
     objective.train(was)
     pixels = frames_of(t, mean, std)
     strongest = float(evidence.abs().flatten().quantile(0.99)) + 1e-9
-    entries = []
+    entries: list[dict[str, Any]] = []
     for clip, map_THW, name in zip(pixels, evidence / strongest, names, strict=False):
         probability = float(torch.sigmoid(evidence[len(entries)].mean()))
         at = ((torch.arange(len(map_THW)) + 0.5) / len(map_THW) * len(clip)).long().tolist()

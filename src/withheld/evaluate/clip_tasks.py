@@ -201,9 +201,10 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
     names = ("this run", "same place, frame before", "commonest color")
     for name in names:
         right[name] = np.zeros(len(held.chosen))
-    counts = torch.zeros(held.objective.network.clusters)
+    split: Any = held.objective.split
+    counts = torch.zeros(split.clusters)
     for _, t in held.batches():
-        counts += held.objective.split.numbers_of(t).flatten().bincount(minlength=len(counts)).cpu()
+        counts += split.numbers_of(t).flatten().bincount(minlength=len(counts)).cpu()
     for rows, t in held.batches():
         seed_everything(seed, rows.start)
         pair = held.objective.split(t)
@@ -230,4 +231,4 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
 
 
 def _percent(mean: float, half: float) -> str:
-    return f"{100 * mean:.1f} ± {100 * half:.1f}"
+    return f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")

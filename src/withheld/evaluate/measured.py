@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,19 @@ class Measured:
         Raises:
             CannotWrite: where that fails.
         """
-        line = {"kind": "measured", **asdict(self), **about, "commit": commit_of_code(), "time": now()}
+        finite = {
+            row: {name: value if math.isfinite(value) else None for name, value in of.items()}
+            for row, of in self.numbers.items()
+        }
+        line = {
+            "kind": "measured",
+            **asdict(self),
+            "numbers": finite,
+            **about,
+            "commit": commit_of_code(),
+            "time": now(),
+        }
         with writing(results):
             results.parent.mkdir(parents=True, exist_ok=True)
             with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(line, allow_nan=False) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,11 +81,12 @@ def shortcuts() -> list[Shortcut]:
 
 def same_place(objective: Objective, seen: Tensor, held: Tensor) -> dict[str, float]:
     """Shares of colors that are told right."""
-    x, y = objective.split(held)
+    split: Any = objective.split
+    x, y = split(held)
     before = x["colors"][:, -1]
     told = torch.cat([objective.network(_part(x, i)).argmax(dim=1) for i in range(0, len(y), 16)])
     changed = before != y
-    commonest = int(objective.split.numbers_of(seen).flatten().bincount().argmax())
+    commonest = int(split.numbers_of(seen).flatten().bincount().argmax())
     share = lambda found: float(found.float().mean())  # noqa: E731
     return {
         "accuracy": share(told == y), "accuracy of the same place": share(before == y),

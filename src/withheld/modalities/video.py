@@ -35,6 +35,8 @@ class Videos(Modality):
     """Of the data, where it has parts."""
     clips: PreparedClips
     made: MovingClips | None = None
+    trial: Any
+    every: Any
     mean: list[float] | None = None
     std: list[float] | None = None
 
