@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SAMPLE = 1024
+SAMPLE, SAMPLE_CLIPS = 1024, 32
 MINUTES = 10.0
 
 
@@ -33,27 +33,35 @@ class Cost:
 
 
 def measure(method: str, data: Any, device: str = "auto") -> Cost:
-    """Times the steps of a method on at most 1,024 items of the data; keeps nothing but their prepared images.
+    """Times the steps of a method on at most 1,024 items (32 clips) of the data; keeps nothing but their prepared images.
 
     Raises:
         InputError: for the method, the data or the device.
     """
     import numpy as np
 
-    from withheld.data.source import open_source
     from withheld.run import modality_of, pretrain
 
     if modality_of(method) == "text":  # tokens are counted once and kept, so the whole text is the sample
         plan = pretrain(method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
         pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
         return Cost(plan, plan["data"]["items"], pace, _memory(plan["device"]))
-    source = open_source(data)
+    source = _opened(method, data)
     train = source.part("train")
     source = source if train is None else train
-    few = np.unique(np.linspace(0, len(source) - 1, min(len(source), SAMPLE)).astype(np.int64))
+    most = SAMPLE_CLIPS if modality_of(method) == "video" else SAMPLE
+    few = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64))
     plan = pretrain(method, source.subset(few), Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
     pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
     return Cost(plan, len(source), pace, _memory(plan["device"]))
+
+
+def _opened(method: str, data: Any) -> Any:
+    from withheld.data.source import open_source
+    from withheld.data.video import open_videos
+    from withheld.run import modality_of
+
+    return open_videos(data) if modality_of(method) == "video" else open_source(data)
 
 
 def _memory(device: str) -> int | None:

@@ -48,7 +48,7 @@ RECIPE_SETTINGS = (
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {
     "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str},
-    "video": {"frames": int, "rate": float, "motion": float},
+    "video": {"frames": int, "rate": float, "motion": float, "held_out": float},
 }
 
 

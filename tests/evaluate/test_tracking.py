@@ -1,5 +1,7 @@
 """Following masks: measures against their definitions, pointing against a naive loop, and the road."""
 
+import json
+
 import av
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from withheld.errors import InputError
 from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis, sentence
 from withheld.evaluate.tracking.features import at_grid, places
 from withheld.evaluate.tracking.measures import Followed, boundary, followed, outline, region
+from withheld.evaluate.tracking.pictures import draw_tracked
 from withheld.evaluate.tracking.propagate import Pointer, disk, full_size, on_grid, point, propagate
-from withheld.evaluate.tracking.track import track
+from withheld.evaluate.tracking.track import track, whole_frames
 from withheld.networks.video import open_video_trunk
+from withheld.report import write
 from withheld.video_encoder import VideoEncoder
 
 
@@ -165,7 +169,33 @@ class TestDavis:
         assert {"pretrained", IDENTITY, UNTRAINED} <= set(found.rows)
         assert found.mean("pretrained") > found.mean(IDENTITY)
         assert "J&F" in found.sentence
-        assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(found.rows) + 1
+        lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+        assert len(lines) == len(found.rows) + 2
+        table = next(line for line in lines if line["kind"] == "measured")
+        assert [row[0] for row in table["rows"]] == list(found.rows)
+        assert all(len(row) == len(table["columns"]) + 1 for row in table["rows"])
+        draw_tracked(found, root, tmp_path)
+        write(tmp_path)
+        page = (tmp_path / "report.html").read_text()
+        assert "Masks followed, moving" in page
+        assert "Following masks, %" in page
+        assert sorted(path.name for path in (tmp_path / "tracked").iterdir()) == [
+            f"{name}.mp4" for name in sorted(found.masks)
+        ]
+        assert len(whole_frames(tmp_path / "tracked" / "other.mp4")[0]) == len(found.masks["other"])
+
+    def test_a_sequence_that_does_not_fit_is_left_out_and_said(self, tmp_path):
+        root = sequence(sequence(tmp_path / "d"), "other", seed=3)
+        bad = root / "Annotations" / "480p" / "other" / "00002.png"
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(bad)
+        found = evaluate_davis(encoder(), root)
+        assert list(found.rows["pretrained"]) == ["ball"]
+        assert any("other was left out" in note and str(bad) in note for note in found.notes)
+        for name in ("ball", "other"):
+            first = root / "Annotations" / "480p" / name / "00000.png"
+            Image.fromarray(np.zeros((36, 48), np.uint8)).save(first)
+        with pytest.raises(InputError, match="no sequence can be followed"):
+            evaluate_davis(encoder(), root)
 
     def test_the_sentence_is_sure_only_where_the_intervals_are(self):
         def rows(better):

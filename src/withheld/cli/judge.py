@@ -39,6 +39,13 @@ from withheld.cli.screen import Screen
     help="Instead of --data: clips with masks, JPEGImages/ and Annotations/ as in DAVIS.",
 )
 @click.option(
+    "--clips",
+    is_flag=False,
+    flag_value="",
+    help="Instead of --data: how well RUN does what it was trained for, on clips without labels that it has not seen; those it "
+    "held out where nothing follows.",
+)
+@click.option(
     "--labels-per-class", type=COUNTS, default="1,10,100", show_default=True, help="How many labels each class has."
 )
 @click.option(
@@ -72,7 +79,8 @@ from withheld.cli.screen import Screen
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
     tasks: str | None, rows: int | None, submit: Path | None, voc: Path | None, shares: tuple[float, ...], side: int | None,
-    regions: str, steps: int | None, seeds: int | None, minutes: float | None, davis: Path | None, **options: Any,
+    regions: str, steps: int | None, seeds: int | None, minutes: float | None, davis: Path | None, clips: str | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
@@ -91,13 +99,15 @@ def evaluate_command(
       withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
       withheld evaluate runs/first --voc VOC2007/ --minutes 30
       withheld evaluate runs/colors --davis DAVIS/
+      withheld evaluate runs/frames --clips                # next_frame, frame_order, arrow_of_time, track_color
+      withheld evaluate runs/frames --clips other_clips/
 
     The last line is the verdict.
     """
-    if sum(given is not None for given in (data, glue, voc, davis)) != 1:
+    if sum(given is not None for given in (data, glue, voc, davis, clips)) != 1:
         raise click.UsageError(
-            "give one of --data LABELLED, --glue DIR with the tasks as published, --voc DIR with boxes, and --davis DIR with "
-            "masks"
+            "give one of --data LABELLED, --glue DIR with the tasks as published, --voc DIR with boxes, --davis DIR with masks, "
+            "and --clips, of a run on clips, with clips that have no labels"
         )
     if glue is not None:
         glue_aloud(
@@ -113,6 +123,10 @@ def evaluate_command(
         from withheld.cli.video import davis_aloud
 
         davis_aloud(screen, run, folder_for(run, out), davis, tuple(options["against"]), options["device"])
+    elif clips is not None:
+        from withheld.cli.video import clips_aloud
+
+        clips_aloud(screen, run, folder_for(run, out), clips or None, options["device"])
     else:
         if seeds == 1:
             raise click.UsageError("--seeds 1: an interval needs 2 draws of the labels or more")

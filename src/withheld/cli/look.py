@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import Any
 
@@ -84,6 +85,7 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
       withheld check photos/
       withheld check photos.tar.gz
       withheld check labelled/ --labelled
+      withheld check clips/
       withheld check reviews.csv
     """
     from withheld.cost import measure
@@ -93,10 +95,9 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
         found = describe(data, labels or labelled or None)
         lines, method = found.to_lines(), found.suggested_method
     except InputError:
-        texts = _texts(data, labels or labelled or None)
-        if texts is None:
+        lines, method = _clips_or_texts(data, labels or labelled or None)
+        if not lines:
             raise
-        lines, method = texts, "bert"
     screen.say("timing a few steps ...")
     try:
         lines += _cost(measure(method, data, device))
@@ -107,11 +108,25 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
         screen.result(f"{what:<{wide}}  {value}")
     screen.result("")
     screen.result(f"withheld pretrain {method} --data {shlex.quote(data)} --out runs/first --minutes 10")
+    if method == "videomae":
+        screen.say(f"what it hides:       withheld show videomae {shlex.quote(data)}")
+        screen.say(
+            "other things to ask: frame_order, arrow_of_time, track_color, next_frame (withheld list --modality video)"
+        )
     if method == "bert":
         screen.say(f"what it hides:       withheld show bert {shlex.quote(data)}")
         screen.say("did it help?         withheld evaluate runs/first --data LABELLED.csv")
         screen.say("then, few labels:    withheld finetune runs/first --data LABELLED.csv --out models/first")
         screen.say(f"label all the rest:  withheld predict models/first {shlex.quote(data)} -o labels.csv")
+
+
+def _clips_or_texts(data: str, labels: Any) -> tuple[list[tuple[str, str]], str]:
+    """What is in data that holds no images, and a method for it; no lines where it holds neither clips nor texts."""
+    from withheld.data.describe_clips import describe_clips
+
+    with contextlib.suppress(InputError):
+        return describe_clips(data, labels), "videomae"
+    return _texts(data, labels) or [], "bert"
 
 
 def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:

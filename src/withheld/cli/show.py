@@ -51,6 +51,8 @@ def show_command(
       withheld show mae photos/ --run runs/first -o filled.png
       withheld show bert reviews/                 # hidden words, in the terminal and as a picture
       withheld show bert reviews/ --run runs/bert
+      withheld show videomae clips/               # what is hidden of clips, frame by frame
+      withheld show next_frame clips/ --run runs/frames
       withheld show predict_part photos/ --set part=top
       withheld show predict_part clip.gif --set part=future --set given=recent
       withheld show predict_part book.txt --set part=past
@@ -69,6 +71,12 @@ def show_command(
         raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
     if modality_of(method) == "text":
         show_text(screen, method, settings, data, folder, output, items, size, seed, place)
+        return
+    if modality_of(method) == "video":
+        from withheld.cli.show_clips import of_clips
+
+        subject, images, names, mean, std = of_clips(folder, method, settings, data, items, size, seed, place)
+        screen.result(str(show(subject, images, output, mean, std, names=names, seed=seed, device=place)))
         return
     sequence = of_sequence(method, settings, data, items, seed) if folder is None else None
     if sequence is not None:

@@ -27,6 +27,7 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 
     \b
       withheld predict models/first photos/ -o labels.csv
+      withheld predict models/walks clips/ -o labels.csv
       withheld predict models/reviews new_reviews.csv:body -o labels.csv    # file:row, label, probability
 
     A run of mixture or mean_field does too: every row gets its class (with labels) or its component.
@@ -86,6 +87,7 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
     \b
       withheld export runs/first --to hf      # opens with transformers' AutoModel.from_pretrained
       withheld export runs/first --to onnx    # uint8 images in, features out; resizing included
+      withheld export runs/clips --to onnx    # uint8 clips in, as many frames as the encoder takes
       withheld export runs/bert --to onnx     # token numbers and their mask in; the tokenizer lies beside the file
     """
     output = output or (Path(run) / ("export-hf" if target == "hf" else "export.onnx"))

@@ -41,6 +41,25 @@ def track_command(run: str, clip: Path, mask: Path, output: Path, force: bool, d
     screen.result(str(written))
 
 
+def clips_aloud(screen: Screen, run: str, out: Path, data: str | None, device: str) -> None:
+    """Measures what a run was trained for on clips it has not seen, with table and closing sentence."""
+    from withheld.evaluate.clip_tasks import evaluate_clips
+    from withheld.provenance import command_line
+    from withheld.report import write
+
+    out.mkdir(parents=True, exist_ok=True)
+    with Narrator(screen) as narrator:
+        found = evaluate_clips(
+            run, data, device=device, results=out / "results.jsonl", pictures=out, command=command_line(),
+            listen=narrator.hear,
+        )  # fmt: skip
+    screen.table(found.title, ["", *found.columns], found.rows)
+    for note in found.notes:
+        screen.say(note)
+    screen.say(f"Report: {write(out)}")
+    screen.result(found.sentence)
+
+
 def davis_aloud(screen: Screen, run: str, out: Path, folder: Path, against: tuple[str, ...], device: str) -> None:
     """Follows masks with progress, table and closing sentence."""
     from withheld.evaluate.tracking.davis import evaluate_davis
@@ -62,12 +81,10 @@ def davis_aloud(screen: Screen, run: str, out: Path, folder: Path, against: tupl
 
 def show_tracked(screen: Screen, found: Any) -> None:
     """Means over sequences by row, then J&F by sequence."""
-    heads = {
-        "J&F": "j_and_f", "J": "j_mean", "J recall": "j_recall", "J decay": "j_decay", "F": "f_mean", "F recall": "f_recall",
-        "F decay": "f_decay",
-    }  # fmt: skip
-    body = [[name, *(f"{100 * found.mean(name, what):.1f}" for what in heads.values())] for name in found.rows]
-    screen.table("Following masks, %: means over sequences", ["", *heads], body)
+    from withheld.evaluate.tracking.davis import HEADS
+
+    body = [[name, *(f"{100 * found.mean(name, what):.1f}" for what in HEADS.values())] for name in found.rows]
+    screen.table("Following masks, %: means over sequences", ["", *HEADS], body)
     names = list(found.rows["pretrained"])
     body = [[name, *(f"{100 * found.rows[name][one].j_and_f:.0f}" for one in names)] for name in found.rows]
     screen.table("J&F by sequence, %", ["", *names], body)

@@ -5,6 +5,7 @@ Axes in comments: T frames, C = 3 channels, S side in pixels, H height, W width.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -127,7 +128,8 @@ def frames_of_file(raw: Path | bytes) -> Iterator[Any]:
 def _of_file(raw: Path | bytes, size: int, bars: bool) -> Clip:
     from av.video.reformatter import VideoReformatter
 
-    box = _file_bars(raw) if bars else (0.0, 0.0, 0.0, 0.0)
+    box: Box | None = None if bars else (0.0, 0.0, 0.0, 0.0)
+    waiting: list[Any] = []  # the first frames, until the bars are known
     reformatter = VideoReformatter()  # kept for all frames: building one a frame costs more than decoding it
     frames: list[np.ndarray] = []
     times: list[float] = []
@@ -136,7 +138,7 @@ def _of_file(raw: Path | bytes, size: int, bars: bool) -> Clip:
         expected, nominal = video.frames, float(video.average_rate or video.guessed_rate or ASSUMED_RATE)
         promised = _seconds(container, video)
         decoding = container.decode(video)
-        while len(frames) < MOST_FRAMES:
+        while len(times) < MOST_FRAMES:
             try:
                 frame = next(decoding)
             except StopIteration:
@@ -145,8 +147,15 @@ def _of_file(raw: Path | bytes, size: int, bars: bool) -> Clip:
                 broken = " ".join(str(error).split())[:120]
                 break
             turn = int(frame.rotation or 0) % 360
-            frames.append(_small(reformatter, frame, box, size))
             times.append(float(frame.time) if frame.time is not None else len(times) / nominal)
+            if box is not None:
+                frames.append(_small(reformatter, frame, box, size))
+                continue
+            waiting.append(frame)
+            if len(waiting) == LOOKED_AT:
+                box, waiting = _start(reformatter, waiting, frames, size), []
+    if waiting:
+        _start(reformatter, waiting, frames, size)
     if not frames:
         raise ValueError(broken or "holds no frame")
     array = np.stack(frames)
@@ -179,24 +188,30 @@ def _small(reformatter: Any, frame: Any, box: Box, size: int) -> np.ndarray:
     """A frame (S, S, 3): scaled so that what is inside the box becomes S x S, then cut."""
     top, bottom, left, right = box
     width, height = (max(size, round(size / (1 - a - b))) for a, b in ((left, right), (top, bottom)))
-    array = reformatter.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray()
+    array = reformatter.reformat(frame, width, height, "rgb24", interpolation="AREA", **alone()).to_ndarray()
     y, x = min(round(top * height), height - size), min(round(left * width), width - size)
     return array[y : y + size, x : x + size]
 
 
-def _file_bars(raw: Path | bytes) -> Box:
-    """Shares of the frame, (top, bottom, left, right), that stay black in its first frames."""
+@functools.cache
+def alone() -> dict[str, int]:
+    """One thread for scaling, where PyAV can be told: small frames are done before several threads have found each other."""
     from av.video.reformatter import VideoReformatter
 
-    reformatter, seen = VideoReformatter(), []
-    try:
-        for frame in frames_of_file(raw):
-            seen.append(reformatter.reformat(frame, 160, 160, "gray", interpolation="AREA").to_ndarray())
-            if len(seen) == LOOKED_AT:
-                break
-    except Exception:  # the full pass will say what is wrong
-        return 0.0, 0.0, 0.0, 0.0
-    return bars_of(np.stack(seen)) if seen else (0.0, 0.0, 0.0, 0.0)
+    return {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+
+
+def _start(reformatter: Any, waiting: list[Any], frames: list[np.ndarray], size: int) -> Box:
+    """Looks for black bars in the first frames, makes them small, and gives the shares that stay black."""
+    from av.video.reformatter import VideoReformatter
+
+    looking = VideoReformatter()  # one of its own: another size would throw the converter away
+    seen = [
+        looking.reformat(frame, 160, 160, "gray", interpolation="AREA", **alone()).to_ndarray() for frame in waiting
+    ]
+    box = bars_of(np.stack(seen))
+    frames += [_small(reformatter, frame, box, size) for frame in waiting]
+    return box
 
 
 def bars_of(brightest_THW: np.ndarray) -> Box:

@@ -22,6 +22,7 @@ from withheld.data.build import Sums, _header
 from withheld.data.clip import Clip, decode_clip
 from withheld.data.image import ImageItems
 from withheld.data.source import Source, digest
+from withheld.data.stream_clips import StreamedFrames
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError
 
@@ -37,7 +38,8 @@ class PreparedClips:
     """Decoded clips.
 
     Attributes:
-        images: (F, 3, S, S) uint8, memory-mapped. starts: (N + 1,) where each clip begins.
+        images: (F, 3, S, S) uint8, memory-mapped, or `StreamedFrames` where the cache is too small.
+        starts: (N + 1,) where each clip begins.
         rates: (N,) frames a second. motion: (F,) mean difference of lightness to the frame before, 0..1.
         cuts: (F,) whether a shot begins here. names, kept: of the clips. labels, classes, parts: see `Source`.
         skipped: {"file", "reason"} of clips left out, or kept with something to say. mean, std: a channel, of 0..1.
@@ -75,11 +77,12 @@ def prepare_clips(
     """
     fingerprint = digest([source.fingerprint, "clips", FORMAT, size, bars])
     key = digest([fingerprint, source.stamp])[:32]
+    images: Any = None
     with cache.locked(key) as entry:
         if not (entry / "prepared.json").is_file():
             temporary = cache.begin(entry)
             try:
-                _build(source, size, bars, temporary, progress)
+                _build(source, size, bars, temporary, progress, cache.allowance())
                 cache.make_room(sum(file.stat().st_size for file in temporary.iterdir()), key)
                 cache.commit(temporary, entry)
             except OSError as error:
@@ -87,13 +90,17 @@ def prepare_clips(
         else:
             cache.touch(entry)
         facts = json.loads((entry / "prepared.json").read_text(encoding="utf-8"))
-        images = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False) if facts["kept"] else None
+        if facts["kept"] and not facts.get("streamed"):
+            images = np.load(entry / "images.npy", mmap_mode="r", allow_pickle=False)
         motion, cuts = (np.load(entry / f"{name}.npy", allow_pickle=False) for name in ("motion", "cuts"))
     kept = np.array(facts["kept"], np.int64)
     skipped = source.left_out + facts["skipped"]
     _check(source, len(kept), skipped, allow_bad)
+    starts = np.array(facts["starts"], np.int64)
+    if facts.get("streamed"):
+        images = StreamedFrames(source, kept, starts, size, bars)
     return PreparedClips(
-        images, np.array(facts["starts"], np.int64), np.array(facts["rates"]), motion, cuts,
+        images, starts, np.array(facts["rates"]), motion, cuts,
         [source.names[i] for i in kept], kept, None if source.labels is None else source.labels[kept], source.classes,
         None if source.parts is None else source.parts[kept], skipped, facts["mean"], facts["std"], fingerprint,
     )  # fmt: skip
@@ -110,17 +117,22 @@ def _check(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: 
         )
 
 
-def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progress | None) -> None:
+def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progress | None, most: int) -> None:
+    """Decodes every clip; where the frames take more than `most` bytes, only what is known about them is kept."""
     kept: list[int] = []
     rates: list[float] = []
     starts, skipped, sums = [0], [], Sums(3)
-    motions, cuts = [], []
+    motions, cuts, streamed = [], [], False
     with (folder / "images.npy").open("wb") as file:
         _header(file, (0, 3, size, size))
         for found in threaded(source.raw(), lambda chunk: [(at, _decoded(raw, size, bars)) for at, raw in chunk]):
             for position, clip in found:
                 if isinstance(clip, Clip):
-                    file.write(clip.frames.data)
+                    if not streamed and file.tell() + clip.frames.nbytes > most:
+                        streamed = True
+                        file.truncate(0)
+                    if not streamed:
+                        file.write(clip.frames.data)
                     sums.add(clip.frames)
                     moved, cut = movement(clip.frames)
                     motions.append(moved)
@@ -134,10 +146,10 @@ def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progre
                 if progress is not None:
                     progress(position + 1, len(source))
         file.seek(0)
-        _header(file, (starts[-1], 3, size, size))
+        _header(file, (0 if streamed else starts[-1], 3, size, size))
     np.save(folder / "motion.npy", np.concatenate(motions) if motions else np.zeros(0, np.float32))
     np.save(folder / "cuts.npy", np.concatenate(cuts) if cuts else np.zeros(0, bool))
-    facts = {"kept": kept, "rates": rates, "starts": starts, "skipped": skipped, **sums.facts()}
+    facts = {"kept": kept, "rates": rates, "starts": starts, "skipped": skipped, "streamed": streamed, **sums.facts()}
     (folder / "prepared.json").write_text(json.dumps(facts), encoding="utf-8")
     for path in folder.iterdir():
         cache.sync(path)
@@ -249,10 +261,18 @@ class ClipItems:
     ) -> None:
         self.windows, self.frames = windows, frames
         self.mean, self.std = mean, std
-        self._images = ImageItems(clips.images, mean, std)
+        self._images, self._names = ImageItems(clips.images, mean, std), clips.names
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def owners(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the clip that each window is of."""
+        return self.windows.clip[np.asarray(index)]
+
+    def names(self, index: NDArray[np.int64]) -> list[str]:
+        """The names of these clips."""
+        return [self._names[int(clip)] for clip in self.owners(index)]
 
     def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B, T) numbers of the frames."""

@@ -14,9 +14,11 @@ from withheld.data.decode import Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.wanted import IMAGES, Wanted
 from withheld.errors import InputError, nearest
 from withheld.types import UNKNOWN_LABEL
 
+VIDEO_COLUMNS = ("video", "clip", "videos", "clips", "movie", "film")
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
 
 
@@ -79,7 +81,7 @@ def as_raw(value: Any) -> Raw:
     if isinstance(value, dict):
         value = value.get("bytes")
         if value is None:
-            return ValueError("the table holds a path instead of the image itself")
+            return ValueError("the table holds a path instead of the item itself")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None:
@@ -196,22 +198,26 @@ def _part_of(name: str) -> str:
     return next((PARTS[word] for word in words if word in PARTS), "")
 
 
-def open_hub(text: str, labels: Labels = None) -> Source:
+def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" (of `save_to_disk`) through `datasets`; no code is run.
 
     Raises:
-        InputError: where it cannot be loaded, or has no image column.
+        InputError: where it cannot be loaded, or has no column of images; of videos, where these are `wanted`.
     """
     name, _, config = text.removeprefix("hf:").partition(":")
     splits = _load(name, config or None, text)
     features = next(iter(splits.values())).features
-    fits = [column for column, kind in features.items() if type(kind).__name__ == "Image"]
-    column = _pick(fits, IMAGE_COLUMNS, text, "image", list(features))
+    one = str(wanted).removesuffix("s")
+    fits = [column for column, kind in features.items() if type(kind).__name__ == one.capitalize()]
+    fits = fits or [
+        column for column, kind in features.items() if getattr(kind, "dtype", "") in ("binary", "large_binary")
+    ]
+    column = _pick(fits, IMAGE_COLUMNS if wanted is IMAGES else VIDEO_COLUMNS, text, one, list(features))
     plain = [_undecoded(split, column) for split in splits.values()]
     parts = np.concatenate([np.full(len(s), PARTS.get(key.lower(), "")) for key, s in splits.items()])
     names = [f"{key}:{i}" for key, split in splits.items() for i in range(len(split))]
     if not names:
-        raise InputError(f"found 0 images under {text}: it has no rows")
+        raise InputError(f"found 0 {wanted} under {text}: it has no rows")
     source = Source(
         location=text, kind="hub", names=names, store=HubStore(plain, column),
         fingerprint=digest([text, *(str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint))]),
@@ -248,4 +254,6 @@ def _load(name: str, config: str | None, text: str) -> dict[str, Any]:
 def _undecoded(split: Any, column: str) -> Any:
     import datasets
 
-    return split.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    plain = split.select_columns([column])
+    kind = {"Image": datasets.Image, "Video": datasets.Video}.get(type(plain.features[column]).__name__)
+    return plain if kind is None else plain.cast_column(column, kind(decode=False))

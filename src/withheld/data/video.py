@@ -74,7 +74,8 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
 
     Args:
         data: a folder (flat, nested, a folder per class) of video files or of folders of frames, as in DAVIS; one video
-            file; a tar or zip of either; an array (N, T, H, W[, C]), a list of arrays (T, H, W[, C]), or (clips, labels).
+            file; a tar or zip of either; a table of videos (Parquet, or hf:NAME); moving:PATH, falling:PATH or motions:PATH,
+            made of the images in PATH; an array (N, T, H, W[, C]), a list of arrays (T, H, W[, C]), or (clips, labels).
         labels: as `withheld.data.source.open_source`.
 
     Raises:
@@ -84,9 +85,15 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
         return data
     if not isinstance(data, str | os.PathLike):
         return _open_arrays(data, labels)
+    from withheld.data.moving import is_moving, list_moving
+
     text = os.fsdecode(os.fspath(data))
+    if is_moving(text):
+        return list_moving(text, labels)
     if text.startswith("hf:"):
-        raise InputError(f"{text}: clips of the hub are not read yet; download the files and give their folder")
+        from withheld.data.table import open_hub
+
+        return open_hub(text, labels, VIDEOS)
     path = Path(text).expanduser()
     if path.is_dir():
         return _open_folder(path, text, labels)
@@ -101,9 +108,9 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
     from withheld.data.folder import ARCHIVES, scan_folder, source_of
 
     scan = scan_folder(root, VIDEOS)
-    if scan.items:
-        return source_of(scan, root, text, labels)
     images = scan_folder(root, IMAGES)
+    if scan.items:
+        return _with_frames(scan, images, root, text, labels)
     if images.items:
         return frames_of(source_of(images, root, text, None), text, labels, root)
     archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
@@ -115,6 +122,30 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
         f"found 0 clips under {text}; looked for {' '.join(sorted(VIDEOS.suffixes))} and for folders of frames"
         + (f"; saw only files {told}" if told else "; it is empty")
     )
+
+
+def _with_frames(scan: Any, images: Any, root: Path, text: str, labels: Labels) -> Source:
+    """Videos, and the folders of frames that lie beside them.
+
+    Pictures in a folder with videos are previews and no frames; nor are arrays frames here.
+    """
+    from withheld.data.folder import source_of
+    from withheld.data.join import joined
+
+    films = source_of(scan, root, text, None)
+    beside = {name.rpartition("/")[0] for name in scan.items}
+    picture = lambda name: name.rpartition("/")[0] not in beside and not name.lower().endswith((".npy", ".gif"))  # noqa: E731
+    images.items = {name: of for name, of in images.items.items() if picture(name)}
+    if not images.items:
+        return source_of(scan, root, text, labels)
+    try:
+        frames = frames_of(source_of(images, root, text, None), text, None, root)
+    except InputError:  # single pictures, no clip among them
+        return source_of(scan, root, text, labels)
+    source = joined([films, frames], text)
+    if labels is not None and labels is not False:
+        source.labels, source.classes = find_labels(labels, source.names, find_layout(source.names), root, text)
+    return source
 
 
 def _open_file(path: Path, text: str, labels: Labels) -> Source:
@@ -132,6 +163,11 @@ def _open_file(path: Path, text: str, labels: Labels) -> Source:
             return _open_arrays(np.load(path, mmap_mode="r", allow_pickle=False), labels)
         except ValueError as error:
             raise InputError(f"{text} cannot be read as a .npy array of numbers: {error}") from error
+    with path.open("rb") as stream:
+        if stream.read(4) == b"PAR1":
+            from withheld.data.table import open_parquet
+
+            return open_parquet([path], path.parent, text, labels)
     opened = archive.open_zip if archive.is_zip(path) else archive.open_tar if archive.is_tar(path) else None
     if opened is None:
         raise InputError(

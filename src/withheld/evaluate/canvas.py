@@ -157,3 +157,11 @@ def png(picture: Tile) -> bytes:
     plain = picture.convert("RGB") if opaque else picture
     plain.save(buffer, "PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
+
+
+def gif(film: Sequence[Tile], rate: float = 8.0) -> bytes:
+    """The bytes of an animated GIF, the same for the same pixels, `rate` pictures a second, again and again."""
+    buffer = io.BytesIO()
+    plain = [each.convert("RGB") for each in film]
+    plain[0].save(buffer, "GIF", save_all=True, append_images=plain[1:], duration=round(1000 / rate), loop=0)
+    return buffer.getvalue()

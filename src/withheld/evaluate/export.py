@@ -1,6 +1,6 @@
 """Handing what was learned to other software: a transformers folder, or one ONNX file that takes whole items.
 
-Shapes: B batch, C channels, H W pixels of the image given, S side the trunk sees, D features, L tokens, K classes.
+Shapes: B batch, T frames, C channels, H W pixels of the image given, S side the trunk sees, D features, L tokens, K classes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from withheld.evaluate.features import as_encoder
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, need_onnx, quiet
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
+from withheld.video_encoder import VideoEncoder
 
 TARGETS = ("hf", "onnx")
 CHECKED = ((1, 1.0, 1.0), (3, 1.7, 0.8), (2, 0.6, 2.3))
@@ -33,8 +34,9 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     hf: a folder that `AutoModel` and `AutoImageProcessor` open, of texts a language model with its head and `AutoTokenizer`;
     features differ by 0. Of a model it also holds head.safetensors and model.json, and stays a model folder.
     onnx: one file; input `images` uint8 (B, C, H, W) of any size, resizing, normalization and the split's `full` being in
-    the graph; or `input_ids` and `attention_mask` int64 (B, L), the tokenizer lying beside the file. Outputs `pooled` (B, D)
-    and `tokens` (B, L, D), of a model `probabilities` (B, K) too. Within 1e-4.
+    the graph; of clips `clips` uint8 (B, T, 3, H, W), one window of the encoder's T frames; or `input_ids` and
+    `attention_mask` int64 (B, L), the tokenizer lying beside the file. Outputs `pooled` (B, D) and `tokens` (B, L, D), of a
+    model `probabilities` (B, K) too. Within 1e-4.
 
     Args:
         subject: a run, an encoder folder, a model folder, a transformers id, an `Encoder` or a `Classifier`.
@@ -62,7 +64,7 @@ def _opened(subject: Any) -> tuple[Any, Classifier | None]:
     return as_encoder(subject, "cpu"), None
 
 
-def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> Path:
+def _to_hf(encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None, out: Path) -> Path:
     from transformers import AutoModel
 
     if classifier is not None:
@@ -73,7 +75,10 @@ def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> P
         encoder.save(out)
     with quiet():
         again = AutoModel.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
-    t = torch.randn(2, encoder.channels, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+    whole = isinstance(encoder, VideoEncoder) and encoder.trunk.whole
+    frames = (encoder.frames,) if whole else ()  # other models of clips are models of images, frame by frame
+    shape = (2, *frames, encoder.trunk.channels, encoder.size, encoder.size)
+    t = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     kept = dict(again.named_parameters())
     for name, value in encoder.trunk.model.named_parameters():
         if name not in kept or not torch.equal(value, kept[name]):
@@ -88,14 +93,14 @@ def _to_hf(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> P
 class _Whole(nn.Module):
     """The encoder with its resizing written as two matrix products, which every ONNX runtime computes alike."""
 
-    def __init__(self, encoder: ImageEncoder, classifier: Classifier | None) -> None:
+    def __init__(self, encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None) -> None:
         super().__init__()
         self.encoder, self.classifier = encoder, classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         t = images.float() / 255
         size = self.encoder.size
-        t = shrink_matrix(t.shape[2], size) @ t @ shrink_matrix(t.shape[3], size).T
+        t = shrink_matrix(t.shape[-2], size) @ t @ shrink_matrix(t.shape[-1], size).T
         found = self.encoder(t)
         if self.classifier is None:
             return found.pooled, found.tokens
@@ -112,18 +117,19 @@ def shrink_matrix(have: int, want: int) -> Tensor:
     return weight / weight.sum(dim=1, keepdim=True)
 
 
-def _to_onnx(encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> Path:
+def _to_onnx(encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None, out: Path) -> Path:
     network = _Whole(encoder, classifier).eval()
     names = ["pooled", "tokens"] + (["probabilities"] if classifier is not None else [])
     example = _images(encoder, 3, 1.5, 1.25)
-    sides = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    at, given = example.ndim - 2, "images" if example.ndim == 4 else "clips"
+    sides = {0: torch.export.Dim("batch"), at: torch.export.Dim("height"), at + 1: torch.export.Dim("width")}
     aside = out.with_name(out.name + ".tmp")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with quiet(), torch.no_grad():
                 torch.onnx.export(
-                    network, (example,), aside, dynamo=True, opset_version=OPSET, input_names=["images"], output_names=names,
+                    network, (example,), aside, dynamo=True, opset_version=OPSET, input_names=[given], output_names=names,
                     dynamic_shapes={"images": sides}, external_data=False, verbose=False,
                 )  # fmt: skip
             _check_onnx(aside, encoder, classifier, out)
@@ -133,7 +139,7 @@ def _to_onnx(encoder: ImageEncoder, classifier: Classifier | None, out: Path) ->
     return out
 
 
-def _check_onnx(path: Path, encoder: ImageEncoder, classifier: Classifier | None, out: Path) -> None:
+def _check_onnx(path: Path, encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None, out: Path) -> None:
     """Runs the file with onnxruntime on images of other sizes and compares with the library."""
     for count, tall, wide in CHECKED:
         images = _images(encoder, count, tall, wide)
@@ -142,17 +148,21 @@ def _check_onnx(path: Path, encoder: ImageEncoder, classifier: Classifier | None
             expected = [found.pooled, found.tokens]
             if classifier is not None:
                 expected.append(classifier.of_features(found.pooled))
-        compare_onnx(path, {"images": images.numpy()}, expected, out)
+        compare_onnx(path, {"images" if images.ndim == 4 else "clips": images.numpy()}, expected, out)
 
 
-def _images(encoder: ImageEncoder, count: int, tall: float, wide: float) -> Tensor:
-    shape = (count, encoder.channels, max(2, round(tall * encoder.size)), max(2, round(wide * encoder.size)))
+def _images(encoder: ImageEncoder | VideoEncoder, count: int, tall: float, wide: float) -> Tensor:
+    frames = (encoder.frames,) if isinstance(encoder, VideoEncoder) else ()
+    sides = (max(2, round(tall * encoder.size)), max(2, round(wide * encoder.size)))
+    shape = (count, *frames, encoder.trunk.channels, *sides)
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 
 WRITERS = {
     ("image", "hf"): _to_hf,
     ("image", "onnx"): _to_onnx,
+    ("video", "hf"): _to_hf,
+    ("video", "onnx"): _to_onnx,
     ("text", "hf"): text_to_hf,
     ("text", "onnx"): text_to_onnx,
 }

@@ -22,7 +22,7 @@ from withheld.data.prepared import prepare
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate import atlas
-from withheld.evaluate.canvas import Tile, blank, enlargement, ladder, png, sheet, strip, tile, written
+from withheld.evaluate.canvas import Tile, blank, enlargement, gif, ladder, png, sheet, strip, tile, written
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.evaluate.pretext_pictures import own_rows, pretext_entries
@@ -287,7 +287,10 @@ def _enlarged(pixels: NDArray[np.uint8]) -> Tile:
 
 
 def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = ()) -> Path:
-    """Writes pictures and their index; sections that are drawn again replace what was there, others stay."""
+    """Writes pictures and their index; sections that are drawn again replace what was there, others stay.
+
+    A picture that is a list of tiles becomes a moving one.
+    """
     where = folder / "pictures"
     index = where / "index.json"
     drawn = {entry["section"] for entry in entries} | set(sections)
@@ -299,8 +302,10 @@ def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = 
         for entry in entries:
             section = entry["section"]
             number = numbers[section] = numbers.get(section, -1) + 1
-            name = f"{section}-{number:02d}.png"
-            (where / name).write_bytes(png(entry.pop("picture")))
+            picture = entry.pop("picture")
+            film = isinstance(picture, list)
+            name = f"{section}-{number:02d}.{'gif' if film else 'png'}"
+            (where / name).write_bytes(gif(picture) if film else png(picture))
             listed.append({"file": name, **entry})
         aside = where / "index.json.tmp"
         aside.write_text(json.dumps(listed, indent=1), encoding="utf-8")

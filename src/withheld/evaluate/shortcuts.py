@@ -36,6 +36,8 @@ from withheld.types import Moment, Recipe
 SAME = "the same, short"
 EVERY = 5  # of so many items one is held out
 LOOKED_AT, AT_ONCE, DRAWS = 512, 64, 2
+MOST_NUMBERS = 1 << 25
+"""Of the items that are looked at together: clips are large."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,13 @@ class _Bench:
         self.base = self._fitted({})[0]
         every = np.arange(len(self.modality.items))
         whole = "id" in objective.split.asks  # what is told apart are the items themselves
-        held = every % EVERY == EVERY - 1
+        groups = every if self.modality.groups is None else np.unique(self.modality.groups, return_inverse=True)[1]
+        held = groups % EVERY == EVERY - 1
         if not whole and not held.any():
-            raise InputError(f"{location}: {len(every)} items are too few to hold one in {EVERY} out")
+            what = "items" if self.modality.groups is None else f"items of {groups.max() + 1} clips"
+            raise InputError(f"{location}: {len(every)} {what} are too few to hold one in {EVERY} out")
+        numbers = self.modality.sample[:1].numel() if isinstance(self.modality.sample, torch.Tensor) else 1
+        self.most = min(LOOKED_AT, max(32, MOST_NUMBERS // numbers))
         self.learned: Items = self.modality.items if whole else _Some(self.modality.items, every[~held])
         self.held: Items = self.modality.items if whole else _Some(self.modality.items, every[held])
 
@@ -164,7 +170,7 @@ class _Bench:
     def ask(self, probe: Probe, objective: Objective) -> dict[str, float]:
         """The answers to a probe, its random numbers a function of the seed."""
         seed_everything(self.given["seed"])
-        some = [items.batch(_spaced(len(items)), self.device) for items in (self.learned, self.held)]
+        some = [items.batch(_spaced(len(items), self.most), self.device) for items in (self.learned, self.held)]
         return probe.measure(objective.eval(), *some)
 
     def steps_for(self, minutes: float) -> int:
@@ -205,7 +211,7 @@ class _Bench:
         return Loop(objective, self.learned, recipe, steps=steps, seed=self.given["seed"], device=self.device)
 
     def _batches(self, items: Items) -> Any:
-        chosen = _spaced(len(items))
+        chosen = _spaced(len(items), self.most)
         for first in range(0, len(chosen), AT_ONCE):
             yield first, items.batch(chosen[first : first + AT_ONCE], self.device)
 
@@ -252,5 +258,5 @@ def _outside(found: dict[str, float], healthy: Bounds) -> tuple[str, ...]:
     return tuple(name for name, (low, high) in healthy.items() if name in found and not low <= found[name] <= high)
 
 
-def _spaced(items: int) -> np.ndarray:
-    return np.unique(np.linspace(0, items - 1, min(items, LOOKED_AT)).astype(np.int64))
+def _spaced(items: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, items - 1, min(items, most)).astype(np.int64))

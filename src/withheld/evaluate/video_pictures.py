@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.evaluate.arrow_pictures import arrow_entries
 from withheld.evaluate.canvas import enlargement, strip, tile
+from withheld.evaluate.frame_pictures import frame_entries
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.parts import columns_of, to_pixels, to_places
 from withheld.evaluate.pictures import keep
@@ -21,14 +23,14 @@ SHOWN, FRAMES = 6, 8
 QUERIES, NEAR, COMPARED = 5, 4, 200
 
 
-def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, clips: Any, folder: Path, seed: int = 0) -> Path:
+def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, folder: Path, seed: int = 0) -> Path:
     """Draws clips, the split and nearest neighbors into `folder`/pictures.
 
     Args:
-        objective: what was trained. items: `ClipItems`. clips: `PreparedClips` that they are windows of.
+        objective: what was trained. items: windows as the loop asks for them, never learned from where some were held out.
     """
     some = np.sort(np.random.default_rng(seed).permutation(len(items))[:COMPARED])
-    names = [clips.names[int(items.windows.clip[i])] for i in some]
+    names = items.names(some)
     few = np.unique(np.linspace(0, len(some) - 1, min(SHOWN, len(some))).astype(int))
     t = items.batch(some[few], encoder.device)
     entries = [_line("samples", column, encoder, names[i]) for i, column in zip(few, t, strict=True)]
@@ -49,7 +51,18 @@ def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, clips: Any, fo
                     "split", _below(row), names[int(few[i])], "From above: " + ", ".join(shown) + ".", {"columns": []}
                 )
             )
+    entries += task_entries(objective, t, [names[i] for i in few], encoder)
     return keep(folder, entries + _neighbors(encoder, items, some, names))
+
+
+def task_entries(objective: Any, t_BTCHW: torch.Tensor, names: list[str], encoder: Any) -> list[dict[str, Any]]:
+    """What a method has to show of its own: frames that were told, evidence for the direction of time."""
+    was = objective.training
+    objective.eval()
+    found = frame_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
+    found += arrow_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
+    objective.train(was)
+    return found
 
 
 def _line(section: str, clip: torch.Tensor, encoder: VideoEncoder, name: str) -> dict[str, Any]:
@@ -81,7 +94,7 @@ def _neighbors(encoder: VideoEncoder, items: Any, some: Any, names: list[str]) -
     pooled = np.concatenate(found)
     pooled = pooled - pooled.mean(axis=0)
     unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-    owner = items.windows.clip[some]
+    owner = items.owners(some)
     if len(np.unique(owner)) < 3:
         return []
     middle = items.batch(some, "cpu")[:, items.frames // 2]

@@ -31,6 +31,7 @@ class Modality(ABC):
         fingerprint: of the data and how it is prepared; set by `open`.
         skipped: {"file", "reason"} of what could not be used; set by `open`.
         asks: what the split wants to know of an item besides, see `withheld.Split`; set before `feed`.
+        groups: (N,) which items belong together, such as windows of one clip, and are held out together; None where none do.
         held_out: whether the sample is never learned from, so that its loss may be compared with the training's.
     """
 
@@ -38,6 +39,7 @@ class Modality(ABC):
     items: Any
     sample: Any
     fingerprint: str
+    groups: Any = None
     held_out: bool = False
     asks: tuple[str, ...] = ()
 

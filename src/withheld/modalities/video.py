@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from withheld import distributed
 from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
+from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
+from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
@@ -28,7 +31,14 @@ class Videos(Modality):
     """Video files and folders of frames."""
 
     name = "video"
+    part: str = "train"
+    """Of the data, where it has parts."""
     clips: PreparedClips
+    made: MovingClips | None = None
+    trial: Any
+    every: Any
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
     def open(self, method: str | None) -> Any:
         """Decodes every clip once; returns the trunk.
@@ -36,17 +46,20 @@ class Videos(Modality):
         Args:
             method: its file may say FRAMES, RATE (frames a second, 0 for the clips' own), MOTION (share of the windows), SIZE.
         """
-        source = open_videos(self.data)
-        train = source.part("train")
-        self.source = train if train is not None and len(train) else source
+        if not is_moving(self.data):
+            source = open_videos(self.data)
+            named = source.part(self.part)
+            self.source = named if named is not None and len(named) else source
         settings = self.given["settings"]
         self.frames = int(settings.get("frames", constant(str(method), "FRAMES", 8)))
         self.rate = float(settings.get("rate", constant(str(method), "RATE", 0.0)))
         self.share = float(settings.get("motion", constant(str(method), "MOTION", 1.0)))
-        if self.frames < 2 or self.rate < 0 or not 0 < self.share <= 1:
+        self.held_share = float(settings.get("held_out", HELD_OUT))
+        if self.frames < 2 or self.rate < 0 or not 0 < self.share <= 1 or not 0 <= self.held_share < 1:
             raise InputError(
-                f"frames={self.frames}, rate={self.rate:g}, motion={self.share:g}: frames are 2 or more, rate is 0 (as the "
-                "clips are) or frames a second, motion the share of the windows that is kept, above 0 up to 1"
+                f"frames={self.frames}, rate={self.rate:g}, motion={self.share:g}, held_out={self.held_share:g}: frames are 2 "
+                "or more, rate is 0 (as the clips are) or frames a second, motion the share of the windows that is kept, above "
+                "0 up to 1, held_out the share of the clips that is never learned from, below 1"
             )
         name = self.given["encoder"]
         if name == "auto":
@@ -56,12 +69,32 @@ class Videos(Modality):
             name, size=self._size(str(method)), frames=self.frames, seed=self.given["seed"]
         )  # fmt: skip
         self.frames, self.size = trunk.frames, trunk.size
-        self._prepare()
+        if is_moving(self.data):
+            self.made = open_moving(self.data, self.size, self.frames, self.rate)
+            self.fingerprint = self.made.fingerprint
+        else:
+            self._prepare()
         return trunk
 
     def feed(self, recipe: Recipe) -> None:
-        """Windows of most clips to learn from, of the others to check with."""
-        self.mean, self.std = (self.clips.mean, self.clips.std) if recipe.normalize else ([0.0] * 3, [1.0] * 3)
+        """Windows of most clips to learn from, of the others to check with.
+
+        `every` is all of them where no clip of theirs was learned from, else those to check with.
+        """
+        if self.mean is None or self.std is None:
+            seen = self.clips if self.made is None else self.made
+            self.mean, self.std = scale_of(seen) if recipe.normalize else ([0.0] * 3, [1.0] * 3)
+        if self.made is None:
+            self._feed_windows(self.mean, self.std)
+        else:
+            self.items, self.trial = (MovingItems(self.made, part, self.mean, self.std) for part in (LEARN, HELD))
+            self.held_out, self.every = True, self.trial
+        self.groups = self.items.owners(np.arange(len(self.items)))
+        self.sample = self.trial.batch(
+            np.unique(np.linspace(0, len(self.trial) - 1, min(SAMPLE, len(self.trial))).astype(np.int64)), self.device
+        )
+
+    def _feed_windows(self, mean: list[float], std: list[float]) -> None:
         found = find_windows(self.clips, self.frames, self.rate)
         need_windows(found, self.clips, self.frames, self.rate)
         self._tell_of(found.short)
@@ -75,20 +108,19 @@ class Videos(Modality):
         usable = np.unique(kept.clip)
         if len(usable) >= LEAST_CLIPS:
             order = np.random.default_rng(0).permutation(usable)
-            held[order[: max(1, round(HELD_OUT * len(usable)))]] = True
+            held[order[: max(1, round(self.held_share * len(usable))) if self.held_share else 0]] = True
         learn, check = kept.subset(np.flatnonzero(~held[kept.clip])), kept.subset(np.flatnonzero(held[kept.clip]))
         self.held_out = bool(len(check))
-        self.items = ClipItems(self.clips, learn, self.frames, self.mean, self.std)
-        self.trial = ClipItems(self.clips, check, self.frames, self.mean, self.std) if self.held_out else self.items
-        self.sample = self.trial.batch(
-            np.unique(np.linspace(0, len(self.trial) - 1, min(SAMPLE, len(self.trial))).astype(np.int64)), self.device
-        )
+        self.items = ClipItems(self.clips, learn, self.frames, mean, std)
+        self.trial = ClipItems(self.clips, check, self.frames, mean, std) if self.held_out else self.items
+        self.every = ClipItems(self.clips, kept, self.frames, mean, std)
 
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, windows, fingerprint."""
+        kind, clips = (self.source.kind, len(self.clips)) if self.made is None else (self.made.kind, len(self.items))
         return {
-            "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
-            "clips": len(self.clips), "skipped": len(self.skipped), "size": self.size, "frames": self.frames,
+            "location": location_of(self.data), "kind": kind, "items": len(self.items),
+            "clips": clips, "skipped": len(self.skipped), "size": self.size, "frames": self.frames,
             "rate": self.rate, "motion": self.share, "held_out": len(self.trial) if self.held_out else 0,
             "fingerprint": self.fingerprint,
         }  # fmt: skip
@@ -110,18 +142,20 @@ class Videos(Modality):
         """Clips, what is hidden of them and what is told."""
         from withheld.evaluate.video_pictures import draw_clips
 
-        draw_clips(model, self._encoder(model, title), self.trial, self.clips, out)
+        draw_clips(model, self._encoder(model, title), self.trial, out)
 
     @staticmethod
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
-        """The trained trunk and a blank batch."""
+        """The trained trunk and a batch of a ramp, which has colors and motion."""
         import torch
 
         trunk = VideoEncoder.opened(folder / "encoder").trunk
-        return trunk, torch.zeros(2, settings["data"]["frames"], trunk.channels, trunk.size, trunk.size)
+        shape = (2, settings["data"]["frames"], trunk.channels, trunk.size, trunk.size)
+        return trunk, torch.linspace(0, 1, math.prod(shape)).view(shape)
 
     def _encoder(self, model: Any, title: str) -> VideoEncoder:
-        return VideoEncoder(model.trunk, self.mean, self.std, self.rate, model.split, f"{title} {self.encoder_name}")
+        mean, std = self.mean or [0.0] * 3, self.std or [1.0] * 3
+        return VideoEncoder(model.trunk, mean, std, self.rate, model.split, f"{title} {self.encoder_name}")
 
     def _size(self, method: str) -> int:
         asked = self.given["size"]
@@ -144,6 +178,11 @@ class Videos(Modality):
         if distributed.rank() == 0:
             distributed.barrier()
         self.fingerprint, self.skipped = self.clips.fingerprint, list(self.clips.skipped)
+        if isinstance(self.clips.images, StreamedFrames):
+            self.tell(
+                "note",
+                text="too large for the prepared cache: clips are decoded whenever they are asked for, which is slow",
+            )
         if self.skipped:
             self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} clips have a remark: see skipped.jsonl")
 

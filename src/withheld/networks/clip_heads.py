@@ -55,6 +55,11 @@ class ArrowJudge(nn.Module):
         forward, backward = both.chunk(2)
         return forward - backward
 
+    def net_evidence(self, x: dict[str, Tensor]) -> Tensor:
+        """(B, T', H', W'): evidence of the clip minus that of its mirror, at every place and time; the mean is the logit."""
+        forward, backward = self.evidence(torch.cat([x["clip"], x["mirror"]])).chunk(2)
+        return forward - backward.flip(1)
+
     def evidence(self, clip_BTCHW: Tensor) -> Tensor:
         """(B, T', H', W'): how much every place and time speaks for forward, the class activation map."""
         found = self.trunk(clip_BTCHW)

@@ -70,7 +70,7 @@ class FramePredictor(nn.Module):
     def forward(self, x_BTCHW: Tensor, told: int | None = None) -> Tensor:
         """(B, T, C, H, W) -> (B, U, C, H, W); ConvLSTM can tell any number of frames.
 
-        Each is a change of the frame before it (of the last given one, for SimVP).
+        ConvLSTM tells each as a change of the frame before it, SimVP as it is.
         """
         return self._step_by_step(x_BTCHW, told or self.told) if self.kind == "convlstm" else self._at_once(x_BTCHW)
 
@@ -109,8 +109,8 @@ class FramePredictor(nn.Module):
         hidden = self.enter(self.features(x_BTCHW.flatten(0, 1)).unflatten(0, (B, -1)).flatten(1, 2))
         for block in self.blocks:
             hidden = block(hidden)
-        changes = self.pixels(self.leave(hidden).unflatten(1, (self.told, self.width)).flatten(0, 1))
-        return x_BTCHW[:, -1:] + changes.unflatten(0, (B, self.told))
+        frames = self.pixels(self.leave(hidden).unflatten(1, (self.told, self.width)).flatten(0, 1))
+        return frames.unflatten(0, (B, self.told))
 
 
 class MixBlock(nn.Module):
@@ -125,4 +125,5 @@ class MixBlock(nn.Module):
 
     def forward(self, t_Bdhw: Tensor) -> Tensor:
         """The same shape."""
-        return t_Bdhw + self.down(F.gelu(self.up(self.near(self.norm(t_Bdhw)))))
+        normed = self.norm(t_Bdhw).contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        return t_Bdhw + self.down(F.gelu(self.up(self.near(normed))))

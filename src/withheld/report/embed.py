@@ -39,7 +39,8 @@ def embedded(found: Contents) -> dict[str, list[Picture]]:
     for entry in found.pictures[:MOST_PICTURES]:
         name = entry["file"]
         try:
-            uri, width, height = _data_uri(_inside(found.folder / "pictures", name))
+            path = _inside(found.folder / "pictures", name)
+            uri, width, height = _film_uri(path) if path.suffix == ".gif" else _data_uri(path)
         except Exception as error:  # Pillow raises more kinds than OSError on damaged files
             found.notes.append(f"pictures/{one_line(name)[:80]} was left out ({type(error).__name__})")
             continue
@@ -79,6 +80,27 @@ def _data_uri(path: Path) -> tuple[Markup, int, int]:
         kind, data = ("webp", small) if len(small) < len(data) else (kind, data)
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return Markup(uri), image.width, image.height  # noqa: S704, nothing in it comes from outside
+
+
+def _film_uri(path: Path) -> tuple[Markup, int, int]:
+    """A moving picture, its pixels encoded anew; it moves without any code in the page."""
+    from PIL import Image, ImageSequence
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=("GIF",)) as opened:
+            count = getattr(opened, "n_frames", 1)
+            if opened.width * opened.height * count > MOST_PIXELS:
+                raise ValueError("too many pixels")
+            pause = min(5000, max(20, int(opened.info.get("duration", 125))))
+            frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(opened)]
+    for frame in frames:
+        frame.info.clear()
+    data = _encoded(
+        frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=pause, loop=0, quality=80, method=4
+    )
+    uri = f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
+    return Markup(uri), frames[0].width, frames[0].height  # noqa: S704, nothing in it comes from outside
 
 
 def _encoded(image: Any, kind: str, **options: Any) -> bytes:

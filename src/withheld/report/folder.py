@@ -24,6 +24,7 @@ class Contents:
     shortcuts: list[dict[str, Any]] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
     detection: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     evaluations: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -160,6 +161,7 @@ def _read_results(found: Contents) -> None:
     found.evaluations = len(verdicts)
     probed = [line for line in lines if line.get("kind") == "shortcut"]
     found.shortcuts = [line for line in probed if line.get("probe") == probed[-1].get("probe")]
+    found.measured = {str(line.get("what")): line for line in lines if line.get("kind") == "measured"}
     found.detection = next((line for line in reversed(lines) if line.get("kind") == "detection_verdict"), {})
     wanted: Callable[[dict[str, Any]], bool]
     if found.verdict and "evaluation" in found.verdict:

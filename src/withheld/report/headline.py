@@ -38,6 +38,9 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
     elif not sentence and sweep is not None:
         outcome, word = "sweep", _WORDS["sweep"]
         sentence = f"Of the values tried, {sweep.sentence()}."
+    elif not sentence and found.measured:
+        outcome, word = "sweep", _WORDS["sweep"]
+        sentence = one_line(list(found.measured.values())[-1].get("sentence") or "")
     elif not sentence and found.run.get("modality") in ("table", "codes"):
         outcome, word = "sweep", "Learned"
         loss = number(found.log[-1].get("loss")) if found.log else None

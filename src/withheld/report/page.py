@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, detection, facts, headline, layers, sentences, shortcuts, training, words
+from withheld.report import curves, detection, facts, headline, layers, measured, sentences, shortcuts, training, words
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
@@ -25,6 +25,12 @@ SECTIONS = {
     "verdict": "Did it help?",
     "glue": "GLUE",
     "detection": "Finding objects",
+    "measured": "Measured",
+    "frames": "Frames to come",
+    "frames_moving": "Frames to come, moving",
+    "tracking": "Masks followed",
+    "tracking_moving": "Masks followed, moving",
+    "arrow": "What tells the direction of time",
     "sweep": "Sweep",
     "layers": "Layer by layer",
     "data": "The data",
@@ -55,6 +61,11 @@ SECTIONS = {
 
 # Sections that are pictures and a sentence: what a task about patches, or a model of latent variables, has to show.
 LATENT = {
+    "frames": "What came, what was told, and the absolute error; of clips that were never learned from.",
+    "frames_moving": "The same clips, moving.",
+    "tracking": "The mask of the first frame was given; in the others it was found by the likeness of features.",
+    "tracking_moving": "The same, every frame.",
+    "arrow": "Red speaks for forward, blue for backward; the clips run forward. Evidence at the borders hints at a shortcut.",
     "pairs": "Where does the second patch lie from the first? Each is seen alone, as drawn; told in percent, the truth framed.",
     "confusion": "The true direction of a pair at the left, what was told above.",
     "near_patches": "A patch at the left, and those of other items that the encoder finds most alike.",
@@ -131,6 +142,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "words": words.read_words(found),
         "sentences": sentences.read_sentences(found),
         "detection": detection.read_detection(found),
+        "measured": measured.read_measured(found),
         "detections": pictures.pop("detections", []),
         "data": {
             "facts": facts.data_facts(found),

@@ -154,6 +154,43 @@ class ArrowOfTime(Split):
 
 
 @dataclass(frozen=True)
+class DriftingBar:
+    """A change of whole clips, for a control: a black bar at the bottom that grows from frame to frame (Wei et al. 2018 found that
+    such artefacts tell the direction of many clips).
+
+    Attributes:
+        kind: "drifting", or "cut": then rows that are black in any frame are cut off again and the rest is stretched, knowing
+            nothing of the bar, as black bars are cut off when clips are read.
+        share: of the height, in the last frame; half of it in the first one.
+    """
+
+    kind: str = "drifting"
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("drifting", "cut"):
+            raise InputError(f"bar={self.kind}: there are none, drifting and cut")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        B, T, C, H, W = t.shape
+        heights = torch.linspace(H * self.share / 2, H * self.share, T, device=t.device).round().long()
+        barred = torch.arange(H, device=t.device) >= H - heights[:, None]
+        dark = t.amin(dim=(0, 1, 3, 4)).view(1, 1, C, 1, 1)
+        out = torch.where(barred[None, :, None, :, None], dark, t)
+        if self.kind == "drifting":
+            return out
+        return torch.stack([self._cut(clip, dark[0]) for clip in out])
+
+    def _cut(self, clip_TCHW: Tensor, dark_1C11: Tensor) -> Tensor:
+        black = ((clip_TCHW - dark_1C11).abs().amax(dim=(1, 3)) < 0.02).any(dim=0)
+        kept = (~black).nonzero().flatten()
+        if len(kept) < 2:
+            return clip_TCHW
+        inner = clip_TCHW[:, :, int(kept[0]) : int(kept[-1]) + 1]
+        return F.interpolate(inner, size=clip_TCHW.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
 class TrackColor(Split):
     """Reference frames in color, the last frame in grey: its colors are asked for (Vondrick et al. 2018).
 

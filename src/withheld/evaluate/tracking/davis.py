@@ -21,6 +21,7 @@ from withheld.data.davis import Sequence, open_davis
 from withheld.data.few import interval
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.measured import Measured
 from withheld.evaluate.tracking.features import at_grid, places
 from withheld.evaluate.tracking.measures import Followed, followed
 from withheld.evaluate.tracking.propagate import Pointer, full_size, on_grid, propagate
@@ -78,7 +79,11 @@ def evaluate_davis(
     fresh = [at_grid(encoder.fresh(seed)) for seed in range(SEEDS)]
     for number, sequence in enumerate(sequences):
         listen({"kind": "prepare", "done": number, "total": len(sequences)})
-        true, _ = sequence.ids()
+        try:
+            true, _ = sequence.ids()
+        except InputError as error:
+            notes.append(f"{sequence.name} was left out: {error}")
+            continue
         images = Squashed(sequence)
         rows.setdefault(IDENTITY, {})[sequence.name] = mean_of(np.repeat(true[:1], len(true), axis=0), true)
         flowed = by_flow(images, true[0])
@@ -92,6 +97,8 @@ def evaluate_davis(
         several = [mean_of(follow(copy, images.at(side), true[0], pointer), true) for copy, side in fresh]
         rows.setdefault(UNTRAINED, {})[sequence.name] = averaged(several)
     listen({"kind": "prepare", "done": len(sequences), "total": len(sequences)})
+    if not rows:
+        raise InputError(f"{folder}: no sequence can be followed. {'; '.join(notes[:3])}")
     if FLOW not in rows:
         notes.append(f'{FLOW}: it needs opencv, pip install "withheld[detection]"')
     tracked = Tracked(rows, sentence(rows), notes, masks)
@@ -186,8 +193,32 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
     return f"{start}: J&F {100 * mean:.1f} over {count} sequences, {', '.join(parts)}."
 
 
+HEADS = {
+    "J&F": "j_and_f", "J": "j_mean", "J recall": "j_recall", "J decay": "j_decay", "F": "f_mean", "F recall": "f_recall",
+    "F decay": "f_decay",
+}  # fmt: skip
+
+
+def table_of(tracked: Tracked) -> Measured:
+    """The rows as they are printed: means over sequences in %, J&F with half its 95 % interval, and J&F of every sequence."""
+    names = list(tracked.rows["pretrained"])
+    rows, numbers = [], {}
+    for row, of in tracked.rows.items():
+        means = {head: tracked.mean(row, what) for head, what in HEADS.items()}
+        half = interval([each.j_and_f for each in of.values()], None)
+        first = f"{100 * means['J&F']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
+        others = [f"{100 * mean:.1f}" for head, mean in means.items() if head != "J&F"]
+        rows.append([row, first, *others, *(f"{100 * of[name].j_and_f:.0f}" for name in names)])
+        numbers[row] = means
+    said = "As the DAVIS benchmark defines them; ± is half the 95 % interval over sequences. Columns named as sequences: their J&F."
+    heads = [*HEADS, *names]
+    return Measured("tracking", "Following masks, %", heads, rows, tracked.sentence, [said, *tracked.notes], numbers)
+
+
 def _write(tracked: Tracked, results: Path, data: str, command: str) -> None:
     from withheld.provenance import commit_of_code, now
+
+    table_of(tracked).add_to(results, data=data, command=command)
 
     with writing(results), results.open("a", encoding="utf-8") as file:
         for name, of in tracked.rows.items():

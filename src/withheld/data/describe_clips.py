@@ -1,0 +1,108 @@
+"""What is in a set of clips, before anything is learned: lengths, rates, sizes, what cannot be read, and labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from withheld.data.clip import ASSUMED_RATE, MOST_RATE, opened
+from withheld.data.decode import decode
+from withheld.data.source import Labels, Source
+from withheld.data.video import Frames, open_videos
+from withheld.data.work import reason_of
+
+MOST_READ = 500
+
+
+class Look(NamedTuple):
+    """Of one clip, without decoding it: what its container says."""
+
+    kind: str
+    frames: int
+    rate: float
+    width: int
+    height: int
+
+
+def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
+    """What there is to say, in lines of a word and a value.
+
+    Raises:
+        InputError: where there are no clips.
+    """
+    source = open_videos(data, labels)
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_READ)).round().astype(np.int64))
+    looks: list[Look] = []
+    broken = list(source.left_out)
+    for position, raw in source.raw(chosen):
+        try:
+            looks.append(look_at(raw))
+        except Exception as error:  # damaged files raise anything
+            broken.append({"file": source.names[position], "reason": reason_of(error)})
+    read = "" if len(chosen) == len(source) else f", {len(chosen):,} of them were looked at"
+    lines = [("kind", f"clips, {source.kind}"), ("items", f"{len(source):,}{read}")]
+    if looks:
+        lines += _of_looks(looks)
+    lines += _of_labels(source)
+    reasons = Counter(line["reason"] for line in broken)
+    lines += [("broken", f"{count:,} x {reason}") for reason, count in reasons.most_common(5)]
+    lines += [("note", f"{line['file']}: {line['reason']}") for line in broken[:5]]
+    return lines
+
+
+def look_at(raw: Any) -> Look:
+    """Length, rate and size of one clip.
+
+    Raises:
+        Exception: of any kind; damaged files raise what no one expects.
+    """
+    if isinstance(raw, Exception):
+        raise raw
+    if isinstance(raw, Frames):
+        first: Any = decode(raw.images[0], None)
+        width, height = first.size if hasattr(first, "size") and isinstance(first.size, tuple) else first.shape[1::-1]
+        return Look("frames", len(raw.images), ASSUMED_RATE, width, height)
+    if isinstance(raw, np.ndarray):
+        return Look("array", len(raw), ASSUMED_RATE, raw.shape[2], raw.shape[1])
+    with opened(raw) as (container, video):
+        rate = float(video.average_rate or video.guessed_rate or ASSUMED_RATE)
+        seconds = float(video.duration * video.time_base) if video.duration else (container.duration or 0) / 1e6
+        context = video.codec_context
+        return Look(context.name, video.frames or round(seconds * rate), rate, context.width, context.height)
+
+
+def _of_looks(looks: list[Look]) -> list[tuple[str, str]]:
+    frames, rates = sorted(one.frames for one in looks), sorted(one.rate for one in looks)
+    seconds = sum(one.frames / max(one.rate, 1e-3) for one in looks)
+    sizes = Counter((one.width, one.height) for one in looks)
+    kinds = Counter(one.kind for one in looks)
+    told = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(3))
+    lines = [
+        (
+            "frames",
+            f"{frames[0]} to {frames[-1]}, median {frames[len(frames) // 2]}; {seconds / 60:.1f} minutes together",
+        ),
+        ("rates", f"{rates[0]:.3g} to {rates[-1]:.3g} frames a second, median {rates[len(rates) // 2]:.3g}"),
+        ("sizes", told + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")),
+        ("codecs", ", ".join(f"{name} {count}" for name, count in kinds.most_common(4))),
+    ]
+    if rates[-1] > 1.05 * MOST_RATE:
+        lines.append(("note", f"what is faster than {MOST_RATE:.0f} frames a second is sampled at that"))
+    if len(sizes) > 1 or rates[-1] > 1.2 * rates[0]:
+        lines.append(
+            ("note", "sizes or rates are mixed: frames are squashed to one square, windows are taken at one rate")
+        )
+    return lines
+
+
+def _of_labels(source: Source) -> list[tuple[str, str]]:
+    lines = []
+    if source.parts is not None:
+        told = Counter(part or "no part" for part in source.parts.tolist())
+        lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
+    if source.labels is not None:
+        known = int((source.labels >= 0).sum())
+        lines.append(("classes", f"{len(source.classes)}; {known:,} clips have labels"))
+    return lines

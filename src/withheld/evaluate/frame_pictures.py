@@ -1,0 +1,85 @@
+"""Pictures of predicted frames: strips of what is true, told, and the error, and the same as moving pictures.
+
+Shapes: T frames, U told ones, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.evaluate.frame_error import frame_errors, in_pixels
+from withheld.evaluate.latent_pictures import entry
+from withheld.motion import moving_places
+from withheld.networks.next_frame import FramePredictor
+from withheld.objective import Objective
+
+SHOWN, MOVING, ACROSS, SIDE = 4, 3, 10, 96
+
+
+@torch.no_grad()
+def frame_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean: Any, std: Any) -> list[dict[str, Any]]:
+    """Strips of a few clips, and some of them moving.
+
+    Args:
+        objective: of next_frame. t_BTCHW: normalized clips. names: theirs.
+    """
+    if not isinstance(objective.network, FramePredictor):
+        return []
+    some = np.unique(np.linspace(0, len(t_BTCHW) - 1, SHOWN).round().astype(int))
+    pair = objective.split(t_BTCHW[some])
+    told = in_pixels(objective.network(pair.x), mean, std).clamp(0, 1)
+    true, given = (in_pixels(part, mean, std) for part in (pair.y, pair.x))
+    moving = moving_places(true, given[:, -1])
+    error, copied = (frame_errors(frames, true, moving)["MSE, sum"] for frames in (told, given[:, -1:].expand_as(true)))
+    entries, chosen = [], [names[i] for i in some]
+    for i, name in enumerate(chosen):
+        title = f"{name}: MSE {float(error[i]):.0f} summed over a frame, copying the last {float(copied[i]):.0f}"
+        caption = (
+            f"From above: the last of the {given.shape[1]} given frames and what came, what was told, and the error."
+        )
+        entries.append(entry("frames", frame_strip(given[i], true[i], told[i]), title, caption))
+    for i, name in enumerate(chosen[:MOVING]):
+        caption = "What came at the left, what was told in the middle, the error at the right; first the given frames."
+        moving = {
+            **entry("frames_moving", blank(1, 1), name, caption),
+            "picture": frame_film(given[i], true[i], told[i]),
+        }
+        entries.append(moving)
+    return entries
+
+
+def frame_strip(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> Tile:
+    """Three rows: the last given frame and the true ones, the told ones, the absolute errors."""
+    at = np.unique(np.linspace(0, len(true_UCHW) - 1, min(ACROSS, len(true_UCHW))).round().astype(int))
+    times = enlargement(true_UCHW.shape[-1], SIDE)
+    empty = blank(times * true_UCHW.shape[-1], times * true_UCHW.shape[-2])
+    rows = [
+        [_tile(given_TCHW[-1], times), *(_tile(true_UCHW[u], times) for u in at)],
+        [empty, *(_tile(told_UCHW[u], times) for u in at)],
+        [empty, *(_tile((told_UCHW[u] - true_UCHW[u]).abs(), times) for u in at)],
+    ]
+    strips = [strip(row) for row in rows]
+    out = blank(strips[0].width, sum(each.height + 4 for each in strips) - 4)
+    for number, each in enumerate(strips):
+        out.paste(each, (0, number * (each.height + 4)))
+    return out
+
+
+def frame_film(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> list[Tile]:
+    """Frames of a film: true, told and error beside each other; while frames are given, told is what is given."""
+    times = enlargement(true_UCHW.shape[-1], SIDE)
+    nothing = torch.zeros_like(true_UCHW[0])
+    steps = [(frame, frame, nothing) for frame in given_TCHW]
+    steps += [(true, told, (told - true).abs()) for true, told in zip(true_UCHW, told_UCHW, strict=True)]
+    return [strip([_tile(part, times) for part in step]) for step in steps]
+
+
+def _tile(frame_CHW: Any, times: int) -> Tile:
+    pixels: NDArray[np.uint8] = (255 * frame_CHW.clamp(0, 1)).round().byte().cpu().numpy().transpose(1, 2, 0)
+    return tile(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, 2)), None, times)

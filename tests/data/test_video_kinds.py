@@ -1,0 +1,129 @@
+"""Clips that are too large for the cache, clips in tables, and folders that mix everything."""
+
+import io
+import tarfile
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from withheld.data import cache
+from withheld.data.clips import ClipItems, decoded_clips, find_windows, prepare_clips
+from withheld.data.stream_clips import StreamedFrames
+from withheld.data.video import open_videos
+from withheld.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WITHHELD_CACHE", str(tmp_path / "cache"))
+
+
+def film(seed, frames=8, height=32, width=48, rate=12):
+    """The contents of an mp4 of a smooth picture that moves."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(40, 255, (4, 8, 3), dtype=np.uint8))
+    wide = np.asarray(coarse.resize((width + 2 * frames, height), Image.Resampling.BICUBIC))
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for i in range(frames):
+            image = np.ascontiguousarray(wide[:, 2 * i : 2 * i + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def films(tmp_path):
+    (tmp_path / "films").mkdir()
+    for i in range(4):
+        (tmp_path / "films" / f"{i}.mp4").write_bytes(film(i, frames=6 + i))
+    return tmp_path / "films"
+
+
+def test_what_is_too_large_for_the_cache_is_decoded_when_asked_for(films, tmp_path, monkeypatch):
+    kept = prepare_clips(open_videos(films), 16)
+    monkeypatch.setenv("WITHHELD_CACHE", str(tmp_path / "small"))
+    monkeypatch.setattr(cache, "MOST_BYTES", 12_000)
+    streamed = prepare_clips(open_videos(films), 16)
+    assert isinstance(streamed.images, StreamedFrames)
+    assert sum(file.stat().st_size for file in (tmp_path / "small").rglob("*") if file.is_file()) < 12_000
+    assert streamed.starts.tolist() == kept.starts.tolist()
+    assert np.array_equal(streamed.motion, kept.motion)
+    assert np.array_equal(streamed.images[:], kept.images[:])
+    both = []
+    for clips in (kept, streamed):
+        windows = find_windows(clips, 4, 0.0)
+        items = ClipItems(clips, windows, 4, clips.mean, clips.std)
+        both.append(items.batch(np.array([len(windows) - 1, 0]), "cpu"))
+    assert torch.equal(*both)
+    again = prepare_clips(open_videos(films), 16)
+    assert isinstance(again.images, StreamedFrames)
+    assert len(decoded_clips(open_videos(films), 16)[0]) == 4
+
+
+def test_what_cannot_be_read_at_random_says_what_to_do(films, tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "films.tar.gz", "w:gz") as archive:
+        archive.add(films, "films")
+    monkeypatch.setattr(cache, "MOST_BYTES", 12_000)
+    with pytest.raises(InputError, match="unpack it into a folder"):
+        prepare_clips(open_videos(tmp_path / "films.tar.gz"), 16)
+
+
+def test_a_file_that_changed_is_named(films, monkeypatch):
+    monkeypatch.setattr(cache, "MOST_BYTES", 12_000)
+    clips = prepare_clips(open_videos(films), 16)
+    (films / "2.mp4").write_bytes(b"gone")
+    with pytest.raises(InputError, match=r"2\.mp4: could be read before"):
+        clips.images[:]
+
+
+def test_clips_of_a_saved_hub_set(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    table = {"clip": [film(0), film(1), b"broken"], "label": ["a", "b", "a"]}
+    features = datasets.Features({"clip": datasets.Value("binary"), "label": datasets.Value("string")})
+    datasets.Dataset.from_dict(table, features=features).save_to_disk(tmp_path / "bytes")
+    source = open_videos(f"hf:{tmp_path / 'bytes'}", True)
+    assert source.classes == ["a", "b"]
+    clips = prepare_clips(source, 16, allow_bad=0.5)
+    assert np.diff(clips.starts).tolist() == [8, 8]
+    assert len(clips.skipped) == 1
+
+
+def test_clips_of_a_video_feature_need_no_other_decoder(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = {"video": [{"bytes": film(i), "path": None} for i in range(2)]}
+    struct = datasets.Dataset.from_dict(rows).cast_column("video", datasets.Video(decode=False))
+    struct.save_to_disk(tmp_path / "videos")
+    clips = prepare_clips(open_videos(f"hf:{tmp_path / 'videos'}"), 16)
+    assert len(clips) == 2
+
+
+def test_clips_of_a_parquet_file(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"video": [film(0), film(1)], "label": ["x", "y"]}), tmp_path / "clips.parquet")
+    source = open_videos(tmp_path / "clips.parquet", True)
+    assert (len(source), source.classes) == (2, ["x", "y"])
+    assert len(prepare_clips(source, 16)) == 2
+
+
+def test_videos_and_folders_of_frames_beside_each_other(tmp_path):
+    root = tmp_path / "mixed"
+    (root / "a").mkdir(parents=True)
+    (root / "b" / "walk").mkdir(parents=True)
+    (root / "a" / "run.mp4").write_bytes(film(0))
+    for i in range(3):
+        picture = Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 30, 3), dtype=np.uint8))
+        picture.save(root / "a" / f"preview{i}.jpg")  # beside a video: no frames
+        picture.save(root / "b" / "walk" / f"{i:03d}.png")
+    source = open_videos(root, True)
+    assert sorted(source.names) == ["a/run.mp4", "b/walk"]
+    assert [source.classes[label] for label in source.labels] == [name[0] for name in source.names]
+    clips = prepare_clips(source, 16)
+    assert dict(zip(clips.names, np.diff(clips.starts).tolist(), strict=True)) == {"a/run.mp4": 8, "b/walk": 3}
+    assert dict(zip(clips.names, clips.rates.tolist(), strict=True)) == {"a/run.mp4": 12.0, "b/walk": 25.0}
