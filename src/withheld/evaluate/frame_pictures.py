@@ -46,11 +46,11 @@ def frame_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
         entries.append(entry("frames", frame_strip(given[i], true[i], told[i]), title, caption))
     for i, name in enumerate(chosen[:MOVING]):
         caption = "What came at the left, what was told in the middle, the error at the right; first the given frames."
-        moving = {
+        film = {
             **entry("frames_moving", blank(1, 1), name, caption),
             "picture": frame_film(given[i], true[i], told[i]),
         }
-        entries.append(moving)
+        entries.append(film)
     return entries
 
 
