@@ -94,6 +94,12 @@ RULES: tuple[Rule, ...] = (
         settings={"side": 48},
     ),
     Rule(
+        "image", lambda f: f.side <= SMALL, "simclr",
+        "{items:,} small images: two views of each told from all others, by a light network that sees every image many times",
+        "CIFAR-10, 9 minutes on one core, linear probe at 10 labels per class: 41.5 %, mae 30.8 in 20 minutes, HOG with colors 29.9 "
+        "(gallery: few labels)",
+    ),
+    Rule(
         "image", lambda f: f.minutes >= LONG and not f.gpu, "mae",
         "{items:,} images and {minutes:g} minutes: most patches hidden, so a larger encoder is still affordable",
         "not measured at this length; the encoder is the one made for an hour on a CPU",
