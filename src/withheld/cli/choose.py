@@ -25,7 +25,7 @@ PICTURES = (".png", ".html")
     type=click.Choice(["typical", "coverage", "random"]),
     default="typical",
     show_default=True,
-    help="typical: the densest of each cluster (TypiClust); coverage: who stands for most (ProbCover).",
+    help="typical: the densest of each cluster (TypiClust); coverage: who stands for most (ProbCover), worse in our tests.",
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="A csv of labels you have: more beside those.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder.  [default: RUN/suggested]")
