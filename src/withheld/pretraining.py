@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from withheld import distributed
+from withheld import continuing, distributed
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
@@ -31,7 +31,6 @@ DEFAULT_MINUTES = 10.0
 VITALS = 20  # times a run
 LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
-REST, TRUNK_RATE = 0.1, 0.2  # of a run that continues from a trained encoder
 BEFORE_A_RUN = {
     "run.lock",
     "run.lock.json",
@@ -176,10 +175,11 @@ class Pretraining:
             settings = dict(self.given["settings"])
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
-        if getattr(self.modality, "pretrained", False) and by_name:
-            recipe = recipe.change(rest=REST, trunk_rate=TRUNK_RATE)
+        trained = getattr(self.modality, "pretrained", False)
+        recipe = continuing.safe(recipe) if trained and by_name else recipe
         self.recipe = dataclasses.replace(recipe, **settings)
-        self._check_start()
+        if note := continuing.checked(self.recipe, trained):
+            self._tell("note", text=note)
         if isinstance(self.model, Objective):
             self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
@@ -196,22 +196,6 @@ class Pretraining:
         self.model.to(self.device)
         self.modality.check(self.model)
         self.recipe = self.recipe.change(batch_size=self._batch_size())
-
-    def _check_start(self) -> None:
-        """A trained encoder is not put at risk by heads that know nothing yet; says so."""
-        if not 0 <= self.recipe.rest < 0.5:
-            raise InputError(
-                f"rest={self.recipe.rest}: the share of the steps in which the trunk stands still, 0 to below 0.5"
-            )
-        if not self.recipe.trunk_rate >= 0:
-            raise InputError(f"trunk_rate={self.recipe.trunk_rate}: times the learning rate, 0 or more")
-        if getattr(self.modality, "pretrained", False) and (self.recipe.rest or self.recipe.trunk_rate != 1):
-            self._tell(
-                "note",
-                text=f"continues from a trained encoder: it stands still for the first {self.recipe.rest:.0%} of the steps while "
-                f"new heads warm up, then learns at {self.recipe.trunk_rate:g} times their rate (for neither: --set rest=0 "
-                "--set trunk_rate=1)",
-            )
 
     def _batch_size(self) -> int:
         if self.given["batch_size"] is not None:

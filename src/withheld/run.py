@@ -28,23 +28,9 @@ MODALITIES = {
 }
 METHODS = Path(__file__).parent / "methods"
 RECIPE_SETTINGS = (
-    "base_learning_rate",
-    "weight_decay",
-    "warmup",
-    "schedule",
-    "clip",
-    "betas",
-    "layer_decay",
-    "trunk_rate",
-    "rest",
-    "lora",
-    "tolerance",
-    "optimizer",
-    "matrix_rate",
-    "hold",
-    "decay",
-    "most_items",
-)
+    "base_learning_rate", "weight_decay", "warmup", "schedule", "clip", "betas", "layer_decay", "trunk_rate", "rest",
+    "lora", "tolerance", "optimizer", "matrix_rate", "hold", "decay", "most_items",
+)  # fmt: skip
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {
     "text": {"tokenizer": str, "vocabulary": int, "held_out": float, "sentences": str},
@@ -170,10 +156,6 @@ class Run:
                 f"{self.folder}: trained with an objective of your own; build it again and load model/model.safetensors"
             )
         first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
-        if self.settings["recipe"].get("lora"):
-            from withheld.networks.adapters import adapt
-
-            adapt(first, self.settings["recipe"]["lora"])
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
             objective.fit_parts(_asked(blank, objective, self.settings["data"]))

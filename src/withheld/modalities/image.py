@@ -107,6 +107,8 @@ class Images(Modality):
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         """The trained trunk and a blank batch."""
         encoder = ImageEncoder.opened(folder / "encoder")
+        if settings["recipe"].get("lora"):
+            adapt(encoder.trunk, settings["recipe"]["lora"])
         return encoder.trunk, torch.zeros(2, encoder.channels, encoder.size, encoder.size)
 
     def _encoder(self, model: Any, title: str) -> ImageEncoder:
