@@ -112,6 +112,9 @@ def wrap(module: nn.Module) -> nn.Module:
             part.__class__ = _shared(type(part))
     # The patch kernel is used as a linear map, so its gradient comes permuted; DDP copies it, which costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    warnings.filterwarnings(
+        "ignore", "`broadcast_buffers` is deprecated", FutureWarning
+    )  # what replaces it is not in 2.11
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, process_group=_groups.steps)
 
 

@@ -62,7 +62,7 @@ class Server:
         """Ends the server."""
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=240)
 
     def _flush(self) -> None:
         self.process.stdin.flush()
