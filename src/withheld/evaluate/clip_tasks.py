@@ -166,11 +166,11 @@ def answered(ours: tuple[float, float], floor: tuple[float, float], simple: str,
     sentence = f"{start}: whether a clip {asked}, {told}, over {said}"
     if floor[0] - floor[1] > CHANCE:
         sentence += (
-            f"; a shortcut solves this task: {simple} alone tell {100 * floor[0]:.1f} % "
+            f"; a shortcut solves this task: from {simple} alone {100 * floor[0]:.1f} % are told right "
             f"(CI {100 * (floor[0] - floor[1]):.1f} to {100 * (floor[0] + floor[1]):.1f})"
         )
     else:
-        sentence += f"; {simple} alone tell {100 * floor[0]:.1f} %, no more than chance"
+        sentence += f"; from {simple} alone {100 * floor[0]:.1f} %, no more than chance"
     return sentence + "."
 
 
