@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +17,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 TIMEOUT = timedelta(seconds=float(os.environ.get("WITHHELD_RANK_TIMEOUT", "600")))
+
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within, this process is the only one: for what one rank measures while the others wait."""
+    global _alone
+    was, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = was
 
 
 def start(device: torch.device) -> None:
@@ -31,12 +47,16 @@ def stop() -> None:
 
 def world() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _joined() else 1
 
 
 def rank() -> int:
     """Which of them this is; 0 writes."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _joined() else 0
+
+
+def _joined() -> bool:
+    return not _alone and dist.is_available() and dist.is_initialized()
 
 
 def wrap(module: nn.Module) -> nn.Module:

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import json
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,29 @@ import torch
 
 from withheld import distributed
 from withheld.errors import Diverged, InputError, WithheldError
+from withheld.learn.care import ON_SICK, Care, Sick
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
-from withheld.learn.health import vitals
-from withheld.learn.log import Log
+from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
+from withheld.learn.watch import Patient, Watch, affordable, appointments, time_of_vitals
+from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, now, plain, versions
-from withheld.run import Listen, Run, load_method, locked, modality_of, open_run, pick_device, split_settings
+from withheld.run import (
+    Listen,
+    Run,
+    known_settings,
+    load_method,
+    modality_of,
+    open_run,
+    pick_device,
+    split_settings,
+)
 from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
-VITALS = 20  # times a run
-LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
@@ -79,6 +87,8 @@ class Pretraining:
         for name, value in {**lengths, "batch_size": self.given["batch_size"]}.items():
             if value is not None and not value > 0:
                 raise InputError(f"{name}={value} must be above 0")
+        if self.given["on_sick"] not in (None, *ON_SICK):
+            raise InputError(f"on_sick={self.given['on_sick']!r}: one of {', '.join(ON_SICK)}")
         if not isinstance(self.method, (str, Objective)):
             raise InputError(f"method must be a name or an Objective, not {type(self.method).__name__}")
         if isinstance(self.method, str):
@@ -123,12 +133,19 @@ class Pretraining:
         if kept["method"] != name:
             changes.append(f"method: {kept['method']} -> {name}")
         untouched: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
+        began, asked = kept.get("health", {}).get("on_sick", "warn"), self.given["on_sick"]
+        if asked not in (None, began) and "fix" in (asked, began):
+            changes.append(f"on_sick: {began} -> {asked}: remedies change what is computed")
         for key, value in self.given.items():
+            if key == "on_sick":
+                continue
             if value != untouched.get(key) and plain(value) != kept["given"].get(key):
                 changes.append(f"{key}: {kept['given'].get(key)} -> {plain(value)}")
         if changes:
             raise InputError(f"{self.out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
         self.settings = kept
+        if asked is not None:
+            self.settings.setdefault("health", self._appoint(kept["steps"]))["on_sick"] = asked
 
     def _build(self) -> None:
         """Data, model, recipe."""
@@ -186,6 +203,7 @@ class Pretraining:
             minutes = self.given["minutes"] or DEFAULT_MINUTES
             steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
             self.loop.steps = steps
+        health = kept["health"] if kept and "health" in kept else self._appoint(steps)
         by_name = isinstance(self.method, str)
         split = repr(self.model.split) if isinstance(self.model, Objective) else ""
         self.settings = {
@@ -200,10 +218,20 @@ class Pretraining:
             "seed": self.given["seed"], "steps": steps,
             "batch_size": self.recipe.batch_size, "shards": shards_for(self.recipe.batch_size),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
-            "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
+            "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
         self._tell("plan", **self.settings)
+
+    def _appoint(self, steps: int) -> dict[str, Any]:
+        """When vitals are taken. Where something depends on them, as many as are cheap enough by a timing now, and all of them."""
+        on_sick = self.given["on_sick"] or "warn"
+        count = None
+        if on_sick != "warn" and isinstance(self.model, Objective):
+            self._tell("timing")
+            each = time_of_vitals(self.model, self.modality.sample, self.modality.held_out)
+            count = distributed.from_first(affordable(self.loop.seconds_per_step(), steps, each))
+        return {"on_sick": on_sick, "sample": _count(self.modality.sample), "appointments": appointments(steps, count)}
 
     def _steps(self) -> int | None:
         if self.given["steps"] is not None:
@@ -229,38 +257,43 @@ class Pretraining:
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")
         first = distributed.rank() == 0
-        with Log(self.out / "log.jsonl", start) if first else contextlib.nullcontext() as log:
-            every = max(1, self.loop.steps // VITALS)
-            lately: deque[float] = deque(maxlen=LATELY)
+        health = self.settings["health"]
+        care = Care(
+            self.loop, keeper, self.out, self._watch() if first else None, health["appointments"], health["on_sick"], self._tell,
+            self._treated,
+        )  # fmt: skip
+        try:
+            self._status("running", start, True)
+            care.run(start)
+        except (Interrupted, Sick) as stop:
+            self._status("stopped" if isinstance(stop, Interrupted) else "sick", stop.step, True, str(stop))
+            if first:
+                self._save_model()
+            raise
+        except Diverged as error:
+            self._status("diverged", start, True, str(error))
+            raise
+        except WithheldError as error:
+            self._status("failed", start, True, str(error))
+            raise
 
-            def record(line: dict[str, Any]) -> None:
-                if log is None:
-                    return
-                lately.append(line["loss"])
-                if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
-                    line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
-                    if "held_out_loss" in line["vitals"]:
-                        line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(lately) / len(lately)
-                note = line.pop("note", None)
-                if note:
-                    self._tell("note", text=note)
-                log.write(line)
-                self._tell("step", **line)
+    def _watch(self) -> Watch:
+        """Over this run, by the first process."""
+        patient = Patient(
+            self.model, self.modality.sample, self.modality.held_out, self.loop.seconds, self.modality.copies
+        )
+        health = self.settings["health"]
+        facts = facts_of(self.settings, self._knows())
+        return Watch(patient, facts, health["appointments"], fixed=health["on_sick"] != "warn")
 
-            try:
-                self._status("running", start, True)
-                self.loop.run(keeper, record, start)
-            except Interrupted as stop:
-                self._status("stopped", stop.step, True, str(stop))
-                if first:
-                    self._save_model()
-                raise
-            except Diverged as error:
-                self._status("diverged", start, True, str(error))
-                raise
-            except WithheldError as error:
-                self._status("failed", start, True, str(error))
-                raise
+    def _knows(self) -> list[str]:
+        """The settings that the method has."""
+        return known_settings(load_method(self.method)) if isinstance(self.method, str) else []
+
+    def _treated(self, treatments: list[dict[str, Any]]) -> None:
+        self.settings = {**self.settings, "treatments": treatments}
+        if distributed.rank() == 0:
+            write_json(self.out / "run.json", self.settings)
 
     def _keep(self, pictures: bool) -> None:
         self._save_model()
@@ -292,6 +325,13 @@ def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
     if split is None or isinstance(split, FunctionSplit):
         return {}
     return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
+
+
+def _count(batch: Any) -> int:
+    """How many items a batch has."""
+    if isinstance(batch, dict):
+        batch = batch["item"]
+    return len(batch)
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:

@@ -1,0 +1,162 @@
+"""The listener that watches over a run: takes vitals at its appointments and writes them, judged, into the line of the step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from withheld.learn.health import vitals
+from withheld.learn.illness import SICK, WARN, Facts, Finding, History
+from withheld.learn.intake import intake
+from withheld.learn.rules_of_training import RULES
+from withheld.objective import Objective
+
+COST = 0.01
+"""Share of the training that vitals may take."""
+LEAST_SECONDS = 0.5
+"""What vitals may always take: of a run of less than a minute nothing could be told otherwise."""
+SHARES = (
+    1.0, 0.05, 0.2, 0.1, 0.15, 0.5, 0.3, 0.75, 0.125, 0.075, 0.4, 0.6, 0.9, 0.175, 0.25, 0.02, 0.35, 0.45, 0.55, 0.65, 0.7, 0.8,
+    0.85, 0.95,
+)  # fmt: skip
+"""When, as shares of the run, the most important first: illnesses show early, and cost most where they are found late."""
+ALWAYS = 6
+"""So many appointments are never left out: the first step, the last, and four in the first fifth."""
+
+
+def appointments(steps: int, count: int | None = None) -> list[int]:
+    """The steps after which vitals are taken, a pure function of how many steps there are; of `count`, the most important ones."""
+    wanted = [1, *(max(1, round(share * steps)) for share in SHARES)]
+    ordered = list(dict.fromkeys(wanted))
+    return sorted(ordered if count is None else ordered[: max(ALWAYS, count)])
+
+
+def affordable(seconds_per_step: float, steps: int, seconds_of_vitals: float) -> int:
+    """How many appointments cost less than a hundredth of the training."""
+    return int(max(LEAST_SECONDS, COST * seconds_per_step * steps) / max(seconds_of_vitals, 1e-6))
+
+
+def time_of_vitals(model: Objective, sample: Any, held_out: bool) -> float:
+    """Seconds that vitals take, the first time left out."""
+    vitals(model, sample, held_out)
+    begun = time.perf_counter()
+    vitals(model, sample, held_out)
+    return time.perf_counter() - begun
+
+
+@dataclass
+class Patient:
+    """What is watched.
+
+    Attributes:
+        model: an `Objective`; a `LatentModel` tells its vitals by itself.
+        sample: what vitals are taken of, as the loop feeds it.
+        held_out: whether it is never learned from.
+        seconds: of the loop, by part; "data" is waiting.
+        copies: how many near-copies an item has, asked once; None where nobody knows.
+    """
+
+    model: nn.Module
+    sample: Any
+    held_out: bool
+    seconds: Mapping[str, float]
+    copies: Callable[[], float | None] = lambda: None
+
+
+class Watch:
+    """Hears every line of a run, in place adds "vitals" and "health" to those of its appointments.
+
+    Appointments that would cost too much are left out; where something depends on them (`fixed`) all are kept.
+
+    Args:
+        patient: what is watched.
+        facts: what the run is.
+        steps: at which there is an appointment, see `appointments`.
+        fixed: never leave one out.
+    """
+
+    def __init__(self, patient: Patient, facts: Facts, steps: Sequence[int], fixed: bool = False) -> None:
+        self.patient, self.fixed = patient, fixed
+        self.steps = list(steps)
+        self.rank = {step: at for at, step in enumerate(_by_importance(self.steps))}
+        self.history = History(facts, RULES)
+        self.spent, self.taken, self.cheapest = 0.0, 0, float("inf")
+        self.weights: list[Tensor] = []
+
+    def begin(self, start: int, lines: Sequence[Mapping[str, Any]]) -> None:
+        """A run that goes on from a step, with the lines of its log up to there."""
+        self.history = History(self.history.facts, RULES)
+        for line in lines:
+            self.history.hear(line)
+        self.taken = len(self.history.checkups)
+        if isinstance(self.patient.model, Objective) and start + 1 in self.rank:
+            self.weights = _matrices(self.patient.model)
+
+    def hear(self, line: dict[str, Any]) -> list[Finding] | None:
+        """The findings, where this step was an appointment."""
+        if isinstance(self.patient.model, Objective):
+            begun = time.perf_counter()
+            step = line["step"]
+            if step in self.rank and self._due(line):
+                line["vitals"] = self._vitals(step)
+                self.cheapest = min(self.cheapest, time.perf_counter() - begun)
+                self.taken += 1
+            self.weights = _matrices(self.patient.model) if step + 1 in self.rank else []
+            self.spent += time.perf_counter() - begun
+        findings = self.history.hear(line)
+        if findings is not None:
+            line["health"] = {"state": self.history.state, "findings": [each.to_json() for each in findings]}
+        return findings
+
+    def _due(self, line: Mapping[str, Any]) -> bool:
+        """Whether it costs less than its share, or is one of those that must be."""
+        if self.fixed or self.rank[line["step"]] < ALWAYS or self.cheapest == float("inf"):
+            return True
+        trained = max(0.0, sum(self.patient.seconds.values()))
+        allowed = affordable(trained / line["step"], line["steps"], self.cheapest)
+        return self.rank[line["step"]] < allowed
+
+    def _vitals(self, step: int) -> dict[str, float]:
+        model = self.patient.model
+        assert isinstance(model, Objective)  # noqa: S101 - asked by the caller
+        found = vitals(model, self.patient.sample, self.patient.held_out)
+        if self.taken == 0:
+            found.update(intake(model, self.patient.sample))
+            copies = self.patient.copies()
+            found.update({} if copies is None else {"copies": copies})
+        if self.weights:
+            found["update_ratio"] = _change(self.weights, _matrices(model, copy=False))
+        total = sum(self.patient.seconds.values())
+        if total > 0:
+            found["data_wait"] = self.patient.seconds.get("data", 0.0) / total
+        return found
+
+
+def news(before: Sequence[Finding], now: Sequence[Finding]) -> list[Finding]:
+    """What is worse than before: to be said aloud once."""
+    known = {(each.vital, each.illness, each.state) for each in before}
+    return [each for each in now if each.state in (WARN, SICK) and not {(each.vital, each.illness, each.state)} & known]
+
+
+def _by_importance(steps: Sequence[int]) -> list[int]:
+    """The appointments of a run, the most important first."""
+    last = max(steps, default=1)
+    order = [step for step in dict.fromkeys([1, *(max(1, round(share * last)) for share in SHARES)]) if step in steps]
+    return order + [step for step in steps if step not in order]
+
+
+def _matrices(model: nn.Module, copy: bool = True) -> list[Tensor]:
+    found = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    return [p.clone() for p in found] if copy else found
+
+
+def _change(before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
+    """Norm of the change of all weights of layers over the norm of the weights."""
+    moved = torch.stack([(b - a).float().square().sum() for a, b in zip(before, now, strict=True)]).sum()
+    size = torch.stack([b.float().square().sum() for b in now]).sum()
+    return float((moved / size.clamp_min(1e-30)).sqrt())
