@@ -19,7 +19,7 @@ from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writi
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
-from withheld.learn.watch import Patient, Watch, affordable, appointments, time_of_vitals
+from withheld.learn.watch import WATCHED, Patient, Watch, affordable, appointments, time_of_vitals
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
@@ -231,7 +231,7 @@ class Pretraining:
             self._tell("timing")
             each = time_of_vitals(self.model, self.modality.sample, self.modality.held_out)
             count = distributed.from_first(affordable(self.loop.seconds_per_step(), steps, each))
-        return {"on_sick": on_sick, "sample": _count(self.modality.sample), "appointments": appointments(steps, count)}
+        return {"on_sick": on_sick, "sample": min(WATCHED, _count(self.modality.sample)), "appointments": appointments(steps, count)}
 
     def _steps(self) -> int | None:
         if self.given["steps"] is not None:

@@ -22,8 +22,11 @@ from withheld.learn.gradient import Loop
 from withheld.learn.health import view_vitals
 from withheld.learn.illness import SICK, Facts, History
 from withheld.learn.watch import Patient, Watch, appointments
+from withheld.losses.codes import Reconstruction, quantized_error
 from withheld.losses.contrast import NTXent
 from withheld.losses.prediction import CrossEntropy, squared_error
+from withheld.networks import quantizer
+from withheld.networks.quantizer import Quantizer, perplexity
 from withheld.objective import Objective
 from withheld.splits.image import MaskPatches
 from withheld.splits.whole import Whole
@@ -291,3 +294,125 @@ def test_view_vitals_against_the_formulas() -> None:
     assert found["uniformity"] == pytest.approx(math.log(sum(pairs) / len(pairs)), abs=1e-5)
     assert found["alignment"] == pytest.approx(float(((u - v) ** 2).sum(1).mean()), abs=1e-5)
     assert view_vitals(torch.ones(9, 4), torch.ones(9, 4))["uniformity"] == pytest.approx(0, abs=1e-6)
+
+
+def named_early(run: withheld.run.Run, until: float = 0.2) -> set[str]:
+    """What the log of a run calls sick within its first part, and `doctor` with it."""
+    found = set()
+    for line in run.log():
+        if line["step"] <= max(1, until * line["steps"]):
+            found |= {each["illness"] for each in line.get("health", {}).get("findings", []) if each["state"] == "sick"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    from sklearn.datasets import load_digits
+
+    return np.asarray(load_digits().images[:400] * 255 / 16).astype(np.uint8)
+
+
+def pretrained(method: str, data: Any, out: Path, steps: int, **more: Any) -> withheld.run.Run:
+    return withheld.pretrain(method, data, out, steps=steps, batch_size=32, pictures=False, device="cpu", **more)
+
+
+@pytest.mark.parametrize(("settings", "named"), [({"beta": 50.0}, {"posterior collapse"}), ({}, set())], ids=["beta 50", "as it is"])
+def test_kl_to_zero(digits: np.ndarray, tmp_path: Path, settings: dict[str, Any], named: set[str]) -> None:
+    fast = {"base_learning_rate": 2e-2, "width": 64, "warmup": 0.5}
+    run = pretrained("vae", digits, tmp_path / "run", 300, settings={**fast, **settings})
+    assert named_early(run, until=0.2 if named else 1.0) == named
+    found = CliRunner().invoke(main, ["doctor", str(tmp_path / "run"), "--strict"])
+    assert found.exit_code == (1 if named else 0), found.output
+    assert ("posterior collapse" in found.output) == bool(named)
+    assert ("--set beta=5" in found.output.replace("\n", "")) == bool(named)
+
+
+class Coded(nn.Module):
+    """Vectors by the nearest of a book of codes."""
+
+    def __init__(self, codes: int = 64) -> None:
+        super().__init__()
+        self.trunk = Trunk(48)
+        self.tell = nn.Linear(WIDTH, 48)
+        self.book = Quantizer(WIDTH, codes)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        found, _, commitment = self.book(self.trunk(x)[:, :, None, None])
+        return {"image": self.tell(found.flatten(1)), "commitment": commitment}
+
+    def vitals(self, t: Tensor) -> dict[str, float]:
+        codes = self.book.nearest(self.trunk(t))
+        count = len(self.book.book)
+        return {"book_perplexity": perplexity(codes, count), "book_dead_codes": float(self.book.dead().sum()), "book_codes": float(count)}
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_dead_codes(monkeypatch: pytest.MonkeyPatch, far: bool) -> None:
+    t = torch.randn(512, 48, generator=torch.Generator().manual_seed(0))
+    network = Coded()
+    network.book.start(network.trunk(t).detach())
+    if far:  # all codes but one lie where no vector is, and none is ever started anew
+        network.book.book[1:] *= 1e3
+        network.book.sums.copy_(network.book.book)
+        monkeypatch.setattr(quantizer, "RARE", -1.0)
+    objective = Objective(Whole(), network, quantized_error, target=Reconstruction())
+    found = illnesses(objective, Rows(t), until=0.2 if far else 1.0, steps=300)
+    assert found == ({"dead codes"} if far else set())
+
+
+def test_restarted_codes_lie_where_vectors_are() -> None:
+    book = Quantizer(4, 16)
+    book.book[1:] += 1e3
+    vectors = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    assert perplexity(book.nearest(vectors), 16) == pytest.approx(1.0)
+    assert book.revive(vectors) == 15
+    assert perplexity(book.nearest(vectors), 16) > 8
+
+
+def test_a_singular_component(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    healthy = np.concatenate([generator.normal(m, 1, (100, 3)) for m in (-4, 0, 4)])
+    equal = np.concatenate([healthy, np.full((3, 3), 30.0)])
+    sick = withheld.pretrain("mixture", equal, tmp_path / "sick", settings={"components": 4, "regularization": 1e-9})
+    assert named_early(sick, 1.0) == {"singular component"}
+    well = withheld.pretrain("mixture", healthy, tmp_path / "well", settings={"components": 3})
+    assert named_early(well, 1.0) == set()
+
+
+@pytest.mark.parametrize(("times", "named"), [(4, {"duplicated data"}), (1, set())])
+def test_duplicated_data(tmp_path: Path, times: int, named: set[str]) -> None:
+    generator = np.random.default_rng(0)
+    images = (generator.random((60, 16, 16)) * 255).astype(np.uint8)
+    run = pretrained("mae", np.concatenate([images] * times), tmp_path / "run", 5)
+    assert named_early(run) == named
+
+
+@pytest.mark.parametrize(("moves", "named"), [(False, {"static video"}), (True, set())])
+def test_static_video(tmp_path: Path, moves: bool, named: set[str]) -> None:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for clip in range(12):
+        folder = tmp_path / "clips" / f"{clip:02d}"
+        folder.mkdir(parents=True)
+        scene = np.kron(generator.random((5, 5, 3)), np.ones((8, 8, 1))) * 200
+        for frame in range(6):
+            noise = generator.integers(0, 2, scene.shape)
+            shown = np.roll(scene, 3 * frame, axis=1) if moves else scene
+            Image.fromarray((shown + noise).astype(np.uint8)).save(folder / f"{frame:03d}.png")
+    settings = {"frames": 4, "rate": 0}
+    run = pretrained("videomae", tmp_path / "clips", tmp_path / "run", 5, size=32, settings=settings)
+    assert named_early(run) == named
+
+
+def test_few_words_hidden(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(["sea", "wind", "old", "house", "green", "bird", "night"], 40)) for _ in range(60)]
+    run = pretrained("bert", texts, tmp_path / "run", 5, size=64, settings={"rate": 0.01})
+    assert named_early(run) <= {"hardly anything hidden"}  # one word of a block is the least
+    assert run.log()[0]["vitals"]["hidden_share"] < 0.02
+
+
+def test_a_bad_run_is_exit_code_2(tmp_path: Path) -> None:
+    found = CliRunner().invoke(main, ["doctor", str(tmp_path)])
+    assert found.exit_code == 2 or found.exception is not None

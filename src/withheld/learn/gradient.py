@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -286,7 +286,8 @@ class Loop:
         times: list[float] = []
         while len(times) <= least or sum(times) < at_least_seconds:
             begun = time.perf_counter()
-            self.step(len(times) % max(1, self.steps))
+            with suppress(Diverged):  # took as long; whoever trains is told
+                self.step(len(times) % max(1, self.steps))
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - begun)

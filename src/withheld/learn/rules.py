@@ -141,9 +141,9 @@ def _book(case: Case, name: str) -> Finding | None:
         f"or {slower(case, 3)}"
     )
     reason = f"{dead:.0f} of {many:.0f} codes of the {name} book are never chosen, the others are worth {used:.1f}"
-    if dead >= 0.5 * many or used < max(1.5, 0.01 * many):
+    if dead >= 0.5 * many or used < max(1.5, 0.03 * many):
         return Finding("codes", SICK, value, "dead codes", reason, cure)
-    if dead >= 0.2 * many or used < 0.04 * many:
+    if dead >= 0.2 * many or used < 0.06 * many:
         return Finding("codes", WARN, value, "dead codes", reason, cure)
     return Finding("codes", OK, value)
 

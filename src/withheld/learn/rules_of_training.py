@@ -107,7 +107,7 @@ def leak(case: Case) -> Finding | None:
     if case.early():
         return Finding("leak", NOT_YET, value)
     learned, without = floor - loss, floor - blind
-    if learned > 0.2 * abs(floor) and without > 0.7 * learned:
+    if without > 0.1 * abs(floor) and without > 0.3 * learned:
         return Finding(
             "leak", SICK, value, "answers leak",
             f"with another item in its place the loss stays {blind:.3g} ({loss:.3g} with its own, {floor:.3g} is a constant answer): the "
@@ -123,14 +123,13 @@ def rate(case: Case) -> Finding | None:
     if ratio is None or loss is None:
         return None
     value = f"a step changes weights by {100 * ratio:.2g} %"
-    if case.step < 5:
-        return Finding("learning rate", NOT_YET, value)
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
-    fixed = case.known("held_out_loss") or case.known("sample_loss")
-    if len(fixed) > 1 and 0 < 1.5 * fixed[0] < fixed[-1]:
+    fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
+    if fixed and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
+        began = min(fixed[0], before) if fixed[0] > 5 * before else fixed[0]
         return Finding(
             "learning rate", SICK, value, "learning rate too large",
-            f"on the same items the loss rose from {fixed[0]:.3g} to {fixed[-1]:.3g}: steps overshoot", cure,
+            f"the loss rose from {began:.3g} to {fixed[-1]:.3g}: steps overshoot", cure,
         )  # fmt: skip
     if ratio > 0.1:
         return Finding(

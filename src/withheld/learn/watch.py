@@ -15,6 +15,7 @@ from withheld.learn.illness import SICK, WARN, Facts, Finding, History
 from withheld.learn.intake import intake
 from withheld.learn.rules_of_training import RULES
 from withheld.objective import Objective
+from withheld.types import map_tensors
 
 COST = 0.01
 """Share of the training that vitals may take."""
@@ -25,8 +26,10 @@ SHARES = (
     0.85, 0.95,
 )  # fmt: skip
 """When, as shares of the run, the most important first: illnesses show early, and cost most where they are found late."""
-ALWAYS = 6
-"""So many appointments are never left out: the first step, the last, and four in the first fifth."""
+ALWAYS = 7
+"""So many appointments are never left out: the first step, the last, four in the first fifth, and the middle."""
+WATCHED = 128
+"""Items that vitals are taken of: enough for a rank of 3, cheap enough for a short run."""
 
 
 def appointments(steps: int, count: int | None = None) -> list[int]:
@@ -41,8 +44,17 @@ def affordable(seconds_per_step: float, steps: int, seconds_of_vitals: float) ->
     return int(max(LEAST_SECONDS, COST * seconds_per_step * steps) / max(seconds_of_vitals, 1e-6))
 
 
+def watched(sample: Any) -> Any:
+    """Of a batch at most `WATCHED` items, spread over it."""
+    count = len(next(iter(sample.values())) if isinstance(sample, Mapping) else sample)
+    if count <= WATCHED:
+        return sample
+    return map_tensors(lambda part: part[torch.linspace(0, count - 1, WATCHED).long().to(part.device)], sample)
+
+
 def time_of_vitals(model: Objective, sample: Any, held_out: bool) -> float:
     """Seconds that vitals take, the first time left out."""
+    sample = watched(sample)
     vitals(model, sample, held_out)
     begun = time.perf_counter()
     vitals(model, sample, held_out)
@@ -55,17 +67,20 @@ class Patient:
 
     Attributes:
         model: an `Objective`; a `LatentModel` tells its vitals by itself.
-        sample: what vitals are taken of, as the loop feeds it.
+        sample: what vitals are taken of, as the loop feeds it; of many items some, spread over them.
         held_out: whether it is never learned from.
-        seconds: of the loop, by part; "data" is waiting.
+        seconds: of the loop, by part; "data" is waiting, and "vitals" is added.
         copies: how many near-copies an item has, asked once; None where nobody knows.
     """
 
     model: nn.Module
     sample: Any
     held_out: bool
-    seconds: Mapping[str, float]
+    seconds: dict[str, float]
     copies: Callable[[], float | None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.sample = watched(self.sample)
 
 
 class Watch:
@@ -108,6 +123,7 @@ class Watch:
                 self.taken += 1
             self.weights = _matrices(self.patient.model) if step + 1 in self.rank else []
             self.spent += time.perf_counter() - begun
+            self.patient.seconds["vitals"] = self.spent
         findings = self.history.hear(line)
         if findings is not None:
             line["health"] = {"state": self.history.state, "findings": [each.to_json() for each in findings]}
@@ -117,7 +133,7 @@ class Watch:
         """Whether it costs less than its share, or is one of those that must be."""
         if self.fixed or self.rank[line["step"]] < ALWAYS or self.cheapest == float("inf"):
             return True
-        trained = max(0.0, sum(self.patient.seconds.values()))
+        trained = _trained(self.patient.seconds)
         allowed = affordable(trained / line["step"], line["steps"], self.cheapest)
         return self.rank[line["step"]] < allowed
 
@@ -131,10 +147,15 @@ class Watch:
             found.update({} if copies is None else {"copies": copies})
         if self.weights:
             found["update_ratio"] = _change(self.weights, _matrices(model, copy=False))
-        total = sum(self.patient.seconds.values())
+        total = _trained(self.patient.seconds)
         if total > 0:
             found["data_wait"] = self.patient.seconds.get("data", 0.0) / total
         return found
+
+
+def _trained(seconds: Mapping[str, float]) -> float:
+    """Seconds in steps."""
+    return sum(spent for name, spent in seconds.items() if name != "vitals")
 
 
 def news(before: Sequence[Finding], now: Sequence[Finding]) -> list[Finding]:
