@@ -218,7 +218,8 @@ class Pretraining:
             "seed": self.given["seed"], "steps": steps,
             "batch_size": self.recipe.batch_size, "shards": shards_for(self.recipe.batch_size),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
-            "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
+            "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(),
+            "versions": versions(),
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
         self._tell("plan", **self.settings)
@@ -231,7 +232,11 @@ class Pretraining:
             self._tell("timing")
             each = time_of_vitals(self.model, self.modality.sample, self.modality.held_out)
             count = distributed.from_first(affordable(self.loop.seconds_per_step(), steps, each))
-        return {"on_sick": on_sick, "sample": min(WATCHED, _count(self.modality.sample)), "appointments": appointments(steps, count)}
+        return {
+            "on_sick": on_sick,
+            "sample": min(WATCHED, _count(self.modality.sample)),
+            "appointments": appointments(steps, count),
+        }
 
     def _steps(self) -> int | None:
         if self.given["steps"] is not None:

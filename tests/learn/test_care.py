@@ -122,5 +122,3 @@ def test_a_divergence_is_fixed_too(digits: np.ndarray, tmp_path: Path, monkeypat
     treatments = json.loads((tmp_path / "fixed" / "run.json").read_text())["treatments"]
     assert {"divergence"} <= {each["illness"] for each in treatments}
     assert len(run.log()) == 60
-
-

@@ -1,8 +1,7 @@
-"""Every illness, induced: each must be named rightly within the first fifth of the run, and healthy runs must not be called sick."""
+"""Every illness, induced: each is named rightly within the first fifth of the run, and healthy runs are not called sick."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import withheld
 from withheld.cli import main
 from withheld.learn.gradient import Loop
 from withheld.learn.health import view_vitals
-from withheld.learn.illness import SICK, Facts, History
+from withheld.learn.illness import SICK, Facts
 from withheld.learn.watch import Patient, Watch, appointments
 from withheld.losses.codes import Reconstruction, quantized_error
 from withheld.losses.contrast import NTXent
@@ -94,7 +93,12 @@ def points(count: int = 512, values: int = 48) -> Tensor:
 
 
 def illnesses(
-    objective: Objective, items: Rows, recipe: Recipe | None = None, steps: int = STEPS, until: float = 0.2, **facts: Any
+    objective: Objective,
+    items: Rows,
+    recipe: Recipe | None = None,
+    steps: int = STEPS,
+    until: float = 0.2,
+    **facts: Any,
 ) -> set[str]:
     """What a run is found to suffer from within the first fifth of its steps."""
     recipe = recipe or Recipe(base_learning_rate=4e-3, batch_size=64, weight_decay=0.0)
@@ -211,7 +215,11 @@ def test_targets_in_order_are_not_called_shuffled() -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(lambda t: t * 60 + 120, {"wrong normalization"}), (lambda t: t / 255, {"wrong normalization"}), (lambda t: t, set())],
+    [
+        (lambda t: t * 60 + 120, {"wrong normalization"}),
+        (lambda t: t / 255, {"wrong normalization"}),
+        (lambda t: t, set()),
+    ],
     ids=["bytes", "divided twice", "right"],
 )
 def test_normalization(change: Callable[[Tensor], Tensor], named: set[str]) -> None:
@@ -316,7 +324,9 @@ def pretrained(method: str, data: Any, out: Path, steps: int, **more: Any) -> wi
     return withheld.pretrain(method, data, out, steps=steps, batch_size=32, pictures=False, device="cpu", **more)
 
 
-@pytest.mark.parametrize(("settings", "named"), [({"beta": 50.0}, {"posterior collapse"}), ({}, set())], ids=["beta 50", "as it is"])
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"beta": 50.0}, {"posterior collapse"}), ({}, set())], ids=["beta 50", "as it is"]
+)
 def test_kl_to_zero(digits: np.ndarray, tmp_path: Path, settings: dict[str, Any], named: set[str]) -> None:
     fast = {"base_learning_rate": 2e-2, "width": 64, "warmup": 0.5}
     run = pretrained("vae", digits, tmp_path / "run", 300, settings={**fast, **settings})
@@ -343,7 +353,11 @@ class Coded(nn.Module):
     def vitals(self, t: Tensor) -> dict[str, float]:
         codes = self.book.nearest(self.trunk(t))
         count = len(self.book.book)
-        return {"book_perplexity": perplexity(codes, count), "book_dead_codes": float(self.book.dead().sum()), "book_codes": float(count)}
+        return {
+            "book_perplexity": perplexity(codes, count),
+            "book_dead_codes": float(self.book.dead().sum()),
+            "book_codes": float(count),
+        }
 
 
 @pytest.mark.parametrize("far", [True, False])
@@ -407,7 +421,9 @@ def test_static_video(tmp_path: Path, moves: bool, named: set[str]) -> None:
 
 def test_few_words_hidden(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    texts = [" ".join(generator.choice(["sea", "wind", "old", "house", "green", "bird", "night"], 40)) for _ in range(60)]
+    texts = [
+        " ".join(generator.choice(["sea", "wind", "old", "house", "green", "bird", "night"], 40)) for _ in range(60)
+    ]
     run = pretrained("bert", texts, tmp_path / "run", 5, size=64, settings={"rate": 0.01})
     assert named_early(run) <= {"hardly anything hidden"}  # one word of a block is the least
     assert run.log()[0]["vitals"]["hidden_share"] < 0.02

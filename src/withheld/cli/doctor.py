@@ -48,8 +48,9 @@ def doctor_command(run: Path, strict: bool, screen: Screen) -> int:
         return 0
     rows = [[each.vital, each.value, _state(each), _words(each)] for each in history.findings]
     last = history.checkups[-1]
+    title = f"{opened.settings.get('title')}, step {last.step:,} of {last.steps:,}"
     screen.table(
-        f"{opened.settings.get('title')}, step {last.step:,} of {last.steps:,}", ["vital", "value", "state", "reason and cure"], rows,
+        title, ["vital", "value", "state", "reason and cure"], rows,
         [STYLES[each.state] for each in history.findings],
     )  # fmt: skip
     for each in opened.settings.get("treatments") or []:

@@ -1,7 +1,7 @@
 """Runs a loop to its end under watch, and does what was asked about an illness: warns, stops, or applies its remedy.
 
-What is done is a pure function of (seed, settings, data): appointments are fixed before the first step, treatments are kept in every
-checkpoint, and the checkpoint that a run goes back to is that of an appointment, not of a time.
+What is done is a pure function of (seed, settings, data): appointments are fixed before the first step, treatments are kept in
+every checkpoint, and the checkpoint that a run goes back to is that of an appointment, not of a time.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Sick(WithheldError):
     def __init__(self, step: int, finding: dict[str, Any]) -> None:
         self.step = step
         super().__init__(
-            f"stopped at step {step}: {finding['illness']}: {finding['reason']}. Cure: {finding['cure']}. To go on all the same: --resume "
-            "--on-sick warn"
+            f"stopped at step {step}: {finding['illness']}: {finding['reason']}. Cure: {finding['cure']}. To go on all the same: "
+            "--resume --on-sick warn"
         )
 
 

@@ -1,6 +1,8 @@
 """Vitals: small numbers that tell whether a run is learning, from a fixed batch, at best of items that are never learned from.
 
-What they mean stands in `learn/illness.py`; when they are taken, in `learn/watch.py`. Shapes: N items, D width, K prototypes or classes.
+What they mean stands in `learn/rules.py`; when they are taken, in `learn/watch.py`.
+
+Shapes: N items, D width, K prototypes or classes.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def effective_rank(features_ND: Tensor) -> float:
 def eigenvalue_decay(features_ND: Tensor) -> float:
     """alpha of eigenvalues i^-alpha of the covariance, by least squares of logarithms over the larger half of them.
 
-    alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ): features near 1 do well downstream, without labels.
+    alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ): features near 1 do well downstream.
     """
     values = _spectrum(features_ND).square()
     values = values[values > 1e-9 * values.max().clamp_min(1e-30)]
@@ -135,8 +137,8 @@ def untouched(objective: Objective) -> Iterator[None]:
 def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str, float]:
     """Everything that can be told of a model from a batch of whole items; the model is left as it was.
 
-    The trunk's pooled features: effective rank, spread, decay of eigenvalues. The network's own vitals and what the loss measures. Of a
-    prediction: its loss beside that of whoever answers the same for every item, and, where there are two views, how they lie.
+    The trunk's pooled features: effective rank, spread, decay of eigenvalues. The network's own vitals and what the loss measures.
+    Of a prediction: its loss beside that of whoever answers the same for every item, and, of two views, how they lie.
 
     Args:
         batch: as the loop feeds it: items, or a dict with "item".

@@ -1,7 +1,7 @@
 """What vitals mean: ok, warn or sick, with the reason and the cure in words and numbers.
 
-A judgement is a pure function of the lines of log.jsonl and of run.json, so that a run, its report and `withheld doctor` say the same;
-no torch here. The rules stand in `learn/rules.py`.
+A judgement is a pure function of the lines of log.jsonl and of run.json, so that a run, its report and `withheld doctor` say the
+same; no torch here. The rules stand in `learn/rules.py`.
 """
 
 from __future__ import annotations

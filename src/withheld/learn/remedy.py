@@ -11,8 +11,8 @@ from withheld.objective import Weight
 from withheld.types import Moment, Recipe
 
 Treatment = dict[str, Any]
-"""step: when it was decided. illness. remedy. from: the step from which it acts. back: whether the run goes back there. until: how long it
-is left to act. words: what is said. And the numbers of the remedy."""
+"""step: when it was decided. illness. remedy. from: the step from which it acts. back: whether the run goes back there. until: how
+long it is left to act. words: what is said. And the numbers of the remedy."""
 
 SLOWER = 1 / 3
 WARM_UP = 0.2

@@ -1,7 +1,7 @@
 """The rules by which vitals are judged, one function a vital: value, state, reason and cure. No torch.
 
-A rule returns None where it does not apply. Limits are wide: what is called sick must be, also in runs of a few hundred steps on little
-data; tests/learn/test_illness.py induces every illness, and docs/health.md says what healthy recipes reach.
+A rule returns None where it does not apply. Limits are wide: what is called sick must be, also in runs of a few hundred steps on
+little data; tests/learn/test_illness.py induces every illness, and docs/health.md says what healthy recipes reach.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def teacher(case: Case) -> Finding | None:
     if entropy > 0.97 * most:
         return Finding(
             "teacher", SICK, value, "uniform teacher",
-            f"the teacher's answers are uniform: entropy {entropy:.3f} nats, ln {count:.0f} is {most:.3f}; there is nothing to learn",
+            f"the teacher's answers are uniform: entropy {entropy:.3f} nats, ln {count:.0f} is {most:.3f}; they say nothing",
             f"lower the teacher's temperature (to half), slow the centering down (momentum 0.9 to 0.99), or {slower(case, 3)}",
         )  # fmt: skip
     if usage < max(0.05 * most, math.log(1.5)):
@@ -114,7 +114,7 @@ def _latent_cure(case: Case) -> str:
     mine = [way for name, way in ways.items() if way and name in case.facts.knows]
     known = (
         ", or ".join(mine)
-        or "let its weight rise from 0 over the first third of the run, or give every dimension 0.1 nats free"
+        or "let its weight rise from 0 over a third of the run, or give every dimension 0.1 nats free"
     )
     return f"give the KL less weight at first: {known}"
 
@@ -137,7 +137,7 @@ def _book(case: Case, name: str) -> Finding | None:
     if case.early(steps=40):
         return Finding("codes", NOT_YET, value)
     cure = (
-        f"start dead codes anew at vectors of the batch (--on-sick fix does), take fewer codes (--set codes={max(8, many // 4):.0f}), "
+        f"start dead codes anew at vectors of a batch (--on-sick fix does), take fewer (--set codes={max(8, many // 4):.0f}), "
         f"or {slower(case, 3)}"
     )
     reason = f"{dead:.0f} of {many:.0f} codes of the {name} book are never chosen, the others are worth {used:.1f}"

@@ -15,8 +15,8 @@ def inputs(case: Case) -> Finding | None:
     wanted = "mean 0 and deviation 1" if case.facts.normalized else "values in 0..1"
     reason = f"what goes in has mean {mean:.3g} and deviation {deviation:.3g}; the network is made for {wanted}"
     cure = (
-        "divide bytes by 255 once, then subtract the mean and divide by the deviation of the data; check that it is not done twice, and "
-        "that a checkpoint gets the mean and deviation it was trained with"
+        "divide bytes by 255 once, then subtract the mean and divide by the deviation of the data; check that it is not done "
+        "twice, and that a checkpoint gets the mean and deviation it was trained with"
     )
     low, high = (0.05, 6.0) if case.facts.normalized else (0.003, 2.0)
     if not low < deviation < high or abs(mean) > 4:
@@ -33,8 +33,8 @@ def copies(case: Case) -> Finding | None:
         return None
     value = f"{found:.2g} near-copies of an item"
     reason = (
-        f"an item has {found:.2g} near-copies among the others: there are about {case.facts.items / (1 + found):,.0f} different ones of "
-        f"{case.facts.items:,}; epochs are counted too low, and losses that tell items apart cannot"
+        f"an item has {found:.2g} near-copies among the others: about {case.facts.items / (1 + found):,.0f} of "
+        f"{case.facts.items:,} are different; epochs are counted too low, and losses that tell items apart cannot"
     )
     cure = "remove duplicates (of frames of a video keep every tenth), and give the run fewer epochs"
     if found >= 0.7:
@@ -54,7 +54,7 @@ def hidden_part(case: Case) -> Finding | None:
     name, usual = ("rate", 0.15) if words else ("ratio", 0.9 if case.facts.modality == "video" else 0.75)
     cure = f"hide more: --set {name}={usual:g}"
     least, little = (0.02, 0.07) if words else (0.1, 0.3)
-    reason = f"only {100 * share:.1f} % is hidden: what is left tells it by looking next to it, and nothing else needs to be learned"
+    reason = f"only {100 * share:.1f} % is hidden: looking next to it tells it, and nothing else needs to be learned"
     if share < least:
         return Finding("hidden part", SICK, value, "hardly anything hidden", reason, cure)
     if share < little:
@@ -74,7 +74,9 @@ def motion(case: Case) -> Finding | None:
         return None
     value = f"frames differ by {100 * found:.2g} % of the variance"
     reason = f"neighboring frames differ by {100 * found:.2g} % of the pixels' variance: copying the frame before is the whole task"
-    cure = "give clips with motion, take fewer frames a second (--set rate=4), or keep the windows that move most (--set motion=0.5)"
+    cure = (
+        "give clips with motion, take fewer frames a second (--set rate=4), or keep what moves most (--set motion=0.5)"
+    )
     if found < 5e-4:
         return Finding("motion", SICK, value, "static video", reason, cure)
     if found < 3e-3:
@@ -110,8 +112,8 @@ def leak(case: Case) -> Finding | None:
     if without > 0.1 * abs(floor) and without > 0.3 * learned:
         return Finding(
             "leak", SICK, value, "answers leak",
-            f"with another item in its place the loss stays {blind:.3g} ({loss:.3g} with its own, {floor:.3g} is a constant answer): the "
-            "answer comes from the number, file name or label that goes in beside the item",
+            f"with another item in its place the loss is {blind:.3g} ({loss:.3g} with its own, a constant answer has {floor:.3g}): "
+            "the answer comes from the number, file name or label that goes in beside the item",
             "take the number and everything made from file and folder names out of x, or shuffle the names",
         )  # fmt: skip
     return Finding("leak", OK, value)
@@ -138,8 +140,8 @@ def rate(case: Case) -> Finding | None:
         )  # fmt: skip
     if ratio > 0.07:
         return Finding(
-            "learning rate", WARN, value, "learning rate too large", f"every step changes the weights by {100 * ratio:.2g} % of their size",
-            cure,
+            "learning rate", WARN, value, "learning rate too large",
+            f"every step changes the weights by {100 * ratio:.2g} % of their size", cure,
         )  # fmt: skip
     return Finding("learning rate", OK, value)
 
@@ -187,7 +189,7 @@ def knowledge(case: Case) -> Finding | None:
     if loss > 0.995 * floor:
         return Finding(
             "knowledge", WARN, value, "no better than guessing", f"the loss is {loss:.3g}; {what} has {floor:.3g}",
-            f"give it more steps; if the loss does not fall at all: --set base_learning_rate={3 * case.facts.rate:.1g}, or a third of it",
+            f"give it more steps; if the loss does not fall at all, --set base_learning_rate={3 * case.facts.rate:.1g}, or a ninth",
         )  # fmt: skip
     return Finding("knowledge", OK, value)
 
@@ -204,8 +206,8 @@ def by_heart(case: Case) -> Finding | None:
         state = SICK if rise > 0.4 * max(best, learned) else WARN
         return Finding(
             "overfitting", state, value, "learned by heart",
-            f"held-out loss rose from {best:.3g} to {held[-1]:.3g} while the training's fell to {seen[-1]:.3g}: items are learned by heart",
-            "stop earlier (a third of the epochs), give more or more varied items, a smaller network, or more decay: --set weight_decay=0.2",
+            f"held-out loss rose from {best:.3g} to {held[-1]:.3g} while the training's fell to {seen[-1]:.3g}: learned by heart",
+            "stop earlier (a third of the epochs), give more items, a smaller network, or more decay: --set weight_decay=0.2",
         )  # fmt: skip
     return Finding("overfitting", OK, value)
 

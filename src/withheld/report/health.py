@@ -19,7 +19,9 @@ def read_health(found: Contents) -> dict[str, Any]:
     if not checkups:
         return {}
     checkups = _spread(checkups)
-    by_step = [(step, {one_line(each.get("vital") or ""): each for each in _findings(health)}) for step, health in checkups]
+    by_step = [
+        (step, {one_line(each.get("vital") or ""): each for each in _findings(health)}) for step, health in checkups
+    ]
     last = by_step[-1][1]
     names = list(dict.fromkeys(name for _, findings in reversed(by_step) for name in findings))
     rows = []
