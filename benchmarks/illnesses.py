@@ -1,0 +1,159 @@
+"""Which illnesses are named, how soon, and what healthy recipes are called: writes docs/health.md.
+
+    python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...] [-o docs/health.md]
+
+Illnesses are those of tests/learn/induced.py, each beside the same run without it. Of healthy recipes, those of the methods that fit the
+data that is given are trained for some steps each, at their defaults but a smaller batch; finished runs are judged by their logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import withheld
+from withheld.learn.illness import OK, ORDER, SICK, WARN, History, facts_of
+from withheld.learn.rules_of_training import RULES
+from withheld.run import open_run
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "learn"))
+from induced import INDUCED, named_at  # noqa: E402
+
+RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "images": [
+        ("mae", {}), ("relative_position", {}), ("colorization", {}), ("exemplar", {}), ("vae", {"steps": 600}), ("vq_vae2", {}),
+    ],
+    "texts": [("bert", {"size": 64}), ("gpt", {"size": 64}), ("sentence_vae", {"size": 32, "steps": 300})],
+    "clips": [("videomae", {"size": 32}), ("next_frame", {"size": 32, "settings": {"frames": 8}})],
+}  # fmt: skip
+
+HEAD = """# Health
+
+A loss says little: it falls while features collapse, and stands still while they get better. So every run is watched. At the first step,
+at the last, and in between as often as it costs less than a hundredth of the training, vitals are taken from a fixed batch of items
+(never learned from, where the data has enough) and judged:
+
+| state | means |
+| --- | --- |
+| ok | as it should be |
+| warn | worth a look; also what was found once and may be chance |
+| sick | an illness, found twice in a row, or once where it lies in the data |
+| not yet | too early to tell |
+
+    withheld doctor RUN                       the table of a run, also of one that is still going on; --strict for scripts
+    withheld pretrain ... --on-sick stop      stops after a checkpoint, exit code 3
+    withheld pretrain ... --on-sick fix       applies the documented remedy, at most three times, and says so in run.json and log.jsonl
+
+Remedies: a third of the learning rate from the last healthy checkpoint (collapses, too high a learning rate, a loss that is not finite);
+the weight of the KL rises from 0 again (posterior collapse); codes that are never chosen start anew at vectors of a batch (dead codes).
+What lies in the data is told and left to you. With stop and fix the appointments are fixed before the first step, from a timing, so that
+a run that is killed and resumed ends bit for bit as one that never stopped.
+
+The label-free score of downstream quality is RankMe, the effective rank of the features (Garrido et al. 2023,
+https://arxiv.org/abs/2210.02885); alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ) stands beside it. Compare
+them between runs of one method on the same data; across methods they say little, and only `withheld evaluate` says what a run is worth.
+
+"""
+
+
+def induced() -> list[str]:
+    """A table of illnesses made on purpose."""
+    out = [
+        "| illness | made by | steps | named at | others named in the first fifth | the same without it |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for way, name in INDUCED.items():
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            found, well = way(True, Path(one)), way(False, Path(two))
+        steps, at = found[0][1], named_at(found, name)
+        others = set().union(*(names for step, _, names in found if step <= 0.2 * steps)) - {name}
+        sick = set().union(*(names for _, _, names in well))
+        when = "never" if at is None else f"{at} ({100 * at / steps:.0f} %)"
+        made = " ".join((way.__doc__ or "").split())
+        out.append(f"| {name} | {made} | {steps} | {when} | {said(others)} | {said(sick) if sick else 'not sick'} |")
+        print(out[-1], flush=True)
+    return out
+
+
+def healthy(options: argparse.Namespace) -> list[str]:
+    """A table of recipes as they are."""
+    out = [
+        "| recipe | data | steps | vitals taken | their share of the time | warned of | called sick |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, methods in RECIPES.items():
+            data = getattr(options, kind)
+            for method, given in methods if data else []:
+                if options.only and method not in options.only:
+                    continue
+                out.append(trained(method, data, Path(folder) / method, {"steps": options.steps, **given}))
+                print(out[-1], flush=True)
+    for run in options.runs:
+        out.append(row(open_run(run), None))
+        print(out[-1], flush=True)
+    return out
+
+
+def trained(method: str, data: str, folder: Path, given: dict[str, Any]) -> str:
+    seconds: dict[str, float] = {}
+
+    def listen(event: dict[str, Any]) -> None:
+        seconds.update(event.get("seconds", {}) if event["kind"] == "done" else {})
+
+    run = withheld.pretrain(method, data, folder, batch_size=32, pictures=False, device="cpu", listen=listen, **given)
+    share = seconds.get("vitals", 0.0) / max(1e-9, sum(seconds.values()))
+    return row(run, share)
+
+
+def row(run: Any, share: float | None) -> str:
+    """The worst states of a run, judged anew by its log."""
+    history = History(facts_of(run.settings), RULES)
+    worst: dict[str, str] = {}
+    for line in run.log():
+        for each in history.hear(line) or []:
+            if ORDER.index(each.state) > ORDER.index(worst.get(each.illness, OK)):
+                worst[each.illness] = each.state
+    cost = "" if share is None else f"{100 * share:.1f} %"
+    warned = said({name for name, state in worst.items() if state == WARN})
+    sick = said({name for name, state in worst.items() if state == SICK})
+    where = Path(str(run.settings["data"].get("location") or "")).name
+    return f"| {run.settings['method']} | {where} | {run.settings['steps']} | {len(history.checkups)} | {cost} | {warned} | {sick} |"
+
+
+def said(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def main() -> None:
+    """Prints both tables, and writes the page where one is named."""
+    parser = argparse.ArgumentParser()
+    for name in RECIPES:
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--runs", nargs="*", default=[])
+    parser.add_argument("-o", type=Path)
+    options = parser.parse_args()
+    begun = time.monotonic()
+    ills, wells = induced(), healthy(options)
+    page = HEAD + "## Illnesses, made on purpose\n\n" + "\n".join(ills)
+    page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
+    if len(wells) > 2:
+        page += "\n## Healthy recipes, and the worst that was said of them at any step\n\n" + "\n".join(wells) + "\n"
+        page += "\nSeed 0, batches of 32, methods and encoders at their defaults; nothing of it may be called sick.\n"
+    if options.o:
+        options.o.write_text(page, encoding="utf-8")
+    print(f"{time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
