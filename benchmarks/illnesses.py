@@ -2,8 +2,8 @@
 
     python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...] [-o docs/health.md]
 
-Illnesses are those of tests/learn/induced.py, each beside the same run without it. Of healthy recipes, those of the methods that fit the
-data that is given are trained for some steps each, at their defaults but a smaller batch; finished runs are judged by their logs.
+Illnesses are those of tests/learn/induced.py, each beside the same run without it. Healthy recipes that fit the data given are
+trained for some steps each, at their defaults but with batches of 32; finished runs are judged by their logs.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 HEAD = """# Health
 
-A loss says little: it falls while features collapse, and stands still while they get better. So every run is watched. At the first step,
-at the last, and in between as often as it costs less than a hundredth of the training, vitals are taken from a fixed batch of items
-(never learned from, where the data has enough) and judged:
+A loss says little: it falls while features collapse, and stands still while they get better. So every run is watched. At the
+first step, at the last, and in between as often as it costs less than a hundredth of the training, vitals are taken from a
+fixed batch of items (never learned from, where the data has enough) and judged:
 
 | state | means |
 | --- | --- |
@@ -49,16 +49,18 @@ at the last, and in between as often as it costs less than a hundredth of the tr
 
     withheld doctor RUN                       the table of a run, also of one that is still going on; --strict for scripts
     withheld pretrain ... --on-sick stop      stops after a checkpoint, exit code 3
-    withheld pretrain ... --on-sick fix       applies the documented remedy, at most three times, and says so in run.json and log.jsonl
+    withheld pretrain ... --on-sick fix       applies the documented remedy, at most three times, and writes it down
 
-Remedies: a third of the learning rate from the last healthy checkpoint (collapses, too high a learning rate, a loss that is not finite);
-the weight of the KL rises from 0 again (posterior collapse); codes that are never chosen start anew at vectors of a batch (dead codes).
-What lies in the data is told and left to you. With stop and fix the appointments are fixed before the first step, from a timing, so that
-a run that is killed and resumed ends bit for bit as one that never stopped.
+Remedies: a third of the learning rate, from the last healthy checkpoint (collapses, too high a learning rate, a loss that is
+not finite); the weight of the KL rises from 0 again (posterior collapse); codes that are never chosen start anew at vectors of
+a batch (dead codes). What lies in the data is told and left to you. With stop and fix the appointments are fixed before the
+first step, from a timing, so that a run that is killed and resumed ends bit for bit as one that never stopped. Seven
+appointments are always kept, so vitals of a run of a few hundred steps may cost more than a hundredth.
 
 The label-free score of downstream quality is RankMe, the effective rank of the features (Garrido et al. 2023,
-https://arxiv.org/abs/2210.02885); alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ) stands beside it. Compare
-them between runs of one method on the same data; across methods they say little, and only `withheld evaluate` says what a run is worth.
+https://arxiv.org/abs/2210.02885); alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ) stands beside
+it. Compare them between runs of one method on the same data; across methods they say little, and only `withheld evaluate` says
+what a run is worth.
 
 """
 
@@ -97,23 +99,16 @@ def healthy(options: argparse.Namespace) -> list[str]:
                 out.append(trained(method, data, Path(folder) / method, {"steps": options.steps, **given}))
                 print(out[-1], flush=True)
     for run in options.runs:
-        out.append(row(open_run(run), None))
+        out.append(row(open_run(run)))
         print(out[-1], flush=True)
     return out
 
 
 def trained(method: str, data: str, folder: Path, given: dict[str, Any]) -> str:
-    seconds: dict[str, float] = {}
-
-    def listen(event: dict[str, Any]) -> None:
-        seconds.update(event.get("seconds", {}) if event["kind"] == "done" else {})
-
-    run = withheld.pretrain(method, data, folder, batch_size=32, pictures=False, device="cpu", listen=listen, **given)
-    share = seconds.get("vitals", 0.0) / max(1e-9, sum(seconds.values()))
-    return row(run, share)
+    return row(withheld.pretrain(method, data, folder, batch_size=32, pictures=False, device="cpu", **given))
 
 
-def row(run: Any, share: float | None) -> str:
+def row(run: Any) -> str:
     """The worst states of a run, judged anew by its log."""
     history = History(facts_of(run.settings), RULES)
     worst: dict[str, str] = {}
@@ -121,11 +116,12 @@ def row(run: Any, share: float | None) -> str:
         for each in history.hear(line) or []:
             if ORDER.index(each.state) > ORDER.index(worst.get(each.illness, OK)):
                 worst[each.illness] = each.state
-    cost = "" if share is None else f"{100 * share:.1f} %"
-    warned = said({name for name, state in worst.items() if state == WARN})
-    sick = said({name for name, state in worst.items() if state == SICK})
+    shares = [each.vitals["vitals_share"] for each in history.checkups if "vitals_share" in each.vitals]
+    cost = f"{100 * shares[-1]:.1f} %" if shares else ""
+    warned, sick = (said({name for name, state in worst.items() if state == wanted}) for wanted in (WARN, SICK))
     where = Path(str(run.settings["data"].get("location") or "")).name
-    return f"| {run.settings['method']} | {where} | {run.settings['steps']} | {len(history.checkups)} | {cost} | {warned} | {sick} |"
+    cells = [run.settings["method"], where, run.settings["steps"], len(history.checkups), cost, warned, sick]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def said(names: set[str]) -> str:
@@ -148,7 +144,7 @@ def main() -> None:
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:
         page += "\n## Healthy recipes, and the worst that was said of them at any step\n\n" + "\n".join(wells) + "\n"
-        page += "\nSeed 0, batches of 32, methods and encoders at their defaults; nothing of it may be called sick.\n"
+        page += "\nSeed 0, methods and encoders at their defaults; none may be called sick. Cost: before the last checkup.\n"
     if options.o:
         options.o.write_text(page, encoding="utf-8")
     print(f"{time.monotonic() - begun:.0f} s")

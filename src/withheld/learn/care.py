@@ -135,7 +135,9 @@ class Care:
 
     def _decided(self, line: dict[str, Any], found: list[Finding] | None) -> dict[str, Any] | None:
         """The illness to act on, the same on every process."""
-        if self.on_sick == "warn" or (isinstance(self.loop, Loop) and line["step"] not in self.appointments):
+        if self.on_sick == "warn" or line["step"] == self.loop.steps:
+            return None  # at the last step there is nothing left to do
+        if isinstance(self.loop, Loop) and line["step"] not in self.appointments:
             return None
         sick = [each.to_json() for each in found or [] if each.state == SICK]
         well = not any(each.state in (WARN, SICK) and each.illness not in HARMLESS for each in found or [])

@@ -50,10 +50,10 @@ def features(case: Case) -> Finding | None:
 def quality(case: Case) -> Finding | None:
     """RankMe, the label-free score of downstream quality, and alpha-ReQ: told, not judged."""
     rank, alpha = case.now("effective_rank"), case.now("alpha_req")
-    if rank is None or alpha is None:
+    if rank is None:
         return None
-    began = case.known("effective_rank")[0]
-    return Finding("quality without labels", OK, f"RankMe {rank:.1f} (at the start {began:.1f}), alpha-ReQ {alpha:.2f}")
+    began, beside = case.known("effective_rank")[0], "" if alpha is None else f", alpha-ReQ {alpha:.2f}"
+    return Finding("quality without labels", OK, f"RankMe {rank:.1f} (at the start {began:.1f}){beside}")
 
 
 def teacher(case: Case) -> Finding | None:
@@ -85,6 +85,7 @@ def latents(case: Case) -> Finding | None:
     kl = case.now("kl")
     if kl is None:
         return None
+    kl = max(0.0, kl)
     active, width = case.now("active_units"), case.facts.width
     used = f", {active:.0f}{f' of {width}' if width else ''} units active" if active is not None else ""
     value = f"KL {kl:.3g} nats{used}"

@@ -150,6 +150,7 @@ class Watch:
         total = _trained(self.patient.seconds)
         if total > 0:
             found["data_wait"] = self.patient.seconds.get("data", 0.0) / total
+            found["vitals_share"] = self.spent / total
         return found
 
 
