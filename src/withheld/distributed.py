@@ -14,23 +14,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 TIMEOUT = timedelta(seconds=float(os.environ.get("WITHHELD_RANK_TIMEOUT", "600")))
-
-
-_alone = False
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Within, this process is the only one: for what one rank measures while the others wait."""
-    global _alone
-    was, _alone = _alone, True
-    try:
-        yield
-    finally:
-        _alone = was
 
 
 def start(device: torch.device) -> None:
@@ -45,24 +33,37 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process asks no other: for what one rank does while the others wait, such as vitals."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def world() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if _joined() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
 
 
 def rank() -> int:
     """Which of them this is; 0 writes."""
-    return dist.get_rank() if _joined() else 0
-
-
-def _joined() -> bool:
-    return not _alone and dist.is_available() and dist.is_initialized()
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() and not _alone else 0
 
 
 def wrap(module: nn.Module) -> nn.Module:
-    """The module, its gradients averaged over ranks."""
+    """The module, its gradients averaged over ranks and its batch normalization over the batch of all ranks."""
     if world() == 1:
         return module
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and not isinstance(part, RanksNorm):
+            part.__class__ = RanksNorm  # in place: names, parameters and the optimizer that holds them stay
     # The patch kernel is used as a linear map, so its gradient comes permuted; DDP copies it, which costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
@@ -112,6 +113,72 @@ def gathered(rows: Tensor) -> Tensor:
     gathered rows summed, both are then those of one process that holds all rows. Every rank must bring equally many.
     """
     return rows if world() == 1 else _Gather.apply(rows)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks; backward, the sum of the gradients that all ranks have for it."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        """Of equal shape on every rank."""
+        summed = value.contiguous().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        """Of equal shape on every rank."""
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of a tensor over ranks, with gradients: for statistics of the whole batch within a loss."""
+    return value if world() == 1 else _Sum.apply(value)
+
+
+def shared(value: Tensor) -> Tensor:
+    """Rank 0's tensor on every rank, such as directions drawn at random."""
+    if world() > 1:
+        dist.broadcast(value, 0)
+    return value
+
+
+class RanksNorm(_BatchNorm):
+    """Batch normalization over the items of all ranks, as one process would have it. Not built: see `wrap`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) or (B, D, ...), equally many on every rank."""
+        if not self.training or world() == 1:
+            training = self.training
+            if training and self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum or 0.1, self.eps
+            )
+        dims = [0, *range(2, x.ndim)]
+        count = x.numel() // x.shape[1] * world()
+        exact = x if x.dtype == torch.float64 else x.float()
+        mean = summed(exact.sum(dim=dims)) / count
+        centered = exact - _across(mean, x)
+        variance = summed(centered.square().sum(dim=dims)) / count
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                self.running_mean.lerp_(mean, self.momentum or 0.1)
+                self.running_var.lerp_(variance * count / max(1, count - 1), self.momentum or 0.1)
+        found = centered * _across((variance + self.eps).rsqrt(), x)
+        if self.weight is not None:
+            found = found * _across(self.weight, x) + _across(self.bias, x)
+        return found.to(x.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        return
+
+
+def _across(value_D: Tensor, like: Tensor) -> Tensor:
+    return value_D.view(1, -1, *[1] * (like.ndim - 2))
 
 
 def any_rank(flag: int, device: torch.device) -> int:

@@ -23,7 +23,7 @@ from withheld.data.scale import Scale
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.networks.image import ImageTrunk, fresh_trunk
-from withheld.networks.open import CARD, encoder_folder, open_trunk, read_card
+from withheld.networks.open import CARD, encoder_folder, normalization_of, open_trunk, read_card
 from withheld.types import Features, Split
 
 LUMA = (0.299, 0.587, 0.114)
@@ -209,29 +209,6 @@ def _opened(image: Any) -> Any:
     from withheld.data.source import open_source
 
     return open_source(image).read(0)
-
-
-def normalization_of(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
-    settings: dict[str, Any] = {}
-    folder = encoder_folder(where)
-    card = read_card(folder) if folder else None
-    if card is not None:
-        return card["mean"], card["std"]
-    try:
-        if folder is None:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(str(where), "preprocessor_config.json"))
-        else:
-            path = folder / "preprocessor_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        settings = {}
-    mean, std = settings.get("image_mean") or [0.485, 0.456, 0.406], settings.get("image_std") or [0.229, 0.224, 0.225]
-    if len(mean) != channels:
-        mean, std = [0.5] * channels, [0.5] * channels
-    return list(mean), list(std)
 
 
 def open_split(full: dict[str, Any] | None) -> Split | None:

@@ -19,11 +19,12 @@ from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writi
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
-from withheld.learn.watch import WATCHED, Patient, Watch, affordable, appointments, time_of_vitals
+from withheld.learn.watch import Patient, Watch, appointed
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, now, plain, versions
+from withheld.resuming import same_run
 from withheld.run import (
     Listen,
     Run,
@@ -38,6 +39,7 @@ from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
+REST, TRUNK_RATE = 0.1, 0.2  # of a run that continues from a trained encoder
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 
@@ -71,7 +73,8 @@ class Pretraining:
             self._plan(kept)
             if dry_run:
                 return Run(self.out, self.settings)
-            self._compare(kept)
+            if kept is not None:
+                self.settings = same_run(kept, self.settings, self.out)
             if first and kept is None:
                 self._begin()
             self._train(resume, save_every)
@@ -121,32 +124,6 @@ class Pretraining:
             raise InputError(f"{self.out} holds a run already: continue it with --resume, or choose another --out")
         return kept
 
-    def _compare(self, kept: dict[str, Any] | None) -> None:
-        """On resume, what was asked now must be what the run began with."""
-        if kept is None:
-            return
-        before = [
-            f"data: began with {kept['data']['location']}, whose files were others (fingerprint {kept['data']['fingerprint'][:12]})"
-        ]
-        changes = before if kept["data"]["fingerprint"] != self.settings["data"]["fingerprint"] else []
-        name = self.method if isinstance(self.method, str) else None
-        if kept["method"] != name:
-            changes.append(f"method: {kept['method']} -> {name}")
-        untouched: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
-        began, asked = kept.get("health", {}).get("on_sick", "warn"), self.given["on_sick"]
-        if asked not in (None, began) and "fix" in (asked, began):
-            changes.append(f"on_sick: {began} -> {asked}: remedies change what is computed")
-        for key, value in self.given.items():
-            if key == "on_sick":
-                continue
-            if value != untouched.get(key) and plain(value) != kept["given"].get(key):
-                changes.append(f"{key}: {kept['given'].get(key)} -> {plain(value)}")
-        if changes:
-            raise InputError(f"{self.out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
-        self.settings = kept
-        if asked is not None:
-            self.settings.setdefault("health", self._appoint(kept["steps"]))["on_sick"] = asked
-
     def _build(self) -> None:
         """Data, model, recipe."""
         started = time.monotonic()
@@ -164,7 +141,10 @@ class Pretraining:
             settings = dict(self.given["settings"])
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
+        if getattr(self.modality, "pretrained", False) and by_name:
+            recipe = recipe.change(rest=REST, trunk_rate=TRUNK_RATE)
         self.recipe = dataclasses.replace(recipe, **settings)
+        self._check_start()
         if isinstance(self.model, Objective):
             self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
@@ -174,12 +154,29 @@ class Pretraining:
             self.model = self.model.fitted(self.modality.sample)
             self.method_settings |= self.model.found
         else:
+            self.modality.tell_units(self.model)
             for remark in self.model.split.remarks(self.modality.sample):
                 self._tell("note", text=remark)
             self.model.fit_parts(self.modality.sample)
         self.model.to(self.device)
         self.modality.check(self.model)
         self.recipe = self.recipe.change(batch_size=self._batch_size())
+
+    def _check_start(self) -> None:
+        """A trained encoder is not put at risk by heads that know nothing yet; says so."""
+        if not 0 <= self.recipe.rest < 0.5:
+            raise InputError(
+                f"rest={self.recipe.rest}: the share of the steps in which the trunk stands still, 0 to below 0.5"
+            )
+        if not self.recipe.trunk_rate >= 0:
+            raise InputError(f"trunk_rate={self.recipe.trunk_rate}: times the learning rate, 0 or more")
+        if getattr(self.modality, "pretrained", False) and (self.recipe.rest or self.recipe.trunk_rate != 1):
+            self._tell(
+                "note",
+                text=f"continues from a trained encoder: it stands still for the first {self.recipe.rest:.0%} of the steps while "
+                f"new heads warm up, then learns at {self.recipe.trunk_rate:g} times their rate (for neither: --set rest=0 "
+                "trunk_rate=1)",
+            )
 
     def _batch_size(self) -> int:
         if self.given["batch_size"] is not None:
@@ -203,7 +200,12 @@ class Pretraining:
             minutes = self.given["minutes"] or DEFAULT_MINUTES
             steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
             self.loop.steps = steps
-        health = kept["health"] if kept and "health" in kept else self._appoint(steps)
+        on_sick = self.given["on_sick"] or "warn"
+        health = kept.get("health") if kept else None
+        if health is None:
+            if on_sick != "warn":
+                self._tell("timing")
+            health = appointed(self.loop, self.modality.sample, self.modality.held_out, steps, on_sick)
         by_name = isinstance(self.method, str)
         split = repr(self.model.split) if isinstance(self.model, Objective) else ""
         self.settings = {
@@ -223,20 +225,6 @@ class Pretraining:
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
         self._tell("plan", **self.settings)
-
-    def _appoint(self, steps: int) -> dict[str, Any]:
-        """When vitals are taken. Where something depends on them, as many as are cheap enough by a timing now, and all of them."""
-        on_sick = self.given["on_sick"] or "warn"
-        count = None
-        if on_sick != "warn" and isinstance(self.model, Objective):
-            self._tell("timing")
-            each = time_of_vitals(self.model, self.modality.sample, self.modality.held_out)
-            count = distributed.from_first(affordable(self.loop.seconds_per_step(), steps, each))
-        return {
-            "on_sick": on_sick,
-            "sample": min(WATCHED, _count(self.modality.sample)),
-            "appointments": appointments(steps, count),
-        }
 
     def _steps(self) -> int | None:
         if self.given["steps"] is not None:
@@ -330,13 +318,6 @@ def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
     if split is None or isinstance(split, FunctionSplit):
         return {}
     return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
-
-
-def _count(batch: Any) -> int:
-    """How many items a batch has."""
-    if isinstance(batch, dict):
-        batch = batch["item"]
-    return len(batch)
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:

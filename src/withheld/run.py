@@ -34,6 +34,8 @@ RECIPE_SETTINGS = (
     "clip",
     "betas",
     "layer_decay",
+    "trunk_rate",
+    "rest",
     "tolerance",
     "optimizer",
     "matrix_rate",
@@ -168,9 +170,7 @@ class Run:
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
             objective.fit_parts(_asked(blank, objective, self.settings["data"]))
-        fitted = {name: _tuple(value) for name, value in self.settings.get("fitted", {}).items()}
-        if fitted:
-            objective.split = dataclasses.replace(objective.split, **fitted)
+        objective.split = _refitted(objective.split, self.settings.get("fitted", {}))
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 
@@ -309,6 +309,15 @@ def _asked(blank: Any, objective: Any, data: dict[str, Any]) -> Any:
     if "id" not in objective.split.asks:
         return blank
     return {"item": blank, "id": torch.tensor([0, data["items"] - 1])}
+
+
+def _refitted(split: Any, fitted: dict[str, Any]) -> Any:
+    """A split, or a part of one that is a dataclass itself, with these fields."""
+    fields = {
+        name: _refitted(getattr(split, name), value) if isinstance(value, dict) else _tuple(value)
+        for name, value in fitted.items()
+    }
+    return dataclasses.replace(split, **fields) if fields else split
 
 
 def _tuple(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -75,6 +75,10 @@ class Split(ABC):
             InputError: where this split could learn nothing from it.
         """
         return []
+
+    def in_units(self, mean: Sequence[float], std: Sequence[float]) -> Split:
+        """A copy that knows by what the pixels of its items were normalized, per channel. Most splits need not."""
+        return self
 
     def fitted(self, sample: Any) -> Split:
         """A copy that has seen a sample of the data, before the first step. Most splits need none."""
@@ -160,6 +164,8 @@ class Recipe:
             times `decay` for each further one, of a run of `epochs`.
         clip: the largest gradient norm, or None.
         epochs: how often every item is seen, where neither steps nor minutes are given.
+        trunk_rate: learning rate of the trunk, times that of everything else; below 1 where a trained encoder is continued.
+        rest: share of the steps in which the trunk stands still while new heads warm up; its rate rises over as many again.
         layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.
@@ -178,6 +184,8 @@ class Recipe:
     schedule: str = "cosine"
     clip: float | None = None
     epochs: float = 100.0
+    trunk_rate: float = 1.0
+    rest: float = 0.0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
     matrix_rate: float = 2.0
@@ -206,6 +214,12 @@ class Recipe:
         if self.schedule == "linear":
             return max(0.0, 1 - done)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def awake(self, moment: Moment) -> float:
+        """What the trunk's learning rate is multiplied by besides: 0 while it rests, 1 in the end."""
+        if not self.rest:
+            return 1.0
+        return min(1.0, max(0.0, moment.progress / self.rest - 1))
 
     def change(self, **settings: Any) -> Recipe:
         """A copy with other settings."""

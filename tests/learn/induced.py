@@ -7,6 +7,7 @@ ill, and of an empty folder; it returns what was found, as (step, steps, illness
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,12 @@ class TeacherEntropy:
 
     temperature: float = 0.05
     shift: float = 0.0
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        told = self.probabilities(y)
+        entropy = torch.special.entr(told).sum(dim=-1).mean()
+        usage = torch.special.entr(told.mean(dim=0)).sum()
+        return {"teacher_entropy": float(entropy), "prototypes_entropy": float(usage), "ln_k": math.log(told.shape[-1])}
 
     def probabilities(self, target: Tensor) -> Tensor:
         first = F.one_hot(torch.zeros((), dtype=torch.long), target.shape[-1])

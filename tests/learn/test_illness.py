@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner
 
 import withheld
@@ -117,15 +115,14 @@ def test_overfitting_is_seen_in_the_held_out_loss() -> None:
     assert not any(state == SICK for _, state in found[4])
 
 
-def test_view_vitals_against_the_formulas() -> None:
+def test_view_vitals_of_a_point_and_of_a_sphere() -> None:
+    point = view_vitals(torch.ones(9, 4), torch.ones(9, 4))
+    assert [point[name] for name in ("alignment", "uniformity", "view_spread")] == pytest.approx([0, 0, 0], abs=1e-5)
     torch.manual_seed(0)
-    one, two = torch.randn(2, 20, 7)
-    u, v = F.normalize(one, dim=1), F.normalize(two, dim=1)
-    pairs = [math.exp(-2 * float((u[i] - u[j]).square().sum())) for i in range(20) for j in range(20) if i != j]
-    found = view_vitals(one, two)
-    assert found["uniformity"] == pytest.approx(math.log(sum(pairs) / len(pairs)), abs=1e-5)
-    assert found["alignment"] == pytest.approx(float(((u - v) ** 2).sum(1).mean()), abs=1e-5)
-    assert view_vitals(torch.ones(9, 4), torch.ones(9, 4))["uniformity"] == pytest.approx(0, abs=1e-6)
+    sphere = view_vitals(torch.randn(400, 64), torch.randn(400, 64))
+    assert sphere["alignment"] == pytest.approx(2, abs=0.05)
+    assert sphere["uniformity"] == pytest.approx(-4 + 8 / 64, abs=0.05)
+    assert sphere["view_spread"] == pytest.approx(1, abs=0.05)
 
 
 def test_eigenvalue_decay_of_a_known_spectrum() -> None:

@@ -74,20 +74,23 @@ class Keeper:
 
 
 def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameters by decay and layer: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay`."""
+    """Parameters by decay and rate: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay` and `rest`."""
     trunk = objective.trunk
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    kept = set() if trunk is None else {id(p) for p in trunk.parameters()}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             continue
         scale = 1.0
         if recipe.layer_decay != 1.0 and trunk is not None and ".trunk." in f".{name}":
             scale = recipe.layer_decay ** (trunk.depth + 1 - min(trunk.depth, trunk.layer_of(name)))
+        if id(parameter) in kept:
+            scale *= recipe.trunk_rate
         idle = parameter.ndim < 2 or "token" in name or "position" in name
-        groups.setdefault((idle, scale), []).append(parameter)
+        groups.setdefault((idle, scale, recipe.rest > 0 and id(parameter) in kept), []).append(parameter)
     return [
-        {"params": members, "weight_decay": 0.0 if idle else recipe.weight_decay, "scale": scale}
-        for (idle, scale), members in groups.items()
+        {"params": members, "weight_decay": 0.0 if idle else recipe.weight_decay, "scale": scale, "rests": rests}
+        for (idle, scale, rests), members in groups.items()
     ]
 
 
@@ -205,7 +208,7 @@ class Loop:
         self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), norm)
         rate = self.recipe.learning_rate * self.recipe.factor(moment)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = rate * group["scale"] * (self.recipe.awake(moment) if group.get("rests") else 1.0)
         self.optimizer.step()
         for part in self.moving:
             part.after_step(moment)

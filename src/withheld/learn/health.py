@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from withheld import distributed
+from withheld.losses.contrast import alignment_and_uniformity
 from withheld.objective import Objective
 from withheld.types import UNKNOWN_LABEL, Features, Moment, Pair
 
+ROWS = 256
 REPRESENTATIVE = 4
 """How often a class should come in a batch before the batch tells how frequent classes are."""
 
@@ -62,30 +64,10 @@ def spread(features_ND: Tensor) -> float:
 
 
 def view_vitals(one_ND: Tensor, two_ND: Tensor) -> dict[str, float]:
-    """Of two views of the same items: alignment, the mean squared distance of the two on the unit sphere, and uniformity, the
-    logarithm of the mean of exp(-2 d^2) over pairs of different items: 0 where all are one point (Wang and Isola 2020,
-    https://arxiv.org/abs/2005.10242); and how many directions the first views use.
-    """
-    one, two = F.normalize(one_ND.float(), dim=1), F.normalize(two_ND.float(), dim=1)
-    distance = (2 - 2 * one @ one.T).clamp_min(0)
-    others = ~torch.eye(len(one), dtype=torch.bool, device=one.device)
+    """Of two views of the same items: alignment and uniformity, and how many directions the first ones use and fill."""
     return {
-        "alignment": float((one - two).square().sum(dim=1).mean()),
-        "uniformity": float((-2 * distance[others]).exp().mean().log()),
-        "view_rank": effective_rank(one_ND),
-        "view_spread": spread(one_ND),
-    }
-
-
-def teacher_vitals(probability_NK: Tensor) -> dict[str, float]:
-    """Entropy of a teacher's answers, nats: of single ones (ln K: it tells nothing) and of their mean (0: one answer for all)."""
-    p = probability_NK.detach().reshape(-1, probability_NK.shape[-1]).double()
-    mean = p.mean(dim=0)
-    return {
-        "teacher_entropy": float(-(p * p.clamp_min(1e-30).log()).sum(dim=1).mean()),
-        "teacher_usage": float(-(mean * mean.clamp_min(1e-30).log()).sum()),
-        "prototypes": float(p.shape[1]),
-    }
+        **alignment_and_uniformity(one_ND, two_ND), "view_rank": effective_rank(one_ND), "view_spread": spread(one_ND),
+    }  # fmt: skip
 
 
 @runtime_checkable
@@ -98,18 +80,13 @@ class Watched(Protocol):
 
 @runtime_checkable
 class Measured(Protocol):
-    """A loss with measures of its own, such as the accuracy of words."""
+    """A loss with measures of its own, such as the accuracy of words.
+
+    Of a teacher over prototypes: "teacher_entropy" of single answers, "prototypes_entropy" of their mean, nats, and "ln_k".
+    """
 
     def measures(self, prediction: Any, y: Any) -> dict[str, float]:
-        """Small numbers of a prediction."""
-
-
-@runtime_checkable
-class Taught(Protocol):
-    """A loss whose target is a teacher's answer over prototypes (DINO)."""
-
-    def probabilities(self, target: Any) -> Tensor:
-        """(..., K) what the teacher says, of what `Objective.aim` gives."""
+        """Small numbers of a prediction, beside y, or beside what a network makes of y where that is the target."""
 
 
 @contextmanager
@@ -148,14 +125,16 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
         found = _of_features(objective, batch)
         if isinstance(objective.network, Watched):
             found.update(objective.network.vitals(batch))
-        objective.train(isinstance(objective.target, str))  # views that differ in dropout only
+        if isinstance(objective.target, str):  # two views may differ in dropout only
+            for part in objective.modules():
+                part.training = isinstance(part, nn.Dropout) or part is objective
         torch.manual_seed(0)
         pair = objective.pair(batch)
         prediction = objective.network(pair.x)
         aim = objective.aim(pair.y)
         found["held_out_loss" if held_out else "sample_loss"] = _loss(objective, prediction, aim)
         if isinstance(objective.loss, Measured):
-            found.update(objective.loss.measures(prediction, pair.y))
+            found.update(objective.loss.measures(prediction, aim if learned_target(objective) else pair.y))
         found.update(_of_targets(objective, prediction, aim))
         if objective.split.asks:
             found["blind_loss"] = _blind_loss(objective, batch)
@@ -180,17 +159,15 @@ def _loss(objective: Objective, prediction: Any, aim: Any) -> float:
 
 def _of_targets(objective: Objective, prediction: Any, aim: Any) -> dict[str, float]:
     """What prediction and target say beside each other."""
-    found = {}
-    if isinstance(objective.loss, Taught):
-        found.update(teacher_vitals(objective.loss.probabilities(aim)))
-    learned = isinstance(objective.target, (str, nn.Module))
-    if learned and _two_views(prediction, aim):
-        found.update(view_vitals(_rows(prediction), _rows(aim)))
-    if not learned:
-        constant = constant_answer(prediction, aim)
-        if constant is not None:
-            found["constant_loss"] = _loss(objective, constant, aim)
-    return found
+    if learned_target(objective):
+        return view_vitals(_rows(prediction), _rows(aim)) if _two_views(prediction, aim) else {}
+    constant = constant_answer(prediction, aim)
+    return {} if constant is None else {"constant_loss": _loss(objective, constant, aim)}
+
+
+def learned_target(objective: Objective) -> bool:
+    """Whether what is predicted is made by a network: two views, a teacher."""
+    return isinstance(objective.target, (str, nn.Module))
 
 
 def _two_views(prediction: Any, aim: Any) -> bool:
@@ -199,7 +176,8 @@ def _two_views(prediction: Any, aim: Any) -> bool:
 
 
 def _rows(t: Tensor) -> Tensor:
-    return t if t.ndim == 2 else t.mean(dim=1)
+    """Vectors (N, D) of items, or of the places or views of items; not more than are needed."""
+    return t if t.ndim == 2 else t.flatten(0, 1)[:: max(1, t.shape[0] * t.shape[1] // ROWS)]
 
 
 def constant_answer(prediction: Any, aim: Any) -> Tensor | None:

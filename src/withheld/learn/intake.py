@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from withheld.learn.health import untouched
-from withheld.objective import Objective
+from withheld.objective import AfterStep, Objective
 from withheld.types import Pair, map_tensors
 
 FEW = 32
@@ -31,12 +31,18 @@ def intake(objective: Objective, batch: Any) -> dict[str, float]:
         if item.ndim == 5 and item.shape[1] > 1:
             still = item.var().clamp_min(1e-12)
             found["motion"] = float(item.diff(dim=1).square().mean() / still)
+    if isinstance(objective.target, AfterStep) or any(isinstance(part, AfterStep) for part in _parts(objective.target)):
+        found["moving_target"] = 1.0
     few = map_tensors(lambda part: part[:FEW], batch)
     with untouched(objective):
         pair = objective.split(few)
         found.update(_hidden(item[:FEW], pair))
         found.update(_targets_belong(objective, few))
     return found
+
+
+def _parts(target: Any) -> list[nn.Module]:
+    return list(target.modules()) if isinstance(target, nn.Module) else []
 
 
 def _hidden(item: Tensor, pair: Pair) -> dict[str, float]:

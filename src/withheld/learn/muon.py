@@ -51,6 +51,8 @@ def _by_gram(x_NRC: Tensor, steps: int) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Matrices of layers by Muon with Nesterov momentum, everything else (embeddings, heads, norms, biases) by AdamW.
 
+    Kernels of convolutions are matrices too: outputs by all that one output looks at (Jordan 2024, airbench).
+
     Args:
         groups: as `parameter_groups` gives them.
         objective: whose parameters they are; matrices whose names tell of embeddings or heads go to AdamW.
@@ -72,7 +74,7 @@ class Muon(torch.optim.Optimizer):
         split = []
         for group in groups:
             for matrix in (True, False):
-                members = [p for p in group["params"] if (p.ndim == 2 and id(p) not in outside) is matrix]
+                members = [p for p in group["params"] if (p.ndim in (2, 4) and id(p) not in outside) is matrix]
                 if members:
                     split.append({**group, "params": members, "matrix": matrix})
         super().__init__(split, {"lr": lr, "betas": betas, "eps": 1e-8})
@@ -92,13 +94,16 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
             step = p.grad.lerp(state["momentum"], MOMENTUM)
+            if p.ndim == 4:
+                by_shape.setdefault(p.flatten(1).shape, []).append((p, step.flatten(1)))
+                continue
             whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
             for part in zip(_parts(whole), _parts(step), strict=True):
                 by_shape.setdefault(part[0].shape, []).append(part)
         for shape, same in by_shape.items():
             rate = group["lr"] * self.matrix_rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for (part, _), update in zip(same, orthogonalized(torch.stack([step for _, step in same])), strict=True):
-                part.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+                part.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view_as(part), alpha=-rate)
 
     def _adam(self, group: dict[str, Any], members: list[Any]) -> None:
         first, second = group["betas"]

@@ -21,9 +21,9 @@ def features(case: Case) -> Finding | None:
     if case.early():
         return Finding("features", NOT_YET, value)
     cut = slower(case, 10)
-    view, uniform = case.now("view_spread"), case.now("uniformity")
-    if spread < 0.004 or (view is not None and uniform is not None and view < 0.05 and uniform > -0.02):
-        where = f"spread {spread:.2g}" if spread < 0.004 else f"views spread {view:.2g}, uniformity {uniform or 0:.2g}"
+    view = case.now("view_spread") if case.now("target_spread") is None else case.now("target_spread")
+    if spread < 0.004 or (view is not None and view < 0.05):
+        where = f"spread {spread:.2g}" if spread < 0.004 else f"views spread {view:.2g}"
         return Finding(
             "features", SICK, value, "collapse",
             f"all items have the same features ({where}; about 1 is healthy): nothing tells them apart",
@@ -58,10 +58,10 @@ def quality(case: Case) -> Finding | None:
 
 def teacher(case: Case) -> Finding | None:
     """A teacher over prototypes that says nothing, or the same of every item."""
-    entropy, usage, count = case.now("teacher_entropy"), case.now("teacher_usage"), case.now("prototypes")
-    if entropy is None or usage is None or not count or count < 2:
+    entropy, usage, most = case.now("teacher_entropy"), case.now("prototypes_entropy"), case.now("ln_k")
+    if entropy is None or usage is None or not most:
         return None
-    most = math.log(count)
+    count = math.exp(most)
     value = f"entropy {entropy:.2f}, of the mean {usage:.2f}, at most ln {count:.0f} = {most:.2f}"
     if case.early():
         return Finding("teacher", NOT_YET, value)

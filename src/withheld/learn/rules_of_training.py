@@ -127,7 +127,7 @@ def rate(case: Case) -> Finding | None:
     value = f"a step changes weights by {100 * ratio:.2g} %"
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
     fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
-    if fixed and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
+    if fixed and case.last("moving_target") is None and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
         began = min(fixed[0], before) if fixed[0] > 5 * before else fixed[0]
         return Finding(
             "learning rate", SICK, value, "learning rate too large",
@@ -197,6 +197,8 @@ def knowledge(case: Case) -> Finding | None:
 def by_heart(case: Case) -> Finding | None:
     """Held-out loss that rises while the training's falls."""
     held, seen = case.known("held_out_loss"), case.known("loss")
+    if case.last("moving_target") is not None:
+        return None  # a teacher that gets better asks more
     if not held or len(held) < 4 or len(seen) < 4:
         return None
     best, learned = min(held), held[0] - min(held)

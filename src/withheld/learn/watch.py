@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from withheld import distributed
 from withheld.learn.health import vitals
 from withheld.learn.illness import SICK, WARN, Facts, Finding, History
 from withheld.learn.intake import intake
@@ -17,6 +19,7 @@ from withheld.learn.rules_of_training import RULES
 from withheld.objective import Objective
 from withheld.types import map_tensors
 
+LATELY = 50  # steps whose mean loss the held-out loss is compared with
 COST = 0.01
 """Share of the training that vitals may take."""
 LEAST_SECONDS = 0.5
@@ -46,19 +49,30 @@ def affordable(seconds_per_step: float, steps: int, seconds_of_vitals: float) ->
 
 def watched(sample: Any) -> Any:
     """Of a batch at most `WATCHED` items, spread over it."""
-    count = len(next(iter(sample.values())) if isinstance(sample, Mapping) else sample)
+    count = _count(sample)
     if count <= WATCHED:
         return sample
     return map_tensors(lambda part: part[torch.linspace(0, count - 1, WATCHED).long().to(part.device)], sample)
 
 
-def time_of_vitals(model: Objective, sample: Any, held_out: bool) -> float:
-    """Seconds that vitals take, the first time left out."""
-    sample = watched(sample)
-    vitals(model, sample, held_out)
-    begun = time.perf_counter()
-    vitals(model, sample, held_out)
-    return time.perf_counter() - begun
+def appointed(loop: Any, sample: Any, held_out: bool, steps: int, on_sick: str) -> dict[str, Any]:
+    """When vitals are taken in a run, for its run.json.
+
+    Where something depends on them, how many are cheap enough is timed here, once, and all of these are kept.
+    """
+    some, count = watched(sample), None
+    if on_sick != "warn" and isinstance(loop.objective, Objective):
+        vitals(loop.objective, some, held_out)  # the first time is slower
+        begun = time.perf_counter()
+        vitals(loop.objective, some, held_out)
+        each = time.perf_counter() - begun
+        count = distributed.from_first(affordable(loop.seconds_per_step(), steps, each))
+    return {"on_sick": on_sick, "sample": _count(some), "appointments": appointments(steps, count)}
+
+
+def _count(batch: Any) -> int:
+    """How many items a batch has."""
+    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
 
 
 @dataclass
@@ -102,6 +116,7 @@ class Watch:
         self.history = History(facts, RULES)
         self.spent, self.taken, self.cheapest = 0.0, 0, float("inf")
         self.weights: list[Tensor] = []
+        self.lately: deque[float] = deque(maxlen=LATELY)
 
     def begin(self, start: int, lines: Sequence[Mapping[str, Any]]) -> None:
         """A run that goes on from a step, with the lines of its log up to there."""
@@ -117,8 +132,11 @@ class Watch:
         if isinstance(self.patient.model, Objective):
             begun = time.perf_counter()
             step = line["step"]
+            self.lately.append(line["loss"])
             if step in self.rank and self._due(line):
                 line["vitals"] = self._vitals(step)
+                if "held_out_loss" in line["vitals"]:
+                    line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(self.lately) / len(self.lately)
                 self.cheapest = min(self.cheapest, time.perf_counter() - begun)
                 self.taken += 1
             self.weights = _matrices(self.patient.model) if step + 1 in self.rank else []

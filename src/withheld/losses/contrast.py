@@ -5,6 +5,7 @@ Shapes: B items of this process, N of all processes, D width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,30 @@ def nt_xent(z1_BD: Tensor, z2_BD: Tensor, temperature: float = 0.5) -> Tensor:
         return (F.cross_entropy(logits_first, mine) + F.cross_entropy(logits_second, mine)) / 2
 
 
+def alignment_and_uniformity(z1_BD: Tensor, z2_BD: Tensor) -> dict[str, float]:
+    """How near views of an item are, and how evenly items lie on the sphere.
+
+    "alignment" is the mean squared distance of two views, 0 where they coincide, 2 where they are strangers; "uniformity" is
+    log mean exp(-2 d^2) over pairs of items: 0 is a collapse, about -4 + 8 / D an even spread.
+
+    Source: Wang and Isola 2020, https://arxiv.org/abs/2005.10242.
+    """
+    one, two = _unit(z1_BD), _unit(z2_BD)
+    found = {"alignment": float((one - two).square().sum(dim=1).mean())}
+    if len(one) > 1:
+        logs = [torch.pdist(z).square().mul(-2) for z in (one, two)]
+        found["uniformity"] = float(sum(part.logsumexp(0) - math.log(len(part)) for part in logs)) / 2
+    return found
+
+
+def precise(z: Tensor) -> Tensor:
+    """In single precision at least: small temperatures and covariances magnify what half precision rounds off."""
+    return z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+
+
 def _unit(z_BD: Tensor) -> Tensor:
-    """Of length 1, in single precision at least: a small temperature magnifies what half precision rounds off."""
-    return F.normalize(z_BD.float() if z_BD.dtype in (torch.bfloat16, torch.float16) else z_BD, dim=1)
+    """Of length 1."""
+    return F.normalize(precise(z_BD), dim=1)
 
 
 def _mine(z_BD: Tensor) -> Tensor:
@@ -90,3 +112,7 @@ class NTXent:
     def __call__(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Term "contrast" of views (B, D) and (B, D)."""
         return {"contrast": nt_xent(prediction, target, self.temperature)}
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Alignment and uniformity of views (B, D) and (B, D)."""
+        return alignment_and_uniformity(prediction, y)

@@ -22,6 +22,28 @@ def absolute_error(prediction: Tensor, y: Tensor) -> Tensor:
     return F.l1_loss(prediction, y)
 
 
+@dataclass(frozen=True)
+class SmoothError:
+    """Squared error up to `knee`, absolute beyond it, a mean over all values (Girshick 2015): few outliers decide little.
+
+    Attributes:
+        knee: where the one passes into the other.
+    """
+
+    knee: float = 1.0
+
+    def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Of (..., D) and (..., D)."""
+        return F.smooth_l1_loss(prediction.to(y.dtype), y, beta=self.knee)
+
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """Deviation of what is told over all tokens, 0 is a collapse, and the share of its variance that is predicted."""
+        told, guess = y.float().flatten(0, -2), prediction.float().flatten(0, -2)
+        variance = (told - told.mean(dim=0)).square().mean()
+        explained = 1 - (told - guess).square().mean() / variance.clamp_min(1e-12)
+        return {"told_spread": float(variance.sqrt()), "explained": float(explained)}
+
+
 def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
     """Mean of -log p(y|x) of a categorical p, logits (B, K) against labels (B,); labels of -100 do not count."""
     return F.cross_entropy(prediction, y)

@@ -83,6 +83,10 @@ class Images(Modality):
         pairs = near_duplicates(np.asarray(self.prepared.images[some]))
         return 2 * len(pairs) / len(some) * (count / len(some))
 
+    def tell_units(self, model: Any) -> None:
+        """Mean and deviation."""
+        model.split = model.split.in_units(self.mean, self.std)
+
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, scale, fingerprint."""
         return {
@@ -127,7 +131,7 @@ class Images(Modality):
         return encoder.trunk, torch.zeros(2, encoder.channels, encoder.size, encoder.size)
 
     def _encoder(self, model: Any, title: str) -> ImageEncoder:
-        flips = bool(getattr(model.change, "flip", False))
+        flips = any(getattr(part, "flip", False) for part in (model.change, model.split))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
         return ImageEncoder(model.trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
 

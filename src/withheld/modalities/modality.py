@@ -65,6 +65,9 @@ class Modality(ABC):
         """Settings of the method that the data decide: how many classes the labels have."""
         return {}
 
+    def tell_units(self, model: Any) -> None:
+        """Tells the model's split in what units its items are, where it wants to know; after `feed`."""
+
     def examine(self, model: Any) -> None:
         """Says so where an item is none that this model can learn from.
 

@@ -76,14 +76,15 @@ class PatchPredictor(nn.Module):
     Args:
         trunk: a ViT-like backbone, of images or of clips.
         width, layers, heads: of the decoder.
+        values: P, of what is told at a hidden patch; 0 takes its pixels.
     """
 
     positions: Tensor
 
-    def __init__(self, trunk: ImageTrunk | VideoTrunk, width: int, layers: int, heads: int) -> None:
+    def __init__(self, trunk: ImageTrunk | VideoTrunk, width: int, layers: int, heads: int, values: int = 0) -> None:
         super().__init__()
         self.trunk = trunk
-        self.decoder = PatchDecoder(trunk.width, width, layers, heads, trunk.values)
+        self.decoder = PatchDecoder(trunk.width, width, layers, heads, values or trunk.values)
         self.register_buffer("positions", sin_cos_positions(trunk.grid, width), persistent=False)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:

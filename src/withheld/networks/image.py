@@ -18,6 +18,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 from transformers.utils import logging as transformers_logging
 
+from withheld import distributed
 from withheld.networks import attention
 from withheld.types import Features
 
@@ -73,6 +74,12 @@ class ImageTrunk(nn.Module):
         return self.size // max(1, self.patch), self.size // max(1, self.patch)
 
     @property
+    def small_side(self) -> int:
+        """Side of small views, pixels: three fifths of the size, a multiple of the patch, 4 where there is none."""
+        unit = self.patch or 4
+        return max(unit, round(0.6 * self.size / unit) * unit)
+
+    @property
     def values(self) -> int:
         """P, the values of a patch."""
         return self.patch**2 * self.channels
@@ -113,7 +120,8 @@ class ImageTrunk(nn.Module):
         room = [rows - n for n in (down, across)]
         if h % self.patch or w % self.patch or min(room) < 0:
             raise ValueError(f"crops of {h}x{w} do not fit a trunk of {self.size} with patches of {self.patch}")
-        top, left = (int(torch.randint(n + 1, ())) if self.training else n // 2 for n in room)
+        drawn = [int(torch.randint(n + 1, ())) if self.training else n // 2 for n in room]
+        top, left = distributed.from_first(drawn)
         at = torch.arange(top, top + down)[:, None] * rows + torch.arange(left, left + across)
         cut = t_BChw.reshape(len(t_BChw), -1, down, self.patch, across, self.patch).permute(0, 2, 4, 3, 5, 1)
         tokens = self.visible(

@@ -87,6 +87,9 @@ PRESETS = {
     "regnet-nano": regnet((32, 64, 128, 256), (1, 1, 1, 1), "0.9 M parameters, convolutions, for minutes on a CPU"),
     "regnet-small": regnet((64, 128, 256, 512), (1, 2, 4, 2), "15 M parameters, convolutions, for a GPU"),
     "resnet-nano": resnet(48, (48, 96, 192), (1, 1, 1), "0.7 M parameters, for minutes on a CPU"),
+    "resnet-light": resnet(
+        32, (96, 192), (1, 1), "0.7 M parameters, half as many layers, for minutes of views on a CPU"
+    ),
     "resnet-18": resnet(64, (64, 128, 256, 512), (2, 2, 2, 2), "11 M parameters (He et al. 2015), for a GPU"),
     "resnet-dense": resnet(
         24, (32, 64), (1, 2), "0.2 M parameters, a fine grid (an eighth of the side), to track with"
@@ -162,6 +165,29 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full", "scale")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from None
+
+
+def normalization_of(where: str | Path, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
+    settings: dict[str, Any] = {}
+    folder = encoder_folder(where)
+    card = read_card(folder) if folder else None
+    if card is not None:
+        return card["mean"], card["std"]
+    try:
+        if folder is None:
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(str(where), "preprocessor_config.json"))
+        else:
+            path = folder / "preprocessor_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    mean, std = settings.get("image_mean") or [0.485, 0.456, 0.406], settings.get("image_std") or [0.229, 0.224, 0.225]
+    if len(mean) != channels:
+        mean, std = [0.5] * channels, [0.5] * channels
+    return list(mean), list(std)
 
 
 def patch_for(size: int) -> int:

@@ -1,0 +1,97 @@
+"""Continuing from a trained encoder of images: new heads learn first, the trunk slowly, and nothing that it knew is lost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import withheld
+from withheld.data.image import ImageItems
+from withheld.data.source import open_source
+from withheld.errors import InputError
+from withheld.evaluate.few_label import nearest_neighbors
+from withheld.learn.gradient import Loop
+from withheld.networks.open import open_trunk
+from withheld.run import load_method
+from withheld.types import Moment, Recipe
+
+
+def pictures(count: int = 32) -> np.ndarray:
+    return (np.random.default_rng(0).random((count, 16, 16, 3)) * 255).astype(np.uint8)
+
+
+def test_the_trunk_rests_then_wakes_then_learns_slowly():
+    recipe = Recipe(rest=0.2)
+    assert [recipe.awake(Moment(step, 100)) for step in (0, 19, 30, 40, 99)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert Recipe().awake(Moment(0, 100)) == 1
+    torch.manual_seed(0)
+    trunk, _ = open_trunk("resnet-nano", size=16, channels=3)
+    objective, recipe = load_method("vicreg")(trunk)
+    recipe = recipe.change(batch_size=8, rest=0.4, trunk_rate=0.1)
+    items = ImageItems(pictures().transpose(0, 3, 1, 2), [0.5] * 3, [0.3] * 3)
+    loop = Loop(objective, items, recipe, steps=5)
+    objective.train()
+    first = [p.detach().clone() for p in trunk.parameters()]
+    heads = [p.detach().clone() for p in objective.network.project.parameters()]
+    loop.step(0)
+    loop.step(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, trunk.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(heads, objective.network.project.parameters(), strict=True))
+    loop.step(3)
+    assert not all(torch.equal(a, b) for a, b in zip(first, trunk.parameters(), strict=True))
+    rates = {group["rests"]: group["lr"] for group in loop.optimizer.param_groups}
+    assert rates[True] < 0.11 * rates[False]
+
+
+def test_a_run_that_continues_says_how(tmp_path):
+    start = withheld.pretrain(
+        "simclr", pictures(), tmp_path / "start", steps=2, batch_size=8, pictures=False, device="cpu"
+    )
+    heard: list[dict] = []
+    withheld.pretrain(
+        "byol", pictures(), tmp_path / "more", encoder=str(start.folder), steps=3, batch_size=8, pictures=False, device="cpu",
+        listen=heard.append,
+    )  # fmt: skip
+    (note,) = [event["text"] for event in heard if event["kind"] == "note" and "continues" in event["text"]]
+    assert "stands still for the first 10%" in note
+    kept = json.loads((tmp_path / "more" / "run.json").read_text())
+    assert kept["recipe"]["rest"] == 0.1
+    assert kept["encoder"]["pretrained"] is True
+    before, after = start.encoder(), withheld.load_encoder(tmp_path / "more")
+    one, two = (torch.cat([p.detach().flatten() for p in each.trunk.parameters()]) for each in (before, after))
+    assert 0 < float((one - two).norm()) < 0.05 * float(one.norm())
+    with pytest.raises(InputError, match="rest"):
+        withheld.pretrain(
+            "byol",
+            pictures(),
+            tmp_path / "other",
+            encoder=str(start.folder),
+            steps=3,
+            settings={"rest": 0.9},
+            device="cpu",
+        )
+
+
+def neighbors_accuracy(run, data: str) -> float:
+    """Share of 1000 held-out items whose nearest neighbors among 2000 others have their label."""
+    source = open_source(data).part("test")
+    items = [source.read(i) for i in range(3000)]
+    labels = np.array([source.labels[i] for i in range(3000)])
+    classes, numbers = np.unique(labels, return_inverse=True)
+    features = run.encoder().transform(items)
+    found = nearest_neighbors(features[:2000], numbers[:2000], features[2000:], len(classes))
+    return float((found.argmax(axis=1) == numbers[2000:]).mean())
+
+
+@pytest.mark.slow
+def test_continued_pretraining_keeps_what_the_neighbors_knew(shared_data, tmp_path):
+    data = str(shared_data / "fashion-mnist")
+    settings = {"steps": 80, "batch_size": 128, "pictures": False, "device": "cpu"}
+    start = withheld.pretrain("simclr", data, tmp_path / "start", **settings)
+    more = withheld.pretrain("vicreg", data, tmp_path / "more", encoder=str(start.folder), seed=1, **settings)
+    before, after = neighbors_accuracy(start, data), neighbors_accuracy(more, data)
+    assert before > 0.7
+    assert after > before - 2 * (before * (1 - before) / 1000) ** 0.5
