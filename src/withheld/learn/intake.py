@@ -36,7 +36,7 @@ def intake(objective: Objective, batch: Any) -> dict[str, float]:
     few = map_tensors(lambda part: part[:FEW], batch)
     with untouched(objective):
         pair = objective.split(few)
-        found.update(_hidden(item[:FEW], pair))
+        found.update(_hidden(pair))
         found.update(_targets_belong(objective, few))
     return found
 
@@ -45,12 +45,14 @@ def _parts(target: Any) -> list[nn.Module]:
     return list(target.modules()) if isinstance(target, nn.Module) else []
 
 
-def _hidden(item: Tensor, pair: Pair) -> dict[str, float]:
+def _hidden(pair: Pair) -> dict[str, float]:
     """Share of an item that must be told, where what must be told is a part of it."""
     if isinstance(pair.x, Mapping) and "asked" in pair.x:
         return {"hidden_share": float(pair.x["asked"].float().mean())}
-    part = isinstance(pair.x, Mapping) and {"at", "hidden"} <= set(pair.x)
-    return {"hidden_share": pair.y.numel() / item.numel()} if part else {}
+    if isinstance(pair.x, Mapping) and {"at", "hidden"} <= set(pair.x):
+        seen, hidden = pair.x["at"].shape[1], pair.x["hidden"].shape[1]
+        return {"hidden_share": hidden / (seen + hidden)}
+    return {}
 
 
 def _targets_belong(objective: Objective, batch: Any) -> dict[str, float]:
