@@ -54,8 +54,9 @@ fixed batch of items (never learned from, where the data has enough) and judged:
 Remedies: a third of the learning rate, from the last healthy checkpoint (collapses, too high a learning rate, a loss that is
 not finite); the weight of the KL rises from 0 again (posterior collapse); codes that are never chosen start anew at vectors of
 a batch (dead codes). What lies in the data is told and left to you. With stop and fix the appointments are fixed before the
-first step, from a timing, so that a run that is killed and resumed ends bit for bit as one that never stopped. Seven
-appointments are always kept, so vitals of a run of a few hundred steps may cost more than a hundredth.
+first step, from a timing, so that a run that is killed and resumed ends bit for bit as one that never stopped. Five
+appointments are always kept, each about as dear as a step and a half: so vitals of a run of less than a thousand steps may cost
+more than a hundredth.
 
 The label-free score of downstream quality is RankMe, the effective rank of the features (Garrido et al. 2023,
 https://arxiv.org/abs/2210.02885); alpha-ReQ (Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ) stands beside

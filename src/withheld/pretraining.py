@@ -19,7 +19,7 @@ from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writi
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
-from withheld.learn.watch import Patient, Watch, appointed
+from withheld.learn.watch import Patient, Watch, appointed, watched
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
@@ -272,9 +272,8 @@ class Pretraining:
 
     def _watch(self) -> Watch:
         """Over this run, by the first process."""
-        patient = Patient(
-            self.model, self.modality.sample, self.modality.held_out, self.loop.seconds, self.modality.copies
-        )
+        sample = watched(self.modality.sample, self.recipe.batch_size) if isinstance(self.model, Objective) else None
+        patient = Patient(self.model, sample, self.modality.held_out, self.loop.seconds, self.modality.copies)
         health = self.settings["health"]
         facts = facts_of(self.settings, self._knows())
         return Watch(patient, facts, health["appointments"], fixed=health["on_sick"] != "warn")

@@ -46,8 +46,9 @@ def test_appointments_are_early_and_include_the_last() -> None:
         assert every[-1] == steps
         few = appointments(steps, 0)
         assert set(few) <= set(every)
-        assert len(few) <= 7
+        assert len(few) <= 5
     assert sum(step <= 20_000 for step in appointments(100_000, 7)) == 5
+    assert appointments(1000, 0) == [1, 50, 100, 200, 1000]
     assert affordable(1.0, 6000, 6.0) == 10
 
 

@@ -44,7 +44,7 @@ def doctor_command(run: Path, strict: bool, screen: Screen) -> int:
         history.hear(line)
     if not history.findings:
         done = f"step {lines[-1]['step']}" if lines else "no step"
-        screen.result(f"{run}: no vitals yet ({done}); they are taken at the first step and then 6 to 25 times a run")
+        screen.result(f"{run}: no vitals yet ({done}); they are taken at the first step and then 5 to 25 times a run")
         return 0
     rows = [[each.vital, each.value, _state(each), _words(each)] for each in history.findings]
     last = history.checkups[-1]

@@ -25,14 +25,14 @@ COST = 0.01
 LEAST_SECONDS = 0.5
 """What vitals may always take: of a run of less than a minute nothing could be told otherwise."""
 SHARES = (
-    1.0, 0.05, 0.2, 0.1, 0.15, 0.5, 0.3, 0.75, 0.125, 0.075, 0.4, 0.6, 0.9, 0.175, 0.25, 0.02, 0.35, 0.45, 0.55, 0.65, 0.7, 0.8,
+    1.0, 0.05, 0.1, 0.2, 0.15, 0.5, 0.3, 0.75, 0.125, 0.075, 0.4, 0.6, 0.9, 0.175, 0.25, 0.02, 0.35, 0.45, 0.55, 0.65, 0.7, 0.8,
     0.85, 0.95,
 )  # fmt: skip
 """When, as shares of the run, the most important first: illnesses show early, and cost most where they are found late."""
-ALWAYS = 7
-"""So many appointments are never left out: the first step, the last, four in the first fifth, and the middle."""
-WATCHED = 128
-"""Items that vitals are taken of: enough for a rank of 3, cheap enough for a short run."""
+ALWAYS = 5
+"""So many appointments are never left out: the first step, the last, and three in the first fifth."""
+LEAST, MOST = 32, 128
+"""Items that vitals are taken of: as many as a step has, so that they cost about a step and a half, but enough for a rank of 3."""
 
 
 def appointments(steps: int, count: int | None = None) -> list[int]:
@@ -47,12 +47,12 @@ def affordable(seconds_per_step: float, steps: int, seconds_of_vitals: float) ->
     return int(max(LEAST_SECONDS, COST * seconds_per_step * steps) / max(seconds_of_vitals, 1e-6))
 
 
-def watched(sample: Any) -> Any:
-    """Of a batch at most `WATCHED` items, spread over it."""
-    count = _count(sample)
-    if count <= WATCHED:
+def watched(sample: Any, batch_size: int) -> Any:
+    """Of a batch as many items as a step has, within `LEAST` and `MOST`, spread over it."""
+    count, most = _count(sample), max(LEAST, min(MOST, batch_size))
+    if count <= most:
         return sample
-    return map_tensors(lambda part: part[torch.linspace(0, count - 1, WATCHED).long().to(part.device)], sample)
+    return map_tensors(lambda part: part[torch.linspace(0, count - 1, most).long().to(part.device)], sample)
 
 
 def appointed(loop: Any, sample: Any, held_out: bool, steps: int, on_sick: str) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def appointed(loop: Any, sample: Any, held_out: bool, steps: int, on_sick: str) 
 
     Where something depends on them, how many are cheap enough is timed here, once, and all of these are kept.
     """
-    some, count = watched(sample), None
+    some, count = watched(sample, loop.recipe.batch_size), None
     if on_sick != "warn" and isinstance(loop.objective, Objective):
         vitals(loop.objective, some, held_out)  # the first time is slower
         begun = time.perf_counter()
@@ -81,7 +81,7 @@ class Patient:
 
     Attributes:
         model: an `Objective`; a `LatentModel` tells its vitals by itself.
-        sample: what vitals are taken of, as the loop feeds it; of many items some, spread over them.
+        sample: what vitals are taken of, as the loop feeds it.
         held_out: whether it is never learned from.
         seconds: of the loop, by part; "data" is waiting, and "vitals" is added.
         copies: how many near-copies an item has, asked once; None where nobody knows.
@@ -92,9 +92,6 @@ class Patient:
     held_out: bool
     seconds: dict[str, float]
     copies: Callable[[], float | None] = lambda: None
-
-    def __post_init__(self) -> None:
-        self.sample = watched(self.sample)
 
 
 class Watch:
