@@ -30,8 +30,9 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Where the data of some lies: make bench ARGS="--mnist mnist/ --text tinyshakespeare/input.txt"
 bench: venv
-	@for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/all.py $(ARGS)
 
 docs: venv
 	$(BIN)/withheld methods --markdown > docs/methods.md

@@ -32,7 +32,7 @@ def main() -> None:
         return torch.stack([torch.from_numpy(rgb2lab(image).transpose(2, 0, 1)).float() for image in pixels])
 
     torch.testing.assert_close(ours(0), theirs(0), atol=0.02, rtol=0)
-    compare(ours, theirs, options.rounds, ("ours", "scikit-image"))
+    compare(ours, theirs, options.rounds, ("ours", "scikit-image"), what="RGB to Lab")
 
 
 if __name__ == "__main__":

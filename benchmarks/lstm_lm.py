@@ -105,7 +105,7 @@ def main() -> None:
     print(
         f"losses agree for 6 steps; 2 layers of {asked.width}, {asked.batch} x {asked.length}, {asked.threads} threads"
     )
-    compare(our_step, their_step, asked.rounds, ("withheld", "plain torch"))
+    compare(our_step, their_step, asked.rounds, ("withheld", "plain torch"), what="a step of an LSTM language model")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One training step of our MAE against transformers' ViTMAEForPreTraining in a plain loop.
 
-    python benchmarks/mae_step.py [--layers 6] [--width 192] [--batch 256] [--rounds 12]
+    python benchmarks/mae_step.py [--layers 6] [--width 192] [--batch 256] [--rounds 12] [--threads 2]
 
 Same weights copied in, same masks, dropout 0; interleaved in one process. First asserts that both have the same loss for 5 steps.
 Above 1, ours is faster.
@@ -50,10 +50,10 @@ def build(layers: int, width: int) -> tuple[torch.nn.Module, torch.nn.Module]:
 def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("layers", 6), ("width", 192), ("batch", 256), ("rounds", 12)):
+    for name, default in (("layers", 6), ("width", 192), ("batch", 256), ("rounds", 12), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     ours, theirs = build(asked.layers, asked.width)
     their_optimizer = torch.optim.AdamW(theirs.parameters(), lr=RATE, weight_decay=0.0, betas=(0.9, 0.95))
@@ -86,8 +86,10 @@ def main() -> None:
     for step in range(5):
         a, b = their_step(step), our_step(step)
         assert abs(a - b) <= 1e-4 * abs(a), f"step {step}: {a} against {b}"
-    print(f"losses agree for 5 steps; {asked.layers} layers of {asked.width}, batch {asked.batch}, 2 threads")
-    compare(our_step, their_step, asked.rounds, ("withheld", "transformers"))
+    print(
+        f"losses agree for 5 steps; {asked.layers} layers of {asked.width}, batch {asked.batch}, {asked.threads} threads"
+    )
+    compare(our_step, their_step, asked.rounds, ("withheld", "transformers"), what="a step of MAE")
 
 
 if __name__ == "__main__":

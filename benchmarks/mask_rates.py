@@ -60,14 +60,11 @@ def panel(axes: object, sweep: Sweep, title: str, hidden: str) -> None:
         axes.errorbar(
             [100 * x for x in at], mean, spread, color=color, marker="o", capsize=3, linewidth=1.8, label=name
         )  # type: ignore[attr-defined]
-        axes.annotate(  # type: ignore[attr-defined]
-            name, (100 * at[-1], mean[-1]), (0, 9), textcoords="offset points", color=color, ha="right", fontsize=8
-        )
     axes.set_title(title, fontsize=10, loc="left")  # type: ignore[attr-defined]
     axes.set_xlabel(hidden, color=SOFT, fontsize=8)  # type: ignore[attr-defined]
     axes.set_ylabel("accuracy of a linear probe, %", color=SOFT, fontsize=8)  # type: ignore[attr-defined]
     axes.set_xlim(5, 100)  # type: ignore[attr-defined]
-    axes.legend(frameon=False, fontsize=8)  # type: ignore[attr-defined]
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)  # type: ignore[attr-defined]
     axes.margins(y=0.15)  # type: ignore[attr-defined]
 
 

@@ -100,7 +100,7 @@ def main() -> None:
     print(
         f"losses agree for 3 steps; {asked.layers} layers of {asked.width}, {asked.batch} x {asked.length}, {asked.threads} threads"
     )
-    compare(our_step, their_step, asked.rounds, ("withheld", "transformers"))
+    compare(our_step, their_step, asked.rounds, ("withheld", "transformers"), what="a step of a masked language model")
     if asked.data is not None:
         short_documents(asked, config)
 
@@ -131,7 +131,9 @@ def short_documents(asked: argparse.Namespace, config: BertConfig) -> None:
 
         for step in range(2):
             our_step(step), peer(step)
-        compare(our_step, peer, asked.rounds, ("withheld", "transformers"), "real tokens")
+        compare(
+            our_step, peer, asked.rounds, ("withheld", "transformers"), "real tokens", "masked words of short documents"
+        )
 
 
 def padded_peer(

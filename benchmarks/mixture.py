@@ -46,7 +46,7 @@ def speed(rounds: int) -> None:
     a, b = ours(0), theirs(0)
     print(f"EM: tiles of {a.model_.exact}, log-likelihood {a.score(X):.9f}, scikit-learn {b.score(X):.9f} nats a row")
     assert abs(a.score(X) / b.score(X) - 1) < 1e-6
-    compare(ours, theirs, rounds, ("withheld", "scikit-learn"))
+    compare(ours, theirs, rounds, ("withheld", "scikit-learn"), what="EM of a Gaussian mixture")
 
     bayes = {"weight_concentration_prior": 1.0, "max_iter": PASSES, "tol": 0, "random_state": 0}
     ours = lambda number: BayesianGaussianMixture(COMPONENTS, **bayes).fit(X)  # noqa: E731
@@ -57,7 +57,7 @@ def speed(rounds: int) -> None:
         **bayes,
     ).fit(X)
     print("mean field: each with its own start, k-means for ours, k-means++ for theirs")
-    compare(ours, theirs, rounds, ("withheld", "scikit-learn"))
+    compare(ours, theirs, rounds, ("withheld", "scikit-learn"), what="mean field of a Gaussian mixture")
 
 
 def memory(count: int = 10_000_000) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 
 def _busy() -> float:
@@ -23,11 +26,13 @@ def compare(
     rounds: int,
     names: tuple[str, str],
     unit: str = "",
+    what: str = "",
 ) -> float:
     """Runs A, B, A, B ... and prints the ratio of the lower quartiles, theirs over ours: above 1, ours is faster.
 
     Args:
         unit: where given, both return how much of it they have done, and seconds for a thousand of it are compared.
+        what: is compared, for the table of `benchmarks/all.py`; a file named by BENCHMARK_ROWS gets a line of it.
     """
     times: dict[str, list[float]] = {name: [] for name in names}
     busy, own = _busy(), time.process_time()
@@ -49,4 +54,15 @@ def compare(
     ratio = low[names[1]] / low[names[0]]
     warning = "" if not others > 0.1 else "   NOT QUIET: run again"
     print(f"ratio of lower quartiles {ratio:.3f}   (others took {others:.0%} of the busy CPU){warning}")
+    if what and os.environ.get("BENCHMARK_ROWS"):
+        row = {
+            "what": what,
+            "ours": low[names[0]],
+            "peer": names[1],
+            "theirs": low[names[1]],
+            "ratio": ratio,
+            "others": others,
+        }
+        with open(os.environ["BENCHMARK_ROWS"], "a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {"rounds": rounds, "threads": torch.get_num_threads()}) + "\n")
     return ratio

@@ -126,7 +126,7 @@ def main() -> None:
     print(f"relative_position, {count} images of {images.shape[-1]} pixels, {32 * count} pairs a round")
     ours = lambda number: position(crop(items.batch(at, CPU)))  # noqa: E731
     theirs = lambda number: [torch.stack(part) for part in zip(*map(by_image, opened), strict=True)]  # noqa: E731
-    told(compare(ours, theirs, given.rounds, ("batched", "by image")), "pairs")
+    told(compare(ours, theirs, given.rounds, ("batched", "by image"), what="pairs of relative position"), "pairs")
 
     for views in (1, 8):
         plain = ImageItems(images, [0.0] * 3, [1.0] * 3, ids=True)
@@ -138,7 +138,10 @@ def main() -> None:
         theirs = lambda number: torch.stack(  # noqa: E731
             [view(image, center) for image, center in zip(opened, centers, strict=True) for _ in range(views)]  # noqa: B023
         )
-        told(compare(ours, theirs, given.rounds, ("batched", "by image")), "views")
+        told(
+            compare(ours, theirs, given.rounds, ("batched", "by image"), what=f"{views} views a seed of exemplar"),
+            "views",
+        )
 
 
 def told(ratio: float, what: str) -> None:

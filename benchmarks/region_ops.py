@@ -52,7 +52,7 @@ def align(B: int, R: int, D: int, side: int, rounds: int) -> None:
     print(f"RoIAlign and its gradient, {B} maps of {side} x {side} x {D}, {R} regions each")
     compare(
         lambda _: roi_align(maps, boxes, 4).sum().backward(), lambda _: sampled(maps, boxes, 4).sum().backward(), rounds,
-        ("matrices", "grid_sample"),
+        ("matrices", "grid_sample"), what=f"RoIAlign, maps of {side} x {side} x {D}",
     )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def main() -> None:
         lambda _: [greedy(*each, 0.3) for each in plain],
         30,
         ("matrix", "greedy loop"),
+        what="non-maximum suppression",
     )
 
 

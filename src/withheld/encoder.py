@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from withheld.errors import InputError
+from withheld.hub import hub_settings
 from withheld.learn.checkpoint import writing
 from withheld.networks.open import encoder_folder, read_config
 from withheld.types import Features
@@ -159,7 +160,7 @@ def _is_text(where: str | Path) -> bool:
     if Path(where).exists():
         return False
     try:
-        return is_language(AutoConfig.from_pretrained(str(where), trust_remote_code=False))
+        return is_language(AutoConfig.from_pretrained(str(where), **hub_settings(where)))
     except (OSError, ValueError):
         return False
 

@@ -219,6 +219,7 @@ class Pretraining:
             **self.modality.model_facts(self.model),
             "seed": self.given["seed"], "steps": steps,
             "batch_size": self.recipe.batch_size, "shards": shards_for(self.recipe.batch_size),
+            **({"auto": self.given["auto"]} if "auto" in self.given else {}),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
             "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(),
             "versions": versions(),

@@ -241,7 +241,7 @@ def pretrain(
     """Learns from unlabelled data by hiding a part of it, and keeps the encoder in a run folder.
 
     Args:
-        method: a method's name, such as "mae", or an `Objective` of your own.
+        method: a method's name, such as "mae", "auto" (chosen by withheld/auto_rules.py), or an `Objective` of your own.
         data: a folder, archive, IDX or Parquet file, `hf:NAME`, or an array (n, H, W[, C]); labels are never read.
         out: the run folder to make.
         encoder: "auto", a preset ("vit-nano"), a transformers id, a folder or config, or a model in memory.
@@ -268,6 +268,7 @@ def pretrain(
         InputError: bad data or settings. CannotWrite, RunInUse: the folder. Diverged: the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint. Sick: with on_sick="stop".
     """
+    from withheld.auto import AUTO, Choice, decide
     from withheld.pretraining import Pretraining
 
     given = {
@@ -275,7 +276,15 @@ def pretrain(
         "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
         "on_sick": on_sick,
     }  # fmt: skip
-    job = Pretraining(method, data, Path(out), given, device, listen or (lambda event: None))
+    listen = listen or (lambda event: None)
+    if isinstance(method, str) and method == AUTO:
+        method = decide(data, minutes=minutes, encoder=encoder, size=size, batch_size=batch_size, device=device)
+    if isinstance(method, Choice):
+        for line in method.lines():
+            listen({"kind": "note", "text": line})
+        given |= method.given(given["settings"])
+        method = method.method
+    job = Pretraining(method, data, Path(out), given, device, listen)
     return job.start(resume, dry_run, pictures, save_every)
 
 

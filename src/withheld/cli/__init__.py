@@ -26,6 +26,8 @@ COMMANDS = {
     "doctor": ("doctor", "Is it learning? What ails a run, and the cure."),
     "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),
     "probe-shortcuts": ("probe", "Was the task solved by cheating?"),
+    "suggest": ("choose", "Which items to label first: a labels.csv to fill in, and a sheet to look at."),
+    "search": ("choose", "The items nearest to one."),
     "report": ("judge", "Write the page of a run, and print where it is."),
     "finetune": ("train", "Make a classifier from a run and a few labels, or a detector from boxes."),
     "predict": ("use", "Label files with a classifier."),

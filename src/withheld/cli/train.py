@@ -56,7 +56,7 @@ def pretrain_command(
     method: str, data: str, out: Path, screen: Screen, pairs: tuple[str, ...], minutes: float | None,
     epochs: float | None, steps: int | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Learn from unlabelled data with METHOD (see: withheld list).
+    """Learn from unlabelled data with METHOD (see: withheld list), or with what `auto` chooses.
 
     \b
     Ten minutes on a folder of photographs:
@@ -73,17 +73,25 @@ def pretrain_command(
       withheld pretrain mixture --data table.csv --labels labels.csv --out runs/classes
     It runs overnight; where it collapses, go back and take smaller steps:
       withheld pretrain mae --data photos/ --out runs/night --minutes 480 --on-sick fix
+    Chosen by the data and the time, by rules that were measured; says why, and refuses what is too little:
+      withheld pretrain auto --data photos/ --out runs/first --minutes 10
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
 
     Without --minutes, --epochs or --steps it learns for 10 minutes.
     """
     length = one_length(minutes=minutes, epochs=epochs, steps=steps)
+    from withheld.auto import AUTO, decide
     from withheld.cli.settings import split_pairs, typed
     from withheld.run import load_method
 
+    chosen: Any = method
+    if method == AUTO:
+        asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device")}
+        chosen = decide(data, minutes=minutes, **asked)
+        method = chosen.method
     settings = typed(method, load_method(method), split_pairs(pairs))
-    run = pretrain_aloud(screen, method, data, out, settings=settings, **length, **options)
+    run = pretrain_aloud(screen, chosen, data, out, settings=settings, **length, **options)
     if options["dry_run"]:
         screen.say("This was a dry run: nothing was trained or written.")
         return

@@ -84,6 +84,15 @@ def read_labels(
     Raises:
         InputError: with every line that is wrong, at most 20.
     """
+    return _numbered(read_label_words(data, shown, names, layout), shown)
+
+
+def read_label_words(data: bytes, shown: str, names: list[str], layout: Layout | None = None) -> list[str]:
+    """As `read_labels`, the words themselves, one an item; "" where a row is empty or missing.
+
+    Raises:
+        InputError: with every line that is wrong, at most 20.
+    """
     rows = _rows(data, shown)
     file_at, label_at, start = _columns(rows, shown, names)
     known = _Names(names, layout.root if layout else "")
@@ -106,8 +115,13 @@ def read_labels(
             values[position] = value, line
     if errors:
         raise InputError(_told(shown, errors))
-    texts = [values[i][0] if i in values else "" for i in range(len(names))]
-    return _numbered(texts, shown)
+    return [values[i][0] if i in values else "" for i in range(len(names))]
+
+
+def as_cell(text: str) -> str:
+    """A name as a csv holds it: UTF-8 whatever bytes the disk gave it, and nothing a spreadsheet would compute."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def read_row_labels(data: bytes, shown: str, count: int) -> tuple[np.ndarray, list[str]]:
@@ -188,6 +202,7 @@ class _Names:
             lambda n: n.rsplit("/", 1)[-1],
             lambda n: n.rsplit(".", 1)[0],
             lambda n: n.rsplit("/", 1)[-1].rsplit(".", 1)[0],
+            lambda n: as_cell(n).strip(),
         ):
             found: dict[str, int | None] = {}
             for i, name in enumerate(names):

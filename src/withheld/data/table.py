@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from withheld.data.decode import Raw
-from withheld.data.labels import LABEL_COLUMNS, given_labels
+from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, Store, digest, stamp_of
 from withheld.errors import InputError, nearest
@@ -123,7 +123,7 @@ def open_parquet(files: list[Path], root: Path, text: str, labels: Labels = None
         stamp=digest([stamp_of(file) for file in files]),
     )  # fmt: skip
     if labels is not None and labels is not False:
-        source.labels, source.classes = _parquet_labels(files, schema, labels, text, len(names))
+        source.labels, source.classes = _parquet_labels(files, schema, labels, text, names)
     return source
 
 
@@ -152,12 +152,14 @@ def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, colum
 
 
 def _parquet_labels(
-    files: list[Path], schema: Any, labels: Labels, text: str, count: int
+    files: list[Path], schema: Any, labels: Labels, text: str, names: list[str]
 ) -> tuple[np.ndarray, list[str]]:
     import pyarrow.parquet as pq
 
     if not (labels is True or isinstance(labels, str | Path)):
-        return given_labels(labels, count)  # type: ignore[arg-type]
+        return given_labels(labels, len(names))  # type: ignore[arg-type]
+    if labels is not True and str(labels) not in schema.names and Path(labels).is_file():
+        return find_labels(labels, names, None, None, text)
     told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     named = [name for name, kind in told.items() if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"]
     column = _label_column(labels, named, list(schema.names), text)
@@ -215,7 +217,9 @@ def open_hub(text: str, labels: Labels = None) -> Source:
         fingerprint=digest([text, *(str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint))]),
         parts=parts if (parts != "").any() else None,
     )  # fmt: skip
-    if labels is True or isinstance(labels, str | Path):
+    if isinstance(labels, str | Path) and str(labels) not in features and Path(labels).is_file():
+        source.labels, source.classes = find_labels(labels, names, None, None, text)
+    elif labels is True or isinstance(labels, str | Path):
         named = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel"]
         chosen = _label_column(labels, named, list(features), text)
         values = [value for split in splits.values() for value in split[chosen]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from withheld.errors import InputError, nearest
+from withheld.hub import hub_settings, why
 
 KINDS = ("wordpiece", "bpe", "word", "character")
 MASKED = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -149,10 +150,9 @@ def open_tokenizer(where: str | Path) -> Any:
             "encoder was trained with"
         )
     try:
-        found = AutoTokenizer.from_pretrained(str(where), use_fast=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(str(where), use_fast=True, **hub_settings(where))
     except Exception as error:  # the hub, files and parsers each raise their own
-        reason = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{where}: transformers could not open a tokenizer there: {reason}") from None
+        raise InputError(f"{where}: transformers could not open a tokenizer there: {why(error)}") from None
     if getattr(found, "backend_tokenizer", None) is None:
         raise InputError(f"{where}: its tokenizer has no fast form: save it as tokenizer.json with transformers first")
     return found

@@ -77,7 +77,7 @@ def sheet(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequenc
     width, height = max(t.width for _, row in rows for t in row), max(t.height for _, row in rows for t in row)
     gap, edge, named = 10, 28, any(name for name, _ in rows)
     step, top = height + gap + (26 if named else 0), edge + 60
-    out = _page(
+    out = page(
         max(edge * 2 + len(headings) * (width + gap) - gap, 360), top + len(rows) * step + edge - gap, title, edge
     )
     draw = ImageDraw.Draw(out)
@@ -99,7 +99,7 @@ def ladder(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, Tile]]]])
     gap, edge, left = 8, 28, 96
     width = max(each.width for _, rows in groups for _, each in rows)
     heights = [sum(each.height + gap for _, each in rows) + (24 if name else 0) + 18 for name, rows in groups]
-    out = _page(edge * 2 + left + width, edge + 36 + sum(heights) + edge - 18, title, edge)
+    out = page(edge * 2 + left + width, edge + 36 + sum(heights) + edge - 18, title, edge)
     draw, y = ImageDraw.Draw(out), edge + 36
     for name, rows in groups:
         if name:
@@ -113,7 +113,8 @@ def ladder(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, Tile]]]])
     return out
 
 
-def _page(width: int, height: int, title: str, edge: int) -> Tile:
+def page(width: int, height: int, title: str, edge: int) -> Tile:
+    """A white picture with a title."""
     out = Image.new("RGBA", (width, height), (255, 255, 255, 255))
     words = fitted(title, width - 2 * edge, 15)
     ImageDraw.Draw(out).text((edge, edge + 6), words, fill=SOFT, font=font(15), anchor="lm")

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from withheld.data.labels import as_cell
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, features, items_of, printable_name, silent
+from withheld.evaluate.features import Listen, features, items_of, silent
 from withheld.learn.checkpoint import write_json, writing
 from withheld.run import pick_device
 
@@ -165,12 +166,7 @@ def write_labels(
                 table = csv.writer(file)
                 table.writerow(header)
                 for name, label, probability in zip(names, labels, probability_N, strict=True):
-                    table.writerow([_cell(name), _cell(label), f"{probability:.4f}"])
+                    table.writerow([as_cell(name), as_cell(label), f"{probability:.4f}"])
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
-
-
-def _cell(text: str) -> str:
-    text = printable_name(text)
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

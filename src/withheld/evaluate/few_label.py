@@ -59,7 +59,7 @@ class LinearProbe:
             InputError: where fewer than two classes have labels, or a feature is not a finite number.
         """
         check_labelled(x_ND, y_N)
-        x_ND, y_N = _sample(x_ND, y_N, MOST_LEARNED, self.seed)
+        x_ND, y_N = sample(x_ND, y_N, MOST_LEARNED, self.seed)
         self._mean, self._scale = standard(x_ND)
         with threadpool_limits(
             1
@@ -97,7 +97,7 @@ class LinearProbe:
         return x_MD if self._basis is None else x_MD @ self._basis
 
     def _choose(self, z: Array, y_N: Labels) -> float:
-        z, y_N = _sample(z, y_N, MOST_CHECKED, self.seed)
+        z, y_N = sample(z, y_N, MOST_CHECKED, self.seed)
         rarest = int(np.bincount(y_N)[np.unique(y_N)].min())
         if rarest < ENOUGH or z.size * len(np.unique(y_N)) > MOST_WORK:
             return FIXED
@@ -176,7 +176,8 @@ def standard(x_ND: Array) -> tuple[Array, Array]:
     return x_ND.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x_ND.shape[1])
 
 
-def _sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
+def sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
+    """At most so many labelled items, a seeded sample."""
     if len(y_N) <= most:
         return x_ND, y_N
     chosen = np.sort(np.random.default_rng([seed, 0x5A]).choice(len(y_N), most, replace=False))

@@ -36,7 +36,7 @@ FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "kNN",
     "random frozen",
 )
-MIXTURE, M2_ROW = "semi-supervised mixture", "M1 + M2"
+MIXTURE, SELF_TRAINED, M2_ROW = "semi-supervised mixture", "self-training", "M1 + M2"
 HEADLINE = 10
 LONG_NAMES = {SCRATCH_ROW: "training from scratch", RANDOM_ROW: "the same network frozen at random"}
 LEARNED_BY = " with logistic regression"
@@ -119,7 +119,7 @@ def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -
     """Names the best row that also learns from unlabelled items, where it beats all other rows of ours for certain."""
     named = {row.method: row for row in rows}
     best, more = named[found.best], []
-    for name in (MIXTURE, M2_ROW):
+    for name in (MIXTURE, SELF_TRAINED, M2_ROW):
         gap = difference(named[name], best, found.labels, test_share) if name in named else None
         if gap is not None and gap.better:
             more.append((gap.first, name, gap))

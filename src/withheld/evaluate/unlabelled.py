@@ -1,4 +1,4 @@
-"""The rows of a verdict that use unlabelled items too: the semi-supervised mixture, and M1 + M2 on request.
+"""The rows of a verdict that use unlabelled items too: the semi-supervised mixture, self-training, and M1 + M2 on request.
 
 Never an item that is tested: those of the seed's own test items are left out, whatever they could tell without a label.
 Shapes: U unlabelled items, D features.
@@ -7,6 +7,7 @@ Shapes: U unlabelled items, D features.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,14 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.features import features
 from withheld.evaluate.m2 import StyleClassifier, told_by
 from withheld.evaluate.measure import Array, Measurement, Table, everything
+from withheld.evaluate.self_training import SelfTraining
 from withheld.evaluate.semi_supervised import SemiSupervisedMixture
-from withheld.evaluate.sentence import M2_ROW, MIXTURE
+from withheld.evaluate.sentence import M2_ROW, MIXTURE, SELF_TRAINED
 
 MOST_UNLABELLED = 10_000
 """Of the mixture; M1 + M2 takes all there are."""
+MOST_GUESSED, SELF_TRAINING_SHARE, SECONDS_AN_ITEM = 10_000, 0.08, 6e-4
+"""Of self-training: unlabelled items at most, its share of the time, and what an item costs one fit on one core."""
 FEATURES_SHARE, M2_SHARE = 0.08, 0.6
 """Shares of the time: for the features of unlabelled items, and for M1 + M2 where it is asked for."""
 LEAST_SECONDS = 60.0
@@ -65,12 +69,18 @@ def gather(m: Measurement, subject: Any, table: Table, most: int | None = None) 
     return Seen(features(subject, m.judged.decode(source, m.listen)[0], listen=m.listen), table)
 
 
-def measure_mixture(m: Measurement, subject: Any, item: float) -> None:
-    """The semi-supervised mixture on the frozen features; `item` is the seconds that those of an item take."""
+def measure_unlabelled(m: Measurement, subject: Any, item: float) -> None:
+    """The rows that learn from unlabelled items' frozen features; `item` is the seconds that those of an item take."""
     m.say("features of unlabelled items")
     most = int(min(MOST_UNLABELLED, FEATURES_SHARE * m.budget / max(item, 1e-9)))
     assert m.kept is not None  # noqa: S101 - the frozen rows come first
-    seen, row = gather(m, subject, m.kept, most), Row(MIXTURE, PRETRAINED)
+    seen = gather(m, subject, m.kept, most)
+    _measure_mixture(m, seen)
+    _measure_self_training(m, seen)
+
+
+def _measure_mixture(m: Measurement, seen: Seen) -> None:
+    row = Row(MIXTURE, PRETRAINED)
     died: list[float] = []
 
     def cell(draw: FewLabels, test: Array) -> Array:
@@ -79,6 +89,25 @@ def measure_mixture(m: Measurement, subject: Any, item: float) -> None:
         if found.dead:
             died.append(found.smallest)
             row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
+        return found.probabilities(test)
+
+    _cells(m, row, seen.table, m.labelled.seeds, cell)
+
+
+def _measure_self_training(m: Measurement, seen: Seen) -> None:
+    """On a seeded sample of the unlabelled items that its share of the time is enough for."""
+    m.say("self-training")
+    row, ways = Row(SELF_TRAINED, PRETRAINED), Counter[str]()
+    fits = len(m.labelled.counts) * len(m.labelled.seeds)
+    most = int(min(MOST_GUESSED, SELF_TRAINING_SHARE * m.budget / fits / SECONDS_AN_ITEM))
+
+    def cell(draw: FewLabels, test: Array) -> Array:
+        labels, rest = m.labelled.labels[draw.train], seen.beside(draw)
+        some = rest[np.sort(np.random.default_rng([draw.seed, 0x5F]).permutation(len(rest))[:most])]
+        found = SelfTraining(m.classes, draw.seed).fit(seen.table.at(draw.train), labels, some)
+        ways[found.way] += 1
+        told = ", ".join(f"{way} {count}" for way, count in ways.most_common())
+        row.note = f"{len(some):,} unlabelled items; ways chosen: {told}"
         return found.probabilities(test)
 
     _cells(m, row, seen.table, m.labelled.seeds, cell)

@@ -29,7 +29,7 @@ from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
 from withheld.evaluate.text_floors import measure_tfidf
 from withheld.evaluate.tuned import Tuning
-from withheld.evaluate.unlabelled import check_also, measure_m2, measure_mixture
+from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabelled
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
@@ -173,7 +173,7 @@ def _measure(
     item = measurement.pretrained(subject)
     if layers:
         measure_layers(measurement, subject)
-    measure_mixture(measurement, subject, item)
+    measure_unlabelled(measurement, subject, item)
     if "m2" in also:
         measure_m2(measurement, subject)
     named, missing = rivals(against, measurement.judged.rival)

@@ -51,7 +51,7 @@ def _by_gram(x_NRC: Tensor, steps: int) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Matrices of layers by Muon with Nesterov momentum, everything else (embeddings, heads, norms, biases) by AdamW.
 
-    Kernels of convolutions are matrices too: outputs by all that one output looks at (Jordan 2024, airbench).
+    A kernel of a convolution is a matrix with a row for each of its outputs.
 
     Args:
         groups: as `parameter_groups` gives them.
@@ -95,9 +95,9 @@ class Muon(torch.optim.Optimizer):
             state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
             step = p.grad.lerp(state["momentum"], MOMENTUM)
             if p.ndim == 4:
-                by_shape.setdefault(p.flatten(1).shape, []).append((p, step.flatten(1)))
-                continue
-            whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
+                whole, step = p.view(len(p), -1), step.reshape(len(p), -1)
+            else:
+                whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
             for part in zip(_parts(whole), _parts(step), strict=True):
                 by_shape.setdefault(part[0].shape, []).append(part)
         for shape, same in by_shape.items():

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from withheld.errors import InputError, nearest
+from withheld.hub import hub_settings, why
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 from withheld.networks.recognition import RecognitionConfig
 from withheld.networks.vq_vae2 import VqConfig
@@ -228,13 +229,12 @@ def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk,
 
 def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, **hub_settings(name))
         return _with_weights(name, config, size), True
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = nearest(name, PRESETS)
         raise InputError(
-            f"encoder {name!r} is no preset ({hint}), no folder here, and transformers could not open it: {reason}"
+            f"encoder {name!r} is no preset ({hint}), no folder here, and transformers could not open it: {why(error)}"
         ) from None
 
 
@@ -242,7 +242,11 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # a ViT-MAE checkpoint: its own random masking is off, ours hides
     model = AutoModel.from_pretrained(
-        where, config=config, use_safetensors=True, dtype=torch.float32, **model_settings(config)
+        where,
+        config=config,
+        use_safetensors=True,
+        dtype=torch.float32,
+        **(hub_settings(where) | model_settings(config)),
     )
     if size is not None:
         resize_positions(model, size)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, BertConfig, GPT2Config, OpenAIGPTConfig, PretrainedConfig, PreTrainedModel
 
 from withheld.errors import InputError, nearest
+from withheld.hub import hub_settings, why
 from withheld.networks.beginning import settings_of
 from withheld.networks.elmo import PUBLISHED_FILTERS, ElmoConfig
 from withheld.networks.lstm import LstmConfig
@@ -183,13 +184,12 @@ def open_text_trunk(
             return fresh_text_trunk(_sized(config, vocabulary), seed), False
         return TextTrunk(_with_weights(str(folder), config)), True
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, **hub_settings(name))
         return TextTrunk(_with_weights(name, config)), True
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"encoder {name!r} is no preset ({nearest(name, TEXT_PRESETS)}), no folder here, and transformers could not "
-            f"open it: {reason}"
+            f"open it: {why(error)}"
         ) from None
 
 
@@ -217,7 +217,11 @@ def learned_from_labels(encoder: Any) -> bool:
 def _with_weights(where: str, config: PretrainedConfig) -> PreTrainedModel:
     kind = language_class(config)
     return kind.from_pretrained(
-        where, config=config, use_safetensors=True, dtype=torch.float32, **language_settings(config)
+        where,
+        config=config,
+        use_safetensors=True,
+        dtype=torch.float32,
+        **(hub_settings(where) | language_settings(config)),
     )
 
 

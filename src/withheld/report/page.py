@@ -72,10 +72,18 @@ LATENT = {
 
 def write_page(folder: Path) -> Path:
     """Writes report.html into a run folder and returns its path."""
-    page = render(read_folder(folder)).encode("utf-8", errors="backslashreplace")
-    path, waiting = folder / "report.html", folder / f".report.{os.getpid()}.tmp"
+    return write_text(folder / "report.html", render(read_folder(folder)))
+
+
+def write_text(path: Path, page: str) -> Path:
+    """Writes a page in one rename.
+
+    Raises:
+        CannotWrite: the disk is full or read-only.
+    """
+    waiting = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        waiting.write_bytes(page)
+        waiting.write_bytes(page.encode("utf-8", errors="backslashreplace"))
         os.replace(waiting, path)
     except OSError as error:
         waiting.unlink(missing_ok=True)
@@ -87,6 +95,11 @@ def write_page(folder: Path) -> Path:
 
 def render(found: Contents) -> str:
     """The page as text."""
+    return filled("report.html", _view(found))
+
+
+def filled(template: str, view: dict[str, Any]) -> str:
+    """A template of ours with the style and these values, every one of them cleaned and escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -96,7 +109,7 @@ def render(found: Contents) -> str:
         lstrip_blocks=True,
     )
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704, our own file
-    return environment.get_template("report.html").render(style=style, **_view(found))
+    return environment.get_template(template).render(style=style, **view)
 
 
 def _final(value: Any) -> Any:

@@ -1,0 +1,162 @@
+"""`pretrain auto`: looks at the data and the time, and chooses what to run by the table in auto_rules.py."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from withheld.auto_rules import RULES, Facts, Rule
+from withheld.errors import InputError
+
+AUTO = "auto"
+LOOKED_AT = 2000
+"""Texts that are read to tell how long all are, and what a table's cells are."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is run instead of `auto`, and why.
+
+    Attributes:
+        method, encoder, size, batch_size, settings: as `withheld.pretrain` takes them.
+        why, measured: the two lines for the user.
+    """
+
+    method: str
+    encoder: Any
+    size: int | str
+    batch_size: int | None
+    settings: dict[str, Any]
+    why: str
+    measured: str
+
+    def lines(self) -> list[str]:
+        """Two lines: what is run and why, and on what that rests."""
+        told = [self.method, *(f"{name}={value}" for name, value in self.settings.items())]
+        told += [] if self.encoder == "auto" else [f"encoder {self.encoder}"]
+        told += [] if self.size == "auto" else [f"size {self.size}"]
+        return [f"auto: {', '.join(told)}. {self.why}", f"measured: {self.measured}"]
+
+    def given(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What the run is given instead; the settings that the user gave win."""
+        return {
+            "encoder": self.encoder, "size": self.size, "batch_size": self.batch_size,
+            "settings": {**self.settings, **settings}, "auto": {"why": self.why, "measured": self.measured},
+        }  # fmt: skip
+
+
+def choose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Choice:
+    """The first rule that fits and whose method there is.
+
+    Raises:
+        InputError: where there is too little to learn from, with the remedy.
+    """
+    from withheld.run import method_names
+
+    known = {*method_names(), ""}
+    mine = [rule for rule in rules if rule.modality == facts.modality and rule.method in known]
+    rule = next(rule for rule in mine if rule.when(facts))
+    why = rule.why.format(items=facts.items, minutes=facts.minutes, characters=facts.characters)
+    if not rule.method:
+        raise InputError(
+            f"{why}. Measured: {rule.measured}. To learn from it all the same, name a method: withheld pretrain {mine[-1].method}"
+        )
+    return Choice(rule.method, rule.encoder, rule.size, rule.batch_size, dict(rule.settings), why, rule.measured)
+
+
+def decide(
+    data: Any, *, minutes: float | None = None, encoder: Any = "auto", size: int | str = "auto",
+    batch_size: int | None = None, device: str = "auto",
+) -> Choice:  # fmt: skip
+    """Looks at the data and chooses; what is given is kept.
+
+    Raises:
+        InputError: for data that cannot be read, or that there is too little of.
+    """
+    from withheld.run import pick_device
+
+    facts = look(data, encoder)
+    facts = replace(facts, minutes=minutes or facts.minutes, gpu=not pick_device(device).startswith("cpu"))
+    found = choose(facts)
+    return replace(
+        found,
+        encoder=found.encoder if encoder == "auto" else encoder,
+        size=found.size if size == "auto" else size,
+        batch_size=batch_size or found.batch_size,
+    )
+
+
+def look(data: Any, encoder: Any = "auto") -> Facts:
+    """What kind of data this is and how much of it there is: images, clips, texts or rows of numbers, asked in this order.
+
+    Raises:
+        InputError: where it is none of them.
+    """
+    if isinstance(data, str) and data.startswith("run:"):
+        raise InputError(f"auto does not look into a run: name the method for {data}, such as mixture or code_prior")
+    first: InputError | None = None
+    for kind in (_images, _clips, _texts, _rows):
+        try:
+            found = kind(data)
+        except InputError as error:
+            first = first or error
+            continue
+        if found is not None:
+            return replace(found, continues=_has_learned(encoder))
+    raise first or InputError(f"{data}: neither images, clips, texts nor a table")
+
+
+def _images(data: Any) -> Facts | None:
+    from withheld.data.image import native_size
+    from withheld.data.source import open_source
+
+    source = _train(open_source(data))
+    return Facts("image", len(source), side=max(native_size(source)))
+
+
+def _clips(data: Any) -> Facts | None:
+    from withheld.data.video import open_videos
+
+    return Facts("video", len(_train(open_videos(data))))
+
+
+def _texts(data: Any) -> Facts | None:
+    """None where most of it is numbers and not words."""
+    import numpy as np
+
+    from withheld.data.text import documents, open_texts
+
+    source = _train(open_texts(data))
+    some = np.unique(np.linspace(0, len(source) - 1, min(len(source), LOOKED_AT)).astype(int))
+    texts = [text for _, text in documents(source.subset(some), [])]
+    wordy = sum(any(c.isalpha() for c in text) and " " in text.strip() for text in texts)
+    if not texts or wordy < len(texts) / 2:
+        return None
+    return Facts("text", len(source), characters=round(sum(map(len, texts)) * len(source) / len(some)))
+
+
+def _rows(data: Any) -> Facts | None:
+    import numpy as np
+
+    from withheld.data.vectors import as_floats, open_vectors
+
+    table = open_vectors(data if isinstance(data, np.ndarray) else os.fspath(data))
+    some = as_floats(np.asarray(table.values[:LOOKED_AT]))
+    return Facts("table", len(table), binary=bool(np.isin(some[np.isfinite(some)], (0.0, 1.0)).all()))
+
+
+def _train(source: Any) -> Any:
+    train = source.part("train")
+    return source if train is None or not len(train) else train
+
+
+def _has_learned(encoder: Any) -> bool:
+    """Whether an encoder is named that is no untrained preset."""
+    if encoder == "auto" or str(encoder).endswith(".json"):
+        return False
+    from withheld.networks.open import PRESETS
+    from withheld.networks.text_open import TEXT_PRESETS
+    from withheld.networks.video import VIDEO_PRESETS
+
+    return str(encoder) not in {*PRESETS, *TEXT_PRESETS, *VIDEO_PRESETS}

@@ -1,0 +1,156 @@
+"""The rules of `pretrain auto`, a table read from above: the first line that fits decides.
+
+Each line says why, and on which measurement that rests (docs/gallery.md has them with commands and spreads). To change what is
+chosen, change this table and nothing else; a line whose method is not there yet is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+SMALL = 64
+"""Pixels up to which images are small."""
+FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 1000, 20, 50, 200_000
+"""Below these there is too little to learn from."""
+FEW = 5000
+"""Images up to which they are few."""
+LONG = 60.0
+"""Minutes on a CPU from which the next larger encoder is taken."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rules look at.
+
+    Attributes:
+        modality: "image", "text", "video" or "table".
+        items: images, clips, rows or texts to learn from.
+        minutes: there are.
+        gpu: whether it learns on one.
+        side: of images in pixels, the larger of the two, of a sample.
+        characters: of all texts, about.
+        binary: whether all cells of a table are 0 or 1.
+        continues: whether an encoder is named that has learned already.
+    """
+
+    modality: str
+    items: int
+    minutes: float = 10.0
+    gpu: bool = False
+    side: int = 0
+    characters: int = 0
+    binary: bool = False
+    continues: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table.
+
+    Attributes:
+        modality: that it is for.
+        when: whether it fits.
+        method: what is run; "" refuses.
+        why: said to the user, with the facts filled in.
+        measured: where this was found out, or that it was not.
+        encoder: "auto" leaves it to the method (small ones on a CPU, larger ones on a GPU).
+        size, batch_size: as the options of these names; None and "auto" leave them to the method.
+        settings: of the method and its recipe.
+    """
+
+    modality: str
+    when: Callable[[Facts], bool]
+    method: str
+    why: str
+    measured: str
+    encoder: str = "auto"
+    size: int | str = "auto"
+    batch_size: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+RULES: tuple[Rule, ...] = (
+    # Images
+    Rule(
+        "image", lambda f: f.items < FEW_IMAGES and not f.continues, "",
+        "{items:,} images are too few to learn from: continue from a checkpoint that has seen more (--encoder RUN/encoder, or "
+        "--encoder facebook/dinov2-small) or distill one",
+        "292 smears made no encoder in 5 minutes, and of 1,600 photographs HOG with a color histogram knew more: 51.2 against "
+        "29.5 % at 10 labels per class (gallery: finding objects; 1,600 photographs)",
+    ),
+    Rule(
+        "image", lambda f: f.continues, "mae",
+        "an encoder that has learned already goes on by hiding patches, at a tenth of the learning rate",
+        "not measured here; the rate follows the usual practice of continued pretraining",
+        settings={"base_learning_rate": 4e-4},
+    ),
+    Rule(
+        "image", lambda f: FEW_IMAGES <= f.items < FEW and f.side > SMALL and not f.gpu, "exemplar",
+        "{items:,} images are few: telling views of one patch apart needs less data than filling in hidden ones",
+        "1,600 photographs, minutes on one core, linear probe at 10 labels per class: exemplar 25.2, mae 23.5, colorization 21.0, "
+        "relative_position 17.1 % (gallery); one pretraining seed each, so the first two are close",
+        settings={"side": 48},
+    ),
+    Rule(
+        "image", lambda f: f.minutes >= LONG and not f.gpu, "mae",
+        "{items:,} images and {minutes:g} minutes: most patches hidden, so a larger encoder is still affordable",
+        "not measured at this length; the encoder is the one made for an hour on a CPU",
+        encoder="vit-micro",
+    ),
+    Rule(
+        "image", lambda f: True, "mae",
+        "{items:,} images: most patches are hidden and never computed, so minutes go furthest",
+        "10 labels per class, fine-tuned: CIFAR-10 34.3 (exemplar 28.7, relative_position 24.5), Fashion-MNIST 70.3 % (gallery)",
+    ),
+    # Texts
+    Rule(
+        "text", lambda f: f.characters < FEW_CHARACTERS and not f.continues, "",
+        "{characters:,} characters are too few to learn a language from: continue from a checkpoint (--encoder RUN/encoder, or "
+        "--encoder google/bert_uncased_L-2_H-128_A-2)",
+        "of 13 M characters a small BERT still knows less about opinions than tf-idf: 55.5 against 64.2 % (gallery: reviews)",
+    ),
+    Rule(
+        "text", lambda f: f.minutes >= LONG and not f.gpu and not f.continues, "bert",
+        "{characters:,} characters and {minutes:g} minutes: hidden words, with the encoder made for an hour",
+        "not measured at this length",
+        encoder="bert-mini",
+    ),
+    Rule(
+        "text", lambda f: True, "bert",
+        "{characters:,} characters: hidden words, in blocks of 64 tokens, twice as many steps as blocks of 128",
+        "reviews, 5 minutes on one core: hidden words 4.14 nats where counting has 6.62 (gallery: reviews, at --size 64)",
+        size=64,
+    ),
+    # Clips
+    Rule(
+        "video", lambda f: f.items < FEW_CLIPS and not f.continues, "",
+        "{items:,} clips are too few to learn from: give more of them, cut long ones, or continue from a checkpoint (--encoder "
+        "MCG-NJU/videomae-small-finetuned-kinetics)",
+        "not measured; 8 sequences were enough to track colors, not to make features of whole clips (gallery: following masks)",
+    ),
+    Rule(
+        "video", lambda f: True, "videomae",
+        "{items:,} clips: tubes through all frames are hidden, 90 % of every clip is never computed",
+        "not compared with frame_order and arrow_of_time here; it is the one whose encoder the field fine-tunes",
+    ),
+    # Tables
+    Rule(
+        "table", lambda f: f.items < FEW_ROWS, "",
+        "{items:,} rows are too few to find groups in: give 50 or more",
+        "groups of iris (150 rows) and Old Faithful (272) are found (gallery: mixtures)",
+    ),
+    Rule(
+        "table", lambda f: f.binary, "mixture",
+        "{items:,} rows of 0 and 1: a mixture of Bernoullis, as many groups as the evidence is for",
+        "binarized MNIST, gallery: mixtures",
+        settings={"kind": "bernoulli", "components": "auto"},
+    ),
+    Rule(
+        "table", lambda f: True, "mixture",
+        "{items:,} rows: a mixture of Gaussians, as many groups as the evidence is for",
+        "iris with 15 labels: 97.3 % of the rows; Old Faithful: two components (gallery: mixtures)",
+        settings={"components": "auto"},
+    ),
+)  # fmt: skip

@@ -1,0 +1,145 @@
+"""All items of some data with their features, for what looks among them: which to label first, which is like which.
+
+Shapes: N items, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withheld.data.duplicates import matching, thumbnails
+from withheld.data.source import Source
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.evaluate.features import Listen, features
+from withheld.evaluate.judged import judged
+
+MOST = 20_000
+"""Items that are looked at where no number is given: a seeded sample of more."""
+
+
+@dataclass
+class Pool:
+    """Items that were looked at.
+
+    Attributes:
+        source: the whole data.
+        at: (N,) positions in the source.
+        items: all decoded items, images (., C, H, W) uint8, texts or clips; `rows` says where each of the N lies in it.
+        values: (N, D) pooled features.
+        notes: what there is to know.
+    """
+
+    source: Source
+    at: NDArray[np.int64]
+    items: Any
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    notes: list[str]
+
+    def name(self, place: int) -> str:
+        """The name of an item of the pool."""
+        return self.source.names[int(self.at[place])]
+
+    def item(self, place: int) -> Any:
+        """A decoded item of the pool."""
+        return self.items[int(self.rows[place])]
+
+
+def open_pool(
+    encoder: Encoder, data: Any, listen: Listen, *, most: int | None = MOST, tested: bool = True,
+    wanted: NDArray[np.int64] | None = None, source: Source | None = None,
+) -> Pool:  # fmt: skip
+    """Opens data, decodes it as the encoder takes it and computes features.
+
+    Args:
+        most: items to look at, a seeded sample; None takes all.
+        tested: whether items of a test or val part are looked at too.
+        wanted: positions in the source that are in the sample in any case.
+        source: of the data, where it is open already.
+
+    Raises:
+        InputError: for the data.
+    """
+    kind = judged(encoder)
+    source = source if source is not None else kind.open(data)
+    items, kept = kind.decode(source, listen)
+    notes = []
+    if len(kept) < len(source):
+        notes.append(f"{len(source) - len(kept):,} of {len(source):,} items cannot be read and were left out")
+    rows = np.arange(len(kept))
+    if not tested and source.parts is not None:
+        train = np.isin(source.parts[kept], ("train", ""))
+        if train.any() and not train.all():
+            notes.append(f"{int((~train).sum()):,} items of the test part are not among what is suggested")
+            rows = rows[train]
+    if most is not None and len(rows) > most:
+        rows = _sample(rows, most, np.zeros(0, np.int64) if wanted is None else np.searchsorted(kept, wanted))
+        notes.append(f"{most:,} of {len(kept):,} items were looked at, a seeded sample; --most says how many")
+    if not len(rows):
+        raise InputError(f"{source.location}: there is nothing to look at in it")
+    values = features(encoder, _Some(items, rows), listen=listen)
+    if not np.isfinite(values).all():
+        raise InputError("features are not finite numbers: the encoder has diverged, take an earlier checkpoint")
+    return Pool(source, kept[rows], items, rows, values, notes)
+
+
+def _sample(rows: NDArray[np.int64], most: int, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    mixed = np.random.default_rng(0x9001).permutation(rows)
+    first = np.isin(mixed, wanted)
+    return np.sort(np.concatenate([mixed[first], mixed[~first]])[:most])
+
+
+def twins(pool: Pool) -> NDArray[np.int64]:
+    """(P, 2) places of items that nearly equal each other, the first of a pair the smaller, in rising order."""
+    first = pool.item(0)
+    if isinstance(first, str):
+        return _equal_texts([str(pool.item(i)) for i in range(len(pool.rows))])
+    if hasattr(first, "frames"):
+        return matching(thumbnails(np.stack([middle_frame(pool.item(i)) for i in range(len(pool.rows))])))
+    return matching(thumbnails(_Some(pool.items, pool.rows)))
+
+
+def middle_frame(clip: Any) -> NDArray[np.uint8]:
+    """(3, S, S)."""
+    return np.asarray(clip.frames[len(clip.frames) // 2])
+
+
+def kept_of(pairs: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Which of so many items remain when of items that nearly equal each other only the first is kept."""
+    keep = np.ones(count, bool)
+    for first, second in pairs:
+        if keep[first]:
+            keep[second] = False
+    return keep
+
+
+def _equal_texts(texts: list[str]) -> NDArray[np.int64]:
+    """Texts that are equal but for case, punctuation and white space."""
+    known: dict[str, int] = {}
+    pairs = []
+    for at, text in enumerate(texts):
+        plain = "".join(c for c in text.casefold() if c.isalnum())
+        if plain in known:
+            pairs.append((known[plain], at))
+        else:
+            known[plain] = at
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+class _Some:
+    """Some rows of decoded items, copied slice by slice."""
+
+    def __init__(self, items: Any, rows: NDArray[np.int64]) -> None:
+        self.items, self.rows = items, rows
+        self.shape = (len(rows), *getattr(items, "shape", (0,))[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> Any:
+        return np.asarray(self.items[self.rows[part]])

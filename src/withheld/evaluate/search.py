@@ -1,0 +1,148 @@
+"""The items nearest to one: by the cosine of their standardized features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.duplicates import near_duplicates
+from withheld.encoder import Encoder
+from withheld.errors import InputError
+from withheld.evaluate.choose import unit_features
+from withheld.evaluate.features import Listen, as_encoder, features, silent
+from withheld.evaluate.judged import judged
+from withheld.evaluate.pool import Pool, middle_frame, open_pool
+from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
+
+MOST_SEARCHED = 200_000
+
+
+@dataclass
+class Found:
+    """The nearest items.
+
+    Attributes:
+        query: what was looked for, as it is shown.
+        names, similarity: of the nearest, the most alike first; cosines from -1 to 1.
+        doubles: which of them nearly equal the query or one before them.
+        texts: their first words, "" for images and clips.
+        sheet: the query and them as a sheet shows them. picture: the same as one PNG.
+        notes: what there is to know.
+    """
+
+    query: str
+    names: list[str]
+    similarity: list[float]
+    doubles: list[bool]
+    texts: list[str]
+    sheet: list[Shown]
+    picture: bytes
+    notes: list[str] = field(default_factory=list)
+
+
+def search(
+    subject: Any, query: str | Path, data: Any, *, n: int = 12, most: int = MOST_SEARCHED, device: str = "auto",
+    listen: Listen = silent,
+) -> Found:  # fmt: skip
+    """Finds the items of some data that an encoder finds most like a query.
+
+    Args:
+        subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
+        query: the name of an item of the data, a file of an image, text or clip, or for encoders of texts a text itself.
+        data: what is searched, as `withheld.pretrain` takes it.
+        n: how many are wanted.
+        most: items that are looked at, a seeded sample of more.
+        device: "auto", "cpu", "cuda", "mps".
+        listen: is told what happens.
+
+    Raises:
+        InputError: for the subject, the data, or a query that is none.
+    """
+    if n < 1:
+        raise InputError(f"-n {n}: ask for at least 1 item")
+    encoder = as_encoder(subject, device)
+    source = judged(encoder).open(data)
+    known = _named(str(query), source.names)
+    item = None if known is not None else _query(encoder, query, source.location, listen)
+    wanted = np.zeros(0, np.int64) if known is None else np.array([known])
+    pool = open_pool(encoder, data, listen, most=most, wanted=wanted, source=source)
+    if known is not None:
+        place = np.flatnonzero(pool.at == known)
+        if not len(place):
+            raise InputError(f"{query}: this item cannot be read")
+        item, asked = pool.item(int(place[0])), pool.values[place[0]]
+    else:
+        asked = features(encoder, _one(item))[0]
+    unit = unit_features(np.concatenate([pool.values, asked[None]]))
+    cosine = unit[:-1] @ unit[-1]
+    if known is not None:
+        cosine[pool.at == known] = -np.inf
+    nearest = np.argsort(-cosine, kind="stable")[: min(n, int(np.isfinite(cosine).sum()))]
+    return _found(pool, str(query), item, nearest, cosine[nearest])
+
+
+def _named(query: str, names: list[str]) -> int | None:
+    """The position of the item with this name, or the only one whose path ends so."""
+    plain = query.replace("\\", "/").removeprefix("./")
+    exact = [i for i, name in enumerate(names) if name == plain]
+    if exact:
+        return exact[0]
+    if Path(query).expanduser().is_file():
+        return None
+    ends = [i for i, name in enumerate(names) if name.endswith("/" + plain)]
+    return ends[0] if len(ends) == 1 else None
+
+
+def _query(encoder: Encoder, query: str | Path, location: str, listen: Listen) -> Any:
+    """The one item of a file, or the text itself."""
+    path = Path(query).expanduser()
+    try:
+        there = path.is_file()
+    except OSError:  # a text longer than names may be
+        there = False
+    if not there:
+        if encoder.modality == "text":
+            if not str(query).strip():
+                raise InputError("the query is empty: give a text, a file or the name of an item")
+            return str(query)
+        raise InputError(
+            f"{str(query)!r} is neither a file nor the name of an item of {location}; names are as `withheld embed` writes them"
+        )
+    kind = judged(encoder)
+    items, _ = kind.decode(kind.open(str(path)), listen)
+    if len(items) != 1:
+        raise InputError(f"{query} holds {len(items):,} items: a query is one; name one of them")
+    return items[0]
+
+
+def _one(item: Any) -> Any:
+    """A set of one item, as an encoder takes it."""
+    if isinstance(item, str) or hasattr(item, "frames"):
+        one = np.empty(1, dtype=object)
+        one[0] = item
+        return one
+    return np.asarray(item)[None]
+
+
+def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Found:
+    names, items = [pool.name(at) for at in nearest], [pool.item(at) for at in nearest]
+    doubles = _doubles([item, *items])
+    said = [f"{c:.3f}{' nearly equal' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
+    sheet = [shown(query, "query", item), *map(shown, names, said, items)]
+    below = [f"{what} {name}" for what, name in zip(said, names, strict=True)]
+    picture = draw_sheet(f"nearest to {query}", [("query", item), *zip(below, items, strict=True)])
+    texts = [first_words(one) if isinstance(one, str) else "" for one in items]
+    return Found(query, names, [float(c) for c in cosine], doubles, texts, sheet, picture, list(pool.notes))
+
+
+def _doubles(items: list[Any]) -> list[bool]:
+    """Whether an item nearly equals one before it, of all but the first."""
+    if isinstance(items[0], str):
+        plain = ["".join(c for c in text.casefold() if c.isalnum()) for text in items]
+        return [text in plain[:at] for at, text in enumerate(plain)][1:]
+    pictures = [middle_frame(one) if hasattr(one, "frames") else np.asarray(one) for one in items]
+    pairs = near_duplicates(np.stack(pictures))
+    return [bool((pairs[:, 1] == at).any()) for at in range(1, len(items))]

@@ -1,0 +1,153 @@
+"""Which items to label first, written as a labels.csv to fill in and a sheet to look at."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data.labels import as_cell, read_label_words
+from withheld.data.layout import find_layout
+from withheld.data.source import Source
+from withheld.errors import InputError, nearest
+from withheld.evaluate.choose import WAYS, unit_features
+from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.judged import judged
+from withheld.evaluate.pool import MOST, Pool, kept_of, open_pool, twins
+from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
+from withheld.learn.checkpoint import writing
+
+MOST_DRAWN = 400
+"""Items on the sheets; the csv has all."""
+
+
+@dataclass
+class Suggestion:
+    """Items to label.
+
+    Attributes:
+        names: of the items, the first to label first.
+        sheet: them as a sheet shows them, at most `MOST_DRAWN`. picture: the same as one PNG.
+        known: labels there are already, by name.
+        texts: the first words of texts, else "".
+        doubles: how many items nearly equal another one and were passed over.
+        notes: what there is to know.
+    """
+
+    names: list[str]
+    sheet: list[Shown]
+    picture: bytes
+    known: dict[str, str]
+    texts: list[str]
+    doubles: int
+    notes: list[str] = field(default_factory=list)
+
+
+def suggest(
+    subject: Any, data: Any, n: int = 100, *, how: str = "typical", labels: str | Path | None = None,
+    most: int = MOST, seed: int = 0, device: str = "auto", listen: Listen = silent,
+) -> Suggestion:  # fmt: skip
+    """Chooses items that are worth a label, by the features of a run.
+
+    Items that nearly equal another one, or one that is labelled, are passed over, and so are those of a test part.
+
+    Args:
+        subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
+        data: unlabelled items, as `withheld.pretrain` takes them; labels in it are not looked at.
+        n: how many.
+        how: "typical" (TypiClust), "coverage" (ProbCover) or "random", see `withheld.evaluate.choose`.
+        labels: a csv of the labels there are already; more are suggested beside these.
+        most: items that are looked at, a seeded sample of more.
+        seed: of sample and clusters.
+        device: "auto", "cpu", "cuda", "mps".
+        listen: is told what happens.
+
+    Raises:
+        InputError: for the subject, the data, the csv or the settings.
+    """
+    if n < 1:
+        raise InputError(f"-n {n}: ask for at least 1 item")
+    if how not in WAYS:
+        raise InputError(f"--how {how}: {nearest(how, WAYS)}")
+    encoder = as_encoder(subject, device)
+    source = judged(encoder).open(data)
+    words = _known(labels, source)
+    known_at = np.array([i for i, word in enumerate(words) if word], np.int64)
+    pool = open_pool(
+        encoder, data, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at, source=source
+    )
+    listen({"kind": "note", "text": f"choosing {n} of {len(pool.at):,} items"})
+    places, doubles = _chosen(pool, known_at, n, how, seed)
+    found = _shown(pool, places, {source.names[i]: words[i] for i in known_at}, doubles, how)
+    if len(places) < n:
+        found.notes.append(f"there are only {len(places)} items left to suggest")
+    return found
+
+
+def _known(labels: str | Path | None, source: Source) -> list[str]:
+    """The word of every item that has a label already, "" of the others."""
+    if labels is None:
+        return [""] * len(source)
+    path = Path(labels).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no labels file {os.fspath(labels)!r}; give a csv with the columns file,label")
+    layout = find_layout(source.names) if source.kind in ("folder", "tar", "zip") else None
+    return read_label_words(path.read_bytes(), path.name, source.names, layout)
+
+
+def _chosen(
+    pool: Pool, known_at: np.ndarray[Any, Any], n: int, how: str, seed: int
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Places in the pool, and how many were passed over as near-duplicates."""
+    known = np.isin(pool.at, known_at)
+    order = np.argsort(~known, kind="stable")  # of equal items a labelled one is kept
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    pairs = np.sort(rank[twins(pool)], axis=1)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    keep = kept_of(pairs, len(order))[rank] | known
+    left = np.flatnonzero(keep)
+    places = WAYS[how](unit_features(pool.values[left]), n, np.flatnonzero(known[left]), seed)
+    return left[places], int((~keep).sum())
+
+
+def _shown(pool: Pool, places: np.ndarray, known: dict[str, str], doubles: int, how: str) -> Suggestion:
+    names = [pool.name(at) for at in places]
+    some = list(zip(names, places, strict=True))[:MOST_DRAWN]
+    sheet = [shown(name, f"{i + 1}", pool.item(at)) for i, (name, at) in enumerate(some)]
+    title = f"{len(names)} items to label first ({how})"
+    picture = draw_sheet(title, [(f"{i + 1}  {name}", pool.item(at)) for i, (name, at) in enumerate(some)])
+    items = [pool.item(at) for at in places]
+    texts = [first_words(item) if isinstance(item, str) else "" for item in items]
+    notes = list(pool.notes)
+    if doubles:
+        notes.append(f"{doubles:,} items nearly equal another one and were passed over")
+    if len(names) > MOST_DRAWN:
+        notes.append(f"the sheets show the first {MOST_DRAWN}")
+    return Suggestion(names, sheet, picture, known, texts, doubles, notes)
+
+
+def write_labels_csv(path: Path, found: Suggestion) -> Path:
+    """Writes the csv to fill in: labels there are already, then a row with an empty label for every suggested item.
+
+    Raises:
+        CannotWrite: for the file.
+    """
+    texts = any(found.texts)
+    aside = path.with_name(path.name + ".tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "label", *(["words"] if texts else [])])
+            table.writerows(
+                [as_cell(name), as_cell(word), *([""] if texts else [])] for name, word in found.known.items()
+            )
+            rows = zip(found.names, found.texts, strict=True)
+            table.writerows([as_cell(name), "", *([as_cell(text)] if texts else [])] for name, text in rows)
+        os.replace(aside, path)
+    return path

@@ -1,0 +1,78 @@
+"""A small picture of any item, and a sheet of many: images as they are, of clips a middle frame, of texts the first words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ImageDraw
+
+from withheld.evaluate.canvas import SOFT, Tile, enlargement, fitted, font, ladder, page, png, tile, written
+from withheld.evaluate.parts import to_pixels
+from withheld.evaluate.pool import middle_frame
+
+SIDE, ACROSS = 96, 8
+FIRST_WORDS = 280
+"""Characters of a text that are shown."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item on a sheet.
+
+    Attributes:
+        name: of the item. said: what there is to say of it.
+        picture: a PNG; empty for texts. text: the first words; "" for images.
+    """
+
+    name: str
+    said: str
+    picture: bytes
+    text: str
+
+
+def shown(name: str, said: str, item: Any) -> Shown:
+    """An item as a sheet shows it."""
+    if isinstance(item, str):
+        return Shown(name, said, b"", first_words(item))
+    return Shown(name, said, png(picture(item)), "")
+
+
+def first_words(text: str) -> str:
+    """The beginning of a text on one line."""
+    words = " ".join(text.split())
+    return words if len(words) <= FIRST_WORDS else words[:FIRST_WORDS].rsplit(" ", 1)[0] + " …"
+
+
+def picture(item: Any) -> Tile:
+    """A tile of an image (C, H, W) uint8 or the middle frame of a clip; small ones enlarged."""
+    pixels_CHW = middle_frame(item) if hasattr(item, "frames") else np.asarray(item)
+    C = len(pixels_CHW)
+    pixels = to_pixels(torch.from_numpy(np.array(pixels_CHW)).float()[None] / 255, [0.0] * C, [1.0] * C)[0]
+    out = tile(pixels, times=enlargement(pixels.shape[1], SIDE))
+    if max(out.size) > 2 * SIDE:
+        out.thumbnail((2 * SIDE, 2 * SIDE))
+    return out
+
+
+def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
+    """A PNG of items with what is written below each (images, clips) or beside it (texts)."""
+    if items and isinstance(items[0][1], str):
+        return png(ladder(title, [(said, [("", written(first_words(text), 100))]) for said, text in items]))
+    tiles = [(said, picture(item)) for said, item in items]
+    width, height = max(t.width for _, t in tiles), max(t.height for _, t in tiles)
+    gap, edge, below = 12, 28, 20
+    across = min(ACROSS, len(tiles))
+    rows = -(-len(tiles) // across)
+    out = page(
+        max(360, 2 * edge + across * (width + gap) - gap), edge + 36 + rows * (height + below + gap) + edge - gap, title, edge
+    )  # fmt: skip
+    draw = ImageDraw.Draw(out)
+    for at, (said, each) in enumerate(tiles):
+        x, y = edge + at % across * (width + gap), edge + 36 + at // across * (height + below + gap)
+        out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
+        draw.text((x, y + height + 9), fitted(said, width, 11), fill=SOFT, font=font(11), anchor="lm")
+    return png(out)

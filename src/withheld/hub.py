@@ -1,0 +1,48 @@
+"""Whether the model hub can be asked at all: without a network its client tries again for a minute."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+WAIT = 3.0
+"""Seconds that the name of the hub's host may take to be found."""
+
+
+@functools.cache
+def reachable() -> bool:
+    """Whether the hub's host has an address here; True where a proxy asks in our place. Looked up once in a process."""
+    where = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    if urllib.request.getproxies():
+        return True
+    found = threading.Event()
+
+    def look() -> None:
+        try:
+            socket.getaddrinfo(where.hostname, where.port or 443)
+            found.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=look, daemon=True)  # a resolver without a network may hang
+    thread.start()
+    thread.join(WAIT)
+    return found.is_set()
+
+
+def hub_settings(where: str | Path) -> dict[str, Any]:
+    """How transformers is asked for a folder or a hub's id: no remote code, and the cache alone where the hub cannot be reached."""
+    return {"trust_remote_code": False, "local_files_only": Path(where).exists() or not reachable()}
+
+
+def why(error: BaseException) -> str:
+    """The first line of what transformers says, and that the hub could not be reached where that is so."""
+    lines = str(error).strip().splitlines()
+    reason = lines[0][:200] if lines else type(error).__name__
+    return reason if reachable() else f"{reason} (the hub cannot be reached from here, so only its cache was looked at)"

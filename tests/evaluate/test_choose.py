@@ -1,0 +1,162 @@
+"""Which items to label first: against naive versions, and on digits with known doubles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from withheld.errors import InputError
+from withheld.evaluate.choose import WAYS, _clusters, _radius, covering, typical, unit_features
+from withheld.evaluate.labelled import open_labelled
+from withheld.evaluate.search import search
+from withheld.evaluate.suggest import suggest, write_labels_csv
+
+NONE = np.zeros(0, np.int64)
+
+
+@pytest.fixture
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """60, 40 and 20 items around three directions, shuffled, and which is which."""
+    random = np.random.default_rng(0)
+    kind = random.permutation(np.repeat([0, 1, 2], [60, 40, 20]))
+    x = np.eye(8)[kind] * 4 + random.normal(size=(120, 8)) * 0.5
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), kind
+
+
+def test_typical_takes_the_densest_of_each_cluster_the_largest_first(blobs: tuple) -> None:
+    x, kind = blobs
+    found = typical(x, 3, NONE)
+    assert kind[found].tolist() == [0, 1, 2]
+    for k, place in enumerate(found):  # the paper's formula, item by item
+        own = np.flatnonzero(kind == k)
+        distance = [np.sort([np.linalg.norm(x[i] - x[j]) for j in own if j != i])[:20].mean() for i in own]
+        assert place == own[int(np.argmin(distance))] or len(own) == 20  # of 20 items 19 are near
+
+
+def test_clusters_that_have_a_label_come_last(blobs: tuple) -> None:
+    x, kind = blobs
+    known = np.flatnonzero(kind == 0)[:1]
+    found = typical(x, 2, known)
+    assert kind[found].tolist() == [1, 2]
+    assert not np.isin(found, known).any()
+
+
+def test_covering_is_the_greedy_algorithm(blobs: tuple) -> None:
+    x, kind = blobs
+    known = np.flatnonzero(kind == 2)[:1]
+    radius = _radius(x, 0)
+    balls = [{j for j in range(len(x)) if i == j or np.linalg.norm(x[i] - x[j]) < radius} for i in range(len(x))]
+    covered, free, naive = set(balls[known[0]]), set(range(len(x))) - set(known.tolist()), []
+    for _ in range(6):
+        best = max(sorted(free), key=lambda i: len(balls[i] - covered))
+        naive.append(best)
+        free.remove(best)
+        covered |= balls[best]
+    assert covering(x, 6, known).tolist() == naive
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_every_way_gives_as_many_different_items_as_asked_and_no_more_than_there_are(blobs: tuple, how: str) -> None:
+    x, _ = blobs
+    known = np.arange(5)
+    for n, wanted in ((1, 1), (30, 30), (500, 115)):
+        found = WAYS[how](x, n, known, 0)
+        assert len(set(found.tolist())) == len(found) == wanted
+        assert not np.isin(found, known).any()
+        assert found.tolist() == WAYS[how](x, n, known, 0).tolist()
+
+
+def test_more_labels_than_clusters_are_made(blobs: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("withheld.evaluate.choose.MOST_CLUSTERS", 4)
+    assert len(set(typical(blobs[0], 50, NONE).tolist())) == 50
+
+
+def test_equal_features_are_no_error() -> None:
+    same = unit_features(np.ones((12, 4), np.float32))
+    assert np.isfinite(same).all()
+    assert len(typical(same, 3, NONE)) == 3
+    assert _clusters(np.eye(3, dtype=np.float32), 3, 0).max() == 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """60 digits, and ten times the first one again."""
+    out = tmp_path / "photos"
+    out.mkdir()
+    for at in range(70):
+        Image.fromarray(digits[0][max(at - 9, 0)].repeat(2, 0).repeat(2, 1)).save(out / f"={at}<b>.png")
+    return out
+
+
+def test_doubles_are_suggested_once_and_not_beside_a_labelled_one(tiny, folder: Path, tmp_path: Path) -> None:
+    found = suggest(tiny, folder, 60, how="random")
+    assert found.doubles >= 9
+    first = [f"={at}<b>.png" for at in range(10)]
+    assert len(set(found.names) & set(first)) == 1
+    labels = tmp_path / "have.csv"
+    labels.write_text(f"file,label\n{first[3]},zero\n{first[4]},\n")
+    more = suggest(tiny, folder, 70, labels=labels)
+    assert not set(more.names) & set(first)
+    assert more.known == {first[3]: "zero"}
+    assert any("only" in note for note in more.notes)
+
+
+def test_the_csv_is_what_evaluate_takes(tiny, folder: Path, tmp_path: Path) -> None:
+    found = suggest(tiny, folder, 20)
+    path = write_labels_csv(tmp_path / "labels.csv", found)
+    rows = path.read_text().splitlines()
+    assert len(rows) == 21
+    assert all(row.endswith(",") for row in rows[1:])
+    filled = [rows[0], *(f"{row}{'even' if i % 2 else 'odd'}" for i, row in enumerate(rows[1:13])), *rows[13:]]
+    path.write_text("\n".join(filled))
+    labelled = open_labelled(folder, path, [1, 2], 2)
+    assert labelled.classes == ["even", "odd"]
+    assert sum(name in found.names for name in labelled.source.names) >= 6
+    more = suggest(tiny, folder, 5, labels=path)
+    assert len(more.known) == 12
+    assert not set(more.names) & set(more.known)
+
+
+def test_the_test_part_is_not_suggested(tiny, tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    for at in range(30):
+        part = tmp_path / ("test" if at < 10 else "train")
+        part.mkdir(exist_ok=True)
+        Image.fromarray(digits[0][at]).save(part / f"{at}.png")
+    found = suggest(tiny, tmp_path, 30)
+    assert len(found.names) == 20
+    assert all(name.startswith("train/") for name in found.names)
+    assert any("test part" in note for note in found.notes)
+
+
+def test_a_sample_says_so_and_keeps_what_is_labelled(tiny, folder: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "have.csv"
+    labels.write_text("file,label\n=69<b>.png,nine\n")
+    found = suggest(tiny, folder, 5, labels=labels, most=12)
+    assert any("12 of 70" in note for note in found.notes)
+    assert found.known == {"=69<b>.png": "nine"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({"n": 0}, "at least 1"), ({"how": "typicl"}, "typical"), ({"labels": "no.csv"}, "no labels file")],
+)
+def test_bad_settings_say_what_is_wrong(tiny, folder: Path, asked: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        suggest(tiny, folder, **asked)
+
+
+def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
+    by_name = search(tiny, "=20<b>.png", folder, n=5)
+    assert "=20<b>.png" not in by_name.names
+    assert by_name.similarity == sorted(by_name.similarity, reverse=True)
+    (tmp_path / "query.png").write_bytes((folder / "=20<b>.png").read_bytes())
+    by_file = search(tiny, tmp_path / "query.png", folder, n=5)
+    assert by_file.names[0] == "=20<b>.png"
+    assert by_file.similarity[0] == pytest.approx(1, abs=1e-4)
+    assert by_file.doubles[0]
+    assert by_file.picture.startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="neither a file nor the name"):
+        search(tiny, "=99<b>.png", folder)

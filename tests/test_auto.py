@@ -1,0 +1,140 @@
+"""`pretrain auto`: what it sees in data, what it chooses by the table, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from withheld.auto import Choice, choose, decide, look
+from withheld.auto_rules import RULES, Facts, Rule
+from withheld.cli import main
+from withheld.errors import InputError
+from withheld.run import method_names, modality_of
+
+MODALITIES = ("image", "text", "video", "table")
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_every_modality_ends_in_a_rule_that_always_fits(modality: str) -> None:
+    last = [rule for rule in RULES if rule.modality == modality][-1]
+    assert last.method in method_names()
+    assert last.when(Facts(modality, 10**6))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.modality}-{rule.method or 'refuses'}")
+def test_every_rule_says_why_and_what_it_rests_on(rule: Rule) -> None:
+    assert rule.why.format(items=1, minutes=1.0, characters=1)
+    assert rule.measured
+    if rule.method in method_names():
+        assert modality_of(rule.method) == rule.modality
+
+
+@pytest.mark.parametrize(
+    ("facts", "method"),
+    [
+        (Facts("image", 50_000, side=28), "mae"),
+        (Facts("image", 1600, side=300), "exemplar"),
+        (Facts("image", 900, side=300, continues=True), "mae"),
+        (Facts("text", 100, characters=10**6), "bert"),
+        (Facts("video", 50), "videomae"),
+        (Facts("table", 150), "mixture"),
+    ],
+)
+def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
+    assert choose(facts).method == method
+
+
+def test_time_and_place_decide_the_encoder() -> None:
+    assert choose(Facts("image", 50_000, minutes=10)).encoder == "auto"
+    assert choose(Facts("image", 50_000, minutes=90)).encoder == "vit-micro"
+    assert choose(Facts("image", 50_000, minutes=90, gpu=True)).encoder == "auto"
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        (Facts("image", 900), "900 images are too few.*--encoder.*name a method: withheld pretrain mae"),
+        (Facts("text", 3, characters=5000), "5,000 characters are too few"),
+        (Facts("video", 4), "4 clips are too few"),
+        (Facts("table", 12), "12 rows are too few"),
+    ],
+)
+def test_too_little_is_refused_with_the_remedy(facts: Facts, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        choose(facts)
+
+
+def test_a_method_that_is_not_there_is_passed_over() -> None:
+    rules = (Rule("image", lambda f: True, "no_such_method", "", "x"), *RULES)
+    assert choose(Facts("image", 50_000), rules).method == "mae"
+
+
+def test_what_is_given_is_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "photos.npy", np.zeros((1200, 70, 70), np.uint8))
+    found = decide(tmp_path / "photos.npy", encoder="regnet-nano", size=48, batch_size=32)
+    assert (found.method, found.encoder, found.size, found.batch_size) == ("exemplar", "regnet-nano", 48, 32)
+    assert found.given({"side": 16})["settings"] == {"side": 16}
+    assert len(found.lines()) == 2
+
+
+def test_what_it_sees(tmp_path: Path) -> None:
+    for at in range(3):
+        (tmp_path / "photos" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / "test").mkdir(exist_ok=True)
+        Image.new("L", (40, 20)).save(tmp_path / "photos" / ("train" if at else "test") / f"{at}.png")
+    assert look(tmp_path / "photos") == Facts("image", 2, side=40)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text("once upon a time " * 100)
+    assert look(tmp_path / "books") == Facts("text", 1, characters=1700)
+    (tmp_path / "reviews.csv").write_text("text,stars\n" + "a good film,5\n" * 9)
+    assert look(tmp_path / "reviews.csv").modality == "text"
+    (tmp_path / "flowers.csv").write_text("petal,sepal\n" + "1.123456789,0.987654321\n" * 9)
+    assert look(tmp_path / "flowers.csv") == Facts("table", 9)
+    np.save(tmp_path / "bits.npy", np.eye(60))
+    assert look(tmp_path / "bits.npy") == Facts("table", 60, binary=True)
+    assert choose(look(tmp_path / "bits.npy")).settings["kind"] == "bernoulli"
+    np.save(tmp_path / "clips.npy", np.zeros((4, 6, 16, 16, 3), np.uint8))
+    assert look(tmp_path / "clips.npy").modality == "video"
+    with pytest.raises(InputError, match="name the method"):
+        look("run:runs/first")
+    with pytest.raises(InputError, match="no file or folder"):
+        look(tmp_path / "nothing")
+
+
+def test_a_checkpoint_is_told_from_a_preset(tmp_path: Path) -> None:
+    data = np.zeros((40, 8, 8), np.uint8)
+    assert not look(data, "vit-tiny").continues
+    assert not look(data, tmp_path / "config.json").continues
+    assert look(data, "runs/first/encoder").continues
+
+
+def test_the_run_is_of_the_method_chosen_and_says_why(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", random.normal(size=(80, 3)) + np.repeat([[0.0], [9.0]], 40, axis=0))
+    words = ["pretrain", "auto", "--data", tmp_path / "rows.npy", "--out", tmp_path / "run", "--set", "components=2"]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "auto: mixture" in result.stderr
+    assert "measured: " in result.stderr
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert settings["method"] == "mixture"
+    assert settings["settings"]["components"] == 2
+    assert "80 rows" in settings["auto"]["why"]
+
+
+def test_too_few_images_end_with_code_2(tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((30, 8, 8), np.uint8))
+    words = ["pretrain", "auto", "--data", str(tmp_path / "few.npy"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "30 images are too few" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_choice_is_what_pretrain_takes() -> None:
+    assert isinstance(choose(Facts("table", 200)), Choice)
