@@ -66,22 +66,30 @@ what a run is worth.
 """
 
 
-def induced() -> list[str]:
-    """A table of illnesses made on purpose."""
+def induced(keep: Path | None) -> list[str]:
+    """A table of illnesses made on purpose; rows that are kept are not made again."""
+    known = keep.read_text(encoding="utf-8").splitlines() if keep and keep.is_file() else []
     out = [
         "| illness | made by | steps | named at | others named in the first fifth | the same without it |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for way, name in INDUCED.items():
+        made = " ".join((way.__doc__ or "").split())
+        kept = [line for line in known if line.startswith(f"| {name} | {made} |")]
+        if kept:
+            out.append(kept[0])
+            continue
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
             found, well = way(True, Path(one)), way(False, Path(two))
         steps, at = found[0][1], named_at(found, name)
         others = set().union(*(names for step, _, names in found if step <= 0.2 * steps)) - {name}
         sick = set().union(*(names for _, _, names in well))
         when = "never" if at is None else f"{at} ({100 * at / steps:.0f} %)"
-        made = " ".join((way.__doc__ or "").split())
         out.append(f"| {name} | {made} | {steps} | {when} | {said(others)} | {said(sick) if sick else 'not sick'} |")
         print(out[-1], flush=True)
+        if keep:
+            with open(keep, "a", encoding="utf-8") as file:
+                file.write(out[-1] + "\n")
     return out
 
 
@@ -137,10 +145,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--runs", nargs="*", default=[])
+    parser.add_argument("--keep", type=Path, help="a file of finished rows: an interrupted table goes on")
     parser.add_argument("-o", type=Path)
     options = parser.parse_args()
     begun = time.monotonic()
-    ills, wells = induced(), healthy(options)
+    ills, wells = induced(options.keep), healthy(options)
     page = HEAD + "## Illnesses, made on purpose\n\n" + "\n".join(ills)
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:

@@ -136,7 +136,13 @@ def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_narrator_tells_of_an_illness_once_and_in_the_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    ill = {"vital": "codes", "state": "sick", "illness": "dead codes", "reason": "60 of 64 are dead", "cure": "--set codes=16"}
+    ill = {
+        "vital": "codes",
+        "state": "sick",
+        "illness": "dead codes",
+        "reason": "60 of 64 are dead",
+        "cure": "--set codes=16",
+    }
     health = {"state": "sick", "findings": [ill, {"vital": "input", "state": "ok"}]}
     with Narrator(Screen(verbose=True)) as told:
         told.hear({"kind": "step", "step": 1, "steps": 3, "loss": 6.0, "health": {"state": "ok", "findings": []}})
