@@ -127,11 +127,14 @@ class Watch:
     def hear(self, line: dict[str, Any]) -> list[Finding] | None:
         """The findings, where this step was an appointment."""
         if isinstance(self.patient.model, Objective):
-            begun = time.perf_counter()
             step = line["step"]
+            copies = (
+                self.patient.copies() if self.taken == 0 and step in self.rank else None
+            )  # of the data: no vital's time
+            begun = time.perf_counter()
             self.lately.append(line["loss"])
             if step in self.rank and self._due(line):
-                line["vitals"] = self._vitals(step)
+                line["vitals"] = {**self._vitals(step), **({} if copies is None else {"copies": copies})}
                 if "held_out_loss" in line["vitals"]:
                     line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(self.lately) / len(self.lately)
                 self.cheapest = min(self.cheapest, time.perf_counter() - begun)
@@ -158,8 +161,6 @@ class Watch:
         found = vitals(model, self.patient.sample, self.patient.held_out)
         if self.taken == 0:
             found.update(intake(model, self.patient.sample))
-            copies = self.patient.copies()
-            found.update({} if copies is None else {"copies": copies})
         if self.weights:
             found["update_ratio"] = _change(self.weights, _matrices(model, copy=False))
         total = _trained(self.patient.seconds)
