@@ -178,7 +178,7 @@ def main() -> None:
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:
         page += "\n## Healthy recipes, and the worst that was said of them at any step\n\n" + "\n".join(wells) + "\n"
-        page += "\nJudged by their logs; what a log does not hold is not judged. Only runs of 5 checkups here (byol) have all vitals:\n"
+        page += "\nJudged by their logs; what a log does not hold is not judged. Only byol has all vitals:\n"
         page += "the others are older than those of inputs, copies, targets and the length of a step.\n"
     page += "\n## What a checkup costs\n\n" + "\n".join(dear) + "\n"
     page += "\nProcessor time, medians of 12 in turn. Near-copies of images are looked for once, in half a second.\n"
