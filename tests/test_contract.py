@@ -17,6 +17,8 @@ import torch
 import withheld.splits
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import train
+from withheld.learn.illness import Facts
+from withheld.learn.watch import Patient, Watch
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
@@ -298,6 +300,18 @@ class TestObjective:
         train(objective, items, recipe, steps=200, listen=lambda line: losses.append(line["loss"]))
         least = entropy_of(name, items.t) + rank_of(name)
         assert sum(losses[-10:]) / 10 - least < (losses[0] - least) / 2
+
+    def test_vitals_change_nothing_and_find_a_fresh_model_well(self, name):
+        objective, recipe = build(name)
+        t = items_of(name, recipe, 8, objective.split.asks)
+        before = map_tensors(torch.clone, dict(objective.state_dict()))
+        facts = Facts(MODALITY[name], getattr(objective.trunk, "width", 0), 8, 8, normalized=recipe.normalize)
+        line = {"step": 1, "steps": 100, "loss": 1.0, "vitals": {}}
+        found = Watch(Patient(objective, t, True, {}), facts, [1]).hear(line)
+        assert {each.illness for each in found if each.state == "sick"} == set()
+        assert line["vitals"].get("targets_belong", 1.0) == 1.0
+        assert same(before, dict(objective.state_dict()))
+        assert objective.training
 
     def test_predict_gives_what_y_is(self, name):
         objective, recipe = build(name)

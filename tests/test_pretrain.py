@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import withheld
 from withheld.errors import CannotWrite, InputError, RunInUse
-from withheld.run import locked
+from withheld.lock import locked
 
 
 @pytest.fixture(scope="module")

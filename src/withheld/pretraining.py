@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import json
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,30 @@ import torch
 
 from withheld import continuing, distributed
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
+from withheld.learn.care import ON_SICK, Care, Sick
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
-from withheld.learn.health import vitals
-from withheld.learn.log import Log
+from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
+from withheld.learn.watch import Patient, Watch, appointed, watched
+from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, now, plain, versions
-from withheld.run import Listen, Run, load_method, locked, modality_of, open_run, pick_device, split_settings
+from withheld.resuming import same_run
+from withheld.run import (
+    Listen,
+    Run,
+    known_settings,
+    load_method,
+    modality_of,
+    open_run,
+    pick_device,
+    split_settings,
+)
 from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
-VITALS = 20  # times a run
-LATELY = 50  # steps whose mean loss the held-out loss is compared with
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 BEFORE_A_RUN = {
     "run.lock",
@@ -71,7 +80,8 @@ class Pretraining:
             self._plan(kept)
             if dry_run:
                 return Run(self.out, self.settings)
-            self._compare(kept)
+            if kept is not None:
+                self.settings = same_run(kept, self.settings, self.out)
             if first and kept is None:
                 self._begin()
             with self._told():
@@ -87,9 +97,9 @@ class Pretraining:
         try:
             with distributed.failures():
                 yield
-        except Interrupted as stop:
+        except (Interrupted, Sick) as stop:
             self.reached = stop.step
-            self._status("stopped", True, str(stop), stop.exit_code)
+            self._status("stopped" if isinstance(stop, Interrupted) else "sick", True, str(stop), stop.exit_code)
             if distributed.rank() == 0:
                 self._save_model()
             raise
@@ -108,6 +118,8 @@ class Pretraining:
         for name, value in {**lengths, "batch_size": self.given["batch_size"]}.items():
             if value is not None and not value > 0:
                 raise InputError(f"{name}={value} must be above 0")
+        if self.given["on_sick"] not in (None, *ON_SICK):
+            raise InputError(f"on_sick={self.given['on_sick']!r}: one of {', '.join(ON_SICK)}")
         if not isinstance(self.method, (str, Objective)):
             raise InputError(f"method must be a name or an Objective, not {type(self.method).__name__}")
         if isinstance(self.method, str):
@@ -139,22 +151,6 @@ class Pretraining:
         if not resume:
             raise InputError(f"{self.out} holds a run already: continue it with --resume, or choose another --out")
         return kept
-
-    def _compare(self, kept: dict[str, Any] | None) -> None:
-        """On resume, what was asked now must be what the run began with."""
-        if kept is None:
-            return
-        changes = _other_data(kept["data"], self.settings["data"])
-        name = self.method if isinstance(self.method, str) else None
-        if kept["method"] != name:
-            changes.append(f"method: {kept['method']} -> {name}")
-        untouched: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
-        for key, value in self.given.items():
-            if value != untouched.get(key) and plain(value) != kept["given"].get(key):
-                changes.append(f"{key}: {kept['given'].get(key)} -> {plain(value)}")
-        if changes:
-            raise InputError(f"{self.out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
-        self.settings = kept
 
     def _build(self) -> None:
         """Data, model, recipe."""
@@ -222,6 +218,12 @@ class Pretraining:
             minutes = self.given["minutes"] or DEFAULT_MINUTES
             steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
             self.loop.steps = steps
+        on_sick = self.given["on_sick"] or "warn"
+        health = kept.get("health") if kept else None
+        if health is None:
+            if on_sick != "warn":
+                self._tell("timing")
+            health = appointed(self.loop, self.modality.sample, self.modality.held_out, steps, on_sick)
         by_name = isinstance(self.method, str)
         split = repr(self.model.split) if isinstance(self.model, Objective) else ""
         self.settings = {
@@ -237,7 +239,8 @@ class Pretraining:
             "batch_size": self.recipe.batch_size, "shards": self.shards,
             **({"auto": self.given["auto"]} if "auto" in self.given else {}),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
-            "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(), "versions": versions(),
+            "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(),
+            "versions": versions(),
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
         self._tell("plan", **self.settings)
@@ -267,27 +270,30 @@ class Pretraining:
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")
         first = distributed.rank() == 0
-        with Log(self.out / "log.jsonl", start) if first else contextlib.nullcontext() as log:
-            every = max(1, self.loop.steps // VITALS)
-            lately = deque(log.losses if log else (), maxlen=LATELY)
+        health = self.settings["health"]
+        care = Care(
+            self.loop, keeper, self.out, self._watch() if first else None, health["appointments"], health["on_sick"], self._tell,
+            self._treated,
+        )  # fmt: skip
+        self._status("running", True)
+        care.run(start)
 
-            def record(line: dict[str, Any]) -> None:
-                if log is None:
-                    return
-                lately.append(line["loss"])
-                if "vitals" not in line and (line["step"] % every == 0 or line["step"] == self.loop.steps):
-                    with distributed.alone():
-                        line["vitals"] = vitals(self.model, self.modality.sample, self.modality.held_out)
-                    if "held_out_loss" in line["vitals"]:
-                        line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(lately) / len(lately)
-                note = line.pop("note", None)
-                if note:
-                    self._tell("note", text=note)
-                log.write(line)
-                self._tell("step", **line)
+    def _watch(self) -> Watch:
+        """Over this run, by the first process."""
+        sample = watched(self.modality.sample, self.recipe.batch_size) if isinstance(self.model, Objective) else None
+        patient = Patient(self.model, sample, self.modality.held_out, self.loop.seconds, self.modality.copies)
+        health = self.settings["health"]
+        facts = facts_of(self.settings, self._knows())
+        return Watch(patient, facts, health["appointments"], fixed=health["on_sick"] != "warn")
 
-            self._status("running", True)
-            self.loop.run(keeper, record, start)
+    def _knows(self) -> list[str]:
+        """The settings that the method has."""
+        return known_settings(load_method(self.method)) if isinstance(self.method, str) else []
+
+    def _treated(self, treatments: list[dict[str, Any]]) -> None:
+        self.settings = {**self.settings, "treatments": treatments}
+        if distributed.rank() == 0:
+            write_json(self.out / "run.json", self.settings)
 
     def _keep(self, pictures: bool) -> None:
         self._save_model()
@@ -321,19 +327,6 @@ def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
     if split is None or isinstance(split, FunctionSplit):
         return {}
     return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
-
-
-def _other_data(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """How the data differ from what a run began with; nothing where they do not."""
-    if before["fingerprint"] == after["fingerprint"]:
-        return []
-    told = [
-        f"data: began with {before['location']}, whose files were others (fingerprint {before['fingerprint'][:12]})"
-    ]
-    for name in sorted((before.keys() & after.keys()) - {"fingerprint", "prepared_seconds"}):
-        if isinstance(before[name], (str, int)) and before[name] != after[name]:
-            told.append(f"data, {name}: {before[name]} -> {after[name]}")
-    return told
 
 
 def _out_of_memory(error: Exception) -> bool:

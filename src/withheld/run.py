@@ -7,14 +7,12 @@ import contextlib
 import importlib
 import inspect
 import json
-import os
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from withheld.errors import CannotWrite, InputError, RunInUse, nearest
+from withheld.errors import InputError, nearest
 
 Listen = Callable[[dict[str, Any]], None]
 
@@ -219,6 +217,7 @@ def pretrain(
     settings: dict[str, Any] | None = None,
     seed: int = 0,
     labels: str | Path | None = None,
+    on_sick: str | None = None,
     resume: bool = False,
     dry_run: bool = False,
     device: str = "auto",
@@ -240,6 +239,8 @@ def pretrain(
         seed: with settings and data it decides everything.
         labels: of some of the rows, for methods that take them (mixture): a csv with the columns row and label (file and label,
             where rows are files), or a column of the table; None reads none.
+        on_sick: what to do about an illness (see `withheld doctor`): "warn" (the default) says so, "stop" stops after a checkpoint,
+            "fix" applies the documented remedy and goes on.
         resume: continues the run in `out`; the settings must be those it began with.
         dry_run: plans and times the run, trains nothing, writes nothing.
         device: "auto", "cpu", "cuda", "mps".
@@ -252,7 +253,7 @@ def pretrain(
 
     Raises:
         InputError: bad data or settings. CannotWrite, RunInUse: the folder. Diverged: the loss is not finite.
-        Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
+        Interrupted: Ctrl-C or SIGTERM, after a checkpoint. Sick: with on_sick="stop".
     """
     from withheld.auto import AUTO, Choice, decide
     from withheld.pretraining import Pretraining
@@ -260,6 +261,7 @@ def pretrain(
     given = {
         "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
         "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
+        "on_sick": on_sick,
     }  # fmt: skip
     listen = listen or (lambda event: None)
     if isinstance(method, str) and method == AUTO:
@@ -273,35 +275,9 @@ def pretrain(
     return job.start(resume, dry_run, pictures, save_every)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process.
-
-    Raises:
-        RunInUse: where another process holds it. CannotWrite: where nothing can be written.
-    """
-    from filelock import FileLock, Timeout
-
-    from withheld.learn.checkpoint import writing
-
-    if folder.exists() and not folder.is_dir():
-        raise CannotWrite(f"--out {folder} is a file: name a folder")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / "run.lock"), folder / "run.lock.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        raise RunInUse(f"{folder} is in use by {who}: wait for it, or choose another --out") from None
-    except OSError as error:
-        raise CannotWrite(f"--out {folder}: cannot write here: {error.strerror or error}") from None
-    with writing(holder):
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
-    try:
-        yield
-    finally:
-        lock.release()
+def known_settings(function: Callable[..., Any]) -> list[str]:
+    """The settings that a method has."""
+    return [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
 
 
 def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -310,7 +286,7 @@ def split_settings(function: Callable[..., Any], settings: dict[str, Any]) -> tu
     Raises:
         InputError: for a key neither has, with the nearest.
     """
-    known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = known_settings(function)
     more = modality_settings(function.__name__)
     everything = [*known, *RECIPE_SETTINGS, *more]
     unknown = [key for key in settings if key not in everything]

@@ -81,7 +81,7 @@ def test_out_is_a_file(labelled: Path, tmp_path: Path, withheld: Run) -> None:
 
 @pytest.mark.promise("R17", "a run folder in use, on the command line")
 def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
-    from withheld.run import locked
+    from withheld.lock import locked
 
     with locked(run):
         result = withheld(

@@ -134,3 +134,23 @@ def test_the_narrator_tells_every_kind(capsys: pytest.CaptureFixture[str]) -> No
         assert words in said
     assert "kept at 128x128" in plan(settings)
     assert narrator.STAGES["step"] in said
+
+
+def test_the_narrator_tells_of_an_illness_once_and_in_the_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    ill = {
+        "vital": "codes",
+        "state": "sick",
+        "illness": "dead codes",
+        "reason": "60 of 64 are dead",
+        "cure": "--set codes=16",
+    }
+    health = {"state": "sick", "findings": [ill, {"vital": "input", "state": "ok"}]}
+    with Narrator(Screen(verbose=True)) as told:
+        told.hear({"kind": "step", "step": 1, "steps": 3, "loss": 6.0, "health": {"state": "ok", "findings": []}})
+        told.hear({"kind": "health", "step": 2, **ill})
+        told.hear({"kind": "step", "step": 2, "steps": 3, "loss": 6.0, "health": health})
+        told.hear({"kind": "step", "step": 3, "steps": 3, "loss": 6.0})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("healthy")
+    assert lines[1:3] == ["SICK at step 2: dead codes: 60 of 64 are dead", "  cure: --set codes=16"]
+    assert lines[-1].endswith("sick: dead codes")

@@ -23,6 +23,7 @@ COMMANDS = {
     "show": ("show", "Draw what a method hides, and with a run what it predicts."),
     "methods": ("look", "The documentation of every method."),
     "pretrain": ("train", "Learn from unlabelled data."),
+    "doctor": ("doctor", "Is it learning? What ails a run, and the cure."),
     "evaluate": ("judge", "Did it help? The verdict, with baselines and intervals."),
     "probe-shortcuts": ("probe", "Was the task solved by cheating?"),
     "suggest": ("choose", "Which items to label first: a labels.csv to fill in, and a sheet to look at."),
@@ -49,8 +50,9 @@ COMMANDS = {
 EXIT_CODES = """\b
 Exit codes:
   0    done
+  1    doctor --strict: the run is sick
   2    bad input or settings; a RUN that exists, without --resume
-  3    the loss diverged; the last good checkpoint is kept
+  3    the loss diverged, or the run fell ill with --on-sick stop; the last checkpoint is kept
   73   the run folder is in use
   74   cannot write: disk full, or read-only
   75   a process or the memory failed; --resume continues

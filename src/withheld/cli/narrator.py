@@ -33,6 +33,7 @@ class Narrator:
         self.update: Any = None
         self.floor: float | None = None
         self.vitals: dict[str, float] = {}
+        self.health: dict[str, Any] = {}
 
     def __enter__(self) -> Narrator:
         return self
@@ -45,14 +46,17 @@ class Narrator:
         kind = str(event.get("kind"))
         if kind == "step":
             self.vitals = event.get("vitals") or self.vitals
-            told = _pace(event, self.vitals.get("accuracy")) + words_known(self.vitals, self.floor)
+            self.health = event.get("health") or self.health
+            told = (
+                _pace(event, self.vitals.get("accuracy")) + words_known(self.vitals, self.floor) + in_short(self.health)
+            )
             self._progress(kind)(event["step"], event["steps"], told)
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:
             self._close()
             if kind == "plan":
-                self.floor, self.vitals = event["data"].get("unigram_nats"), {}
+                self.floor, self.vitals, self.health = event["data"].get("unigram_nats"), {}, {}
             text = TEXTS[kind](event) if kind in TEXTS else event.get("text") or SAID.get(kind)
             if text:
                 self.screen.say(text)
@@ -128,7 +132,21 @@ def detected(line: dict[str, Any]) -> str:
     return f"{line['row']}, {line['images']} images, seed {line['seed']}: mAP@0.5 {100 * line['value']:.1f} %"
 
 
-TEXTS = {"plan": plan, "score": measured, "detection_score": detected}
+def in_short(health: dict[str, Any]) -> str:
+    """For the line of progress: "  sick: collapse"; nothing while it cannot be told."""
+    ill = [found for found in health.get("findings", []) if found["state"] == health.get("state")]
+    if health.get("state") in ("warn", "sick"):
+        return f"  {health['state']}: {', '.join(dict.fromkeys(found['illness'] for found in ill))}"
+    return "  healthy" if health.get("state") == "ok" else ""
+
+
+def finding(event: dict[str, Any]) -> str:
+    """An illness, when it is first found."""
+    mark = "SICK" if event["state"] == "sick" else "warning"
+    return f"{mark} at step {event['step']}: {event['illness']}: {event['reason']}\n  cure: {event['cure']}"
+
+
+TEXTS = {"plan": plan, "health": finding, "score": measured, "detection_score": detected}
 
 
 def _pace(event: dict[str, Any], accuracy: float | None) -> str:

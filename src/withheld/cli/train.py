@@ -43,6 +43,11 @@ from withheld.cli.screen import Screen
 @click.option(
     "--labels", help="mixture: labels of some rows, a csv of row,label (or file,label) or a column of the table."
 )
+@click.option(
+    "--on-sick",
+    type=click.Choice(["warn", "stop", "fix"]),
+    help="An illness (see: withheld doctor): say so, stop after a checkpoint, or apply its remedy.  [default: warn]",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
@@ -66,6 +71,8 @@ def pretrain_command(
     Groups in a table, as many as the evidence is for; and with labels for some of the rows:
       withheld pretrain mixture --data table.csv --out runs/groups --set components=auto
       withheld pretrain mixture --data table.csv --labels labels.csv --out runs/classes
+    It runs overnight; where it collapses, go back and take smaller steps:
+      withheld pretrain mae --data photos/ --out runs/night --minutes 480 --on-sick fix
     Chosen by the data and the time, by rules that were measured; says why, and refuses what is too little:
       withheld pretrain auto --data photos/ --out runs/first --minutes 10
     Two processes:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from withheld import distributed
 from withheld.errors import Diverged
-from withheld.learn.checkpoint import load_state, newest, save_state
+from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.gradient import Interrupted, Items, Keeper, watch_signals
 from withheld.learn.schedule import seed_everything
 from withheld.types import LatentModel, Recipe
@@ -150,7 +150,7 @@ class Alternation:
     def save(self, keeper: Keeper, step: int) -> None:
         """Writes a checkpoint, rank 0 only."""
         if distributed.rank() == 0:
-            save_state(keeper.state, step, self.objective, self)
+            save_state(keeper.state, step, self.objective, self, notes=keeper.notes)
         distributed.await_first()
 
     def resume(self, keeper: Keeper) -> int:
@@ -158,6 +158,7 @@ class Alternation:
         folder, passed = newest(keeper.state)
         for problem in passed:
             keeper.warn(f"{problem}: passed over, using the checkpoint before it")
+        keeper.notes = notes_of(folder) if folder else {}
         step = load_state(folder, self.objective, self) if folder else 0
         if self.converged:
             self.steps = step

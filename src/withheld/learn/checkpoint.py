@@ -119,7 +119,7 @@ def _manifest(sums: dict[str, str]) -> str:
 def newest(state: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and what was wrong with those passed over."""
     passed: list[str] = []
-    for folder in sorted(_steps(state), key=_step_of, reverse=True):
+    for folder in sorted(steps_in(state), key=step_of, reverse=True):
         problem = damage(folder)
         if problem is None:
             return folder, passed
@@ -135,8 +135,10 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
-def save_state(state: Path, step: int, model: nn.Module, optimizer: Stateful, keep: int = 2) -> Path:
-    """Writes `state/step-N` and removes all but the newest `keep`."""
+def save_state(
+    state: Path, step: int, model: nn.Module, optimizer: Stateful, keep: int = 2, notes: dict[str, Any] | None = None
+) -> Path:
+    """Writes `state/step-N` and removes all but the newest `keep`; `notes` are what else to keep, JSON."""
     tensors, numbers = _flatten(optimizer.state_dict())
     folder = state / f"step-{step}"
     save_folder(
@@ -144,10 +146,10 @@ def save_state(state: Path, step: int, model: nn.Module, optimizer: Stateful, ke
         {
             "model.safetensors": tensors_of(model),
             "optimizer.safetensors": tensors,
-            "loop.json": {"step": step, "optimizer": numbers},
+            "loop.json": {"step": step, "optimizer": numbers, "notes": notes or {}},
         },
     )
-    for old in sorted(_steps(state), key=_step_of, reverse=True)[keep:]:
+    for old in sorted(steps_in(state), key=step_of, reverse=True)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -169,6 +171,11 @@ def load_state(folder: Path, model: nn.Module, optimizer: Stateful) -> int:
         raise InputError(
             f"{folder} is no checkpoint of this run: {error!r}. Remove it, or choose another --out"
         ) from None
+
+
+def notes_of(folder: Path) -> dict[str, Any]:
+    """What else was kept with a checkpoint that verified."""
+    return dict(json.loads((folder / "loop.json").read_text(encoding="utf-8")).get("notes") or {})
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -218,13 +225,15 @@ def _unflatten(tensors: dict[str, Tensor], loop: dict[str, Any]) -> dict[str, An
     return {"state": state, "param_groups": loop["groups"]}
 
 
-def _steps(state: Path) -> list[Path]:
+def steps_in(state: Path) -> list[Path]:
+    """The checkpoints of a folder, in no order."""
     if not state.is_dir():
         return []
     return [f for f in state.iterdir() if f.is_dir() and f.name.startswith("step-") and f.name[5:].isdigit()]
 
 
-def _step_of(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The N of `step-N`."""
     return int(folder.name[5:])
 
 

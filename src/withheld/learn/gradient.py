@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from withheld import distributed
 from withheld.errors import Diverged, InputError, WithheldError
-from withheld.learn.checkpoint import load_state, newest, save_state
+from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.muon import Muon
 from withheld.learn.schedule import Order, Streams, seed_everything, shards_for
 from withheld.objective import Objective
@@ -64,12 +64,14 @@ class Keeper:
         every: seconds between two of them; they do not change what is computed.
         resume: whether to start from the newest that verifies.
         warn: is told of every damaged checkpoint that was passed over.
+        notes: what else goes into every checkpoint and comes back with it, JSON.
     """
 
     state: Path
     every: float = 120.0
     resume: bool = False
     warn: Callable[[str], None] = lambda message: None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
@@ -163,6 +165,7 @@ class Loop:
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
         self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
+        self.at = 0  # the step that is or was last computed
         self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
         ranks = distributed.world()
         if self.shards % ranks:
@@ -195,6 +198,7 @@ class Loop:
         Raises:
             Diverged: where the loss or the gradient is not finite; the weights are as before the step.
         """
+        self.at = step
         moment = Moment(step, self.steps, self.order.epoch_of(step))
         pair = self.pair(step)
         begun = time.perf_counter()
@@ -276,7 +280,7 @@ class Loop:
         """Writes a checkpoint, rank 0 only."""
         with distributed.whole_state(self.objective):
             if distributed.rank() == 0:
-                save_state(keeper.state, step, self.objective, self.optimizer)
+                save_state(keeper.state, step, self.objective, self.optimizer, notes=keeper.notes)
         distributed.await_first()
 
     def resume(self, keeper: Keeper) -> int:
@@ -284,6 +288,7 @@ class Loop:
         folder, passed = newest(keeper.state)
         for problem in passed:
             keeper.warn(f"{problem}: passed over, using the checkpoint before it")
+        keeper.notes = notes_of(folder) if folder else {}
         if folder is None:
             return 0
         step = load_state(folder, self.objective, self.optimizer)
@@ -297,7 +302,8 @@ class Loop:
         times: list[float] = []
         while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds))[0]:
             begun = time.perf_counter()
-            self.step(len(times) % max(1, self.steps))
+            with suppress(Diverged):  # took as long; whoever trains is told
+                self.step(len(times) % max(1, self.steps))
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - begun)

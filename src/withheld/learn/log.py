@@ -40,9 +40,23 @@ class Log:
         with writing(self.path):
             self.file.write(json.dumps(line) + "\n")
 
+    def close(self) -> None:
+        """No more lines; writes what a full disk has refused before."""
+        with writing(self.path):
+            self.file.close()
+
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with writing(self.path):
-            self.file.close()  # which writes what a full disk has refused before
+        self.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log that are whole."""
+    lines = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+    return lines

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from withheld import distributed
+from withheld.data.duplicates import near_duplicates
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import Source, open_source
@@ -24,6 +25,8 @@ from withheld.run import default_encoder
 from withheld.types import Recipe
 
 SAMPLE = 256
+COMPARED = 2048
+"""Images among which near-duplicates are looked for."""
 
 
 class Images(Modality):
@@ -52,10 +55,34 @@ class Images(Modality):
         """Normalized images; a recipe of likelihoods gets pixels in 0..1."""
         if not recipe.normalize:
             self.mean, self.std = [0.0] * len(self.mean), [1.0] * len(self.std)
-        chosen = _spaced(len(self.prepared), recipe.most_items) if recipe.most_items else None
+        chosen, trial = self._parted(recipe)
         self.items = ImageItems(self.prepared, self.mean, self.std, ids="id" in self.asks, chosen=chosen)
-        batch: Any = self.items.batch(_spaced(len(self.items), SAMPLE), self.device)
+        apart = ImageItems(self.prepared, self.mean, self.std, chosen=trial) if self.held_out else self.items
+        batch: Any = apart.batch(_spaced(len(apart), SAMPLE), self.device)
         self.sample = {**batch, "item": _sized(batch["item"], self.size)} if self.asks else _sized(batch, self.size)
+
+    def _parted(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Rows that are learned from (None for all), and rows that never are: a fixed batch for vitals, where enough are left.
+
+        Where an item's number is its class, no item can be left out.
+        """
+        count = len(self.prepared)
+        if recipe.most_items:
+            return _spaced(count, recipe.most_items), None
+        self.held_out = count >= SAMPLE * 4 and not self.asks
+        if not self.held_out:
+            return None, None
+        trial = _spaced(count, min(SAMPLE, count // 50))
+        return np.setdiff1d(np.arange(count), trial), trial
+
+    def copies(self) -> float | None:
+        """Near-duplicates of a sample, found by hashes, scaled to all."""
+        count = len(self.prepared)
+        if count < 2:
+            return None
+        some = np.sort(np.random.default_rng(0).permutation(count)[:COMPARED])
+        pairs = near_duplicates(np.asarray(self.prepared.images[some]))
+        return 2 * len(pairs) / len(some) * (count / len(some))
 
     def tell_units(self, model: Any) -> None:
         """Mean and deviation."""
@@ -71,6 +98,7 @@ class Images(Modality):
         """Counts, sizes, scale, fingerprint."""
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
+            "held_out": len(self.prepared) - len(self.items) if self.held_out else 0,
             "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
             "channels": int(self.prepared.images.shape[1]),
             "scale": self.prepared.scale.to_json() if self.prepared.scale else None, "fingerprint": self.fingerprint,

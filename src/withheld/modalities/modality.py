@@ -85,6 +85,10 @@ class Modality(ABC):
             InputError: naming it, and the remedy.
         """
 
+    def copies(self) -> float | None:
+        """How many near-copies an item has among the others, estimated on a sample; None where nobody knows."""
+        return None
+
     def model_facts(self, model: Any) -> dict[str, Any]:
         """What else run.json says: the encoder and how it is fed."""
         return {"encoder": {"name": type(model).__name__, "parameters": count_numbers(model)}}

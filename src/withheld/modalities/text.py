@@ -6,6 +6,7 @@ A method's file says ITEMS = "sentences" where its items are sentences. A `TextE
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
 
 SAMPLE = 64
+COMPARED = 20_000
+"""Texts among which repeated ones are looked for."""
 HELD_OUT = 0.01
 VOCABULARY = {"wordpiece": (8192, 30_522), "bpe": (8192, 32_768), "word": (10_000, 10_000), "character": (2000, 2000)}
 """Tokens by kind, on a CPU and on a GPU."""
@@ -146,6 +149,17 @@ class Texts(Modality):
                 text=f"{self.items.cut:,} of {len(self.items):,} sentences are longer than {self.length} tokens and are cut "
                 "there; --size takes longer ones",
             )
+
+    def copies(self) -> float | None:
+        """Texts (or sentences) that are there word for word several times, of some spread over all."""
+        count = len(self.learned)
+        ends = np.asarray(self.learned.starts)
+        if count < 100:
+            return None
+        ids = np.asarray(self.learned.ids)
+        some = [ids[ends[i] : ends[i + 1]].tobytes() for i in _spaced(count, COMPARED).tolist()]
+        most = Counter(some)
+        return sum(n - 1 for n in most.values()) / len(some) * (count / len(some))
 
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""

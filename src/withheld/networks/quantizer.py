@@ -15,6 +15,8 @@ from withheld.types import Moment
 SMOOTHING = 1e-5
 RARE = 0.01
 """A code that is chosen for less than this many vectors a batch, in the running mean, is started anew."""
+DEAD = 0.1
+"""A code that is chosen for less than this is told to be dead."""
 
 
 class Quantizer(nn.Module):
@@ -97,7 +99,22 @@ class Quantizer(nn.Module):
             fresh = flat[at]
             if distributed.world() > 1:  # every process must start them at the same place
                 fresh = distributed.total(fresh if distributed.rank() == 0 else torch.zeros_like(fresh))
-            self.book[rare], self.sums[rare], self.counts[rare] = fresh, fresh, torch.ones_like(self.counts[rare])
+            self._begin_anew(rare, fresh)
+
+    def dead(self) -> Tensor:
+        """(K,) whether a code is hardly ever chosen any more."""
+        return self.counts < DEAD
+
+    def revive(self, vectors_ND: Tensor) -> int:
+        """Puts codes that none of these vectors chooses at some of them, from torch's generator; returns how many."""
+        unused = torch.bincount(self.nearest(vectors_ND), minlength=len(self.book)) == 0
+        at = torch.randint(len(vectors_ND), (int(unused.sum()),), device=vectors_ND.device)
+        self._begin_anew(unused, vectors_ND[at])
+        return len(at)
+
+    def _begin_anew(self, which_K: Tensor, vectors_MD: Tensor) -> None:
+        self.book[which_K], self.sums[which_K] = vectors_MD, vectors_MD
+        self.counts[which_K] = torch.ones_like(self.counts[which_K])
 
 
 def perplexity(codes: Tensor, count: int) -> float:

@@ -192,8 +192,21 @@ class VectorQuantizedAutoencoder(nn.Module):
         found: dict[str, float] = {"error_over_variance": error}
         for name, codes, book in (("top", top_codes, self.top), ("bottom", bottom_codes, self.bottom)):
             found[f"{name}_perplexity"] = perplexity(codes, len(book.book))
-            found[f"{name}_dead_codes"] = float((book.counts < 10 * 0.01).sum())
+            found[f"{name}_dead_codes"] = float(book.dead().sum())
+            found[f"{name}_codes"] = float(len(book.book))
         return found
+
+    @torch.no_grad()
+    def revive(self, t: Tensor) -> int:
+        """Puts codes of both books that these images never choose vectors of them lie; returns how many."""
+        was = self.training
+        self.eval()
+        grids = self.trunk.model(pixel_values=t)
+        count = self.top.revive(_rows(self.to_top(grids.top)))
+        top = self.top(self.to_top(grids.top))[0]
+        count += self.bottom.revive(_rows(self._bottom_of(grids.last_hidden_state, top)))
+        self.train(was)
+        return count
 
 
 def _rows(grid_BDHW: Tensor) -> Tensor:

@@ -10,7 +10,19 @@ import jinja2
 from markupsafe import Markup
 
 from withheld.errors import CannotWrite
-from withheld.report import curves, detection, facts, headline, layers, measured, sentences, shortcuts, training, words
+from withheld.report import (
+    curves,
+    detection,
+    facts,
+    headline,
+    health,
+    layers,
+    measured,
+    sentences,
+    shortcuts,
+    training,
+    words,
+)
 from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
@@ -53,6 +65,7 @@ SECTIONS = {
     "patches": "Patch features",
     "map": "A map",
     "errors": "Worst errors",
+    "health": "Health",
     "training": "Training",
     "more": "More pictures",
     "cost": "Cost",
@@ -149,6 +162,7 @@ def _view(found: Contents) -> dict[str, Any]:
             "skipped": facts.skipped_facts(found),
             "pictures": pictures.pop("samples", []),
         },
+        "health": health.read_health(found),
         "training": _training(found),
         "errors": _errors(found, pictures.pop("errors", [])),
         "errors_of": facts.error_source(found),

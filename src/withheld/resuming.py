@@ -1,0 +1,58 @@
+"""Going on with a run: what is asked now must be what it began with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from withheld.errors import InputError
+from withheld.provenance import plain
+
+UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
+FREE = ("on_sick",)
+"""What may differ, as far as `_care` allows."""
+
+
+def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings to go on with: those of run.json.
+
+    Args:
+        kept: run.json. now: what it would be of what is asked now; its "given" is compared where it was given at all.
+
+    Raises:
+        InputError: naming every difference.
+    """
+    changes = _other_data(kept["data"], now["data"])
+    if kept["method"] != now["method"]:
+        changes.append(f"method: {kept['method']} -> {now['method']}")
+    for key, value in now["given"].items():
+        if key not in FREE and value != plain(UNTOUCHED.get(key)) and value != kept["given"].get(key):
+            changes.append(f"{key}: {kept['given'].get(key)} -> {value}")
+    health = _care(kept, now, changes)
+    if changes:
+        raise InputError(f"{out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
+    return {**kept, "health": health}
+
+
+def _other_data(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """How the data differ from what a run began with; nothing where they do not."""
+    if before["fingerprint"] == after["fingerprint"]:
+        return []
+    told = [
+        f"data: began with {before['location']}, whose files were others (fingerprint {before['fingerprint'][:12]})"
+    ]
+    for name in sorted((before.keys() & after.keys()) - {"fingerprint", "prepared_seconds"}):
+        if isinstance(before[name], (str, int)) and before[name] != after[name]:
+            told.append(f"data, {name}: {before[name]} -> {after[name]}")
+    return told
+
+
+def _care(kept: dict[str, Any], now: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+    """Warning and stopping change nothing that is computed, remedies do."""
+    asked = now["given"].get("on_sick")
+    health = {**now["health"], **kept.get("health", {})}
+    if asked is None or asked == health["on_sick"]:
+        return health
+    if "fix" in (asked, health["on_sick"]) and "health" in kept:
+        changes.append(f"on_sick: {health['on_sick']} -> {asked}: remedies change what is computed")
+    return {**health, "on_sick": asked}

@@ -1,0 +1,170 @@
+"""Every illness, induced: each is named rightly within the first fifth of the run, and the same run without it is not sick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import withheld
+from withheld.cli import main
+from withheld.learn.health import eigenvalue_decay, untouched, view_vitals, vitals
+from withheld.learn.illness import SICK, WARN, Facts, History
+from withheld.learn.rules_of_training import RULES
+from withheld.losses.contrast import NTXent
+from withheld.networks.quantizer import Quantizer, perplexity
+from withheld.objective import Objective
+
+sys.path.insert(0, str(Path(__file__).parent))
+from induced import INDUCED, Noisy, Projected, Way, named_at, points
+
+SLOW = {"kl_to_zero"}
+WAYS = [pytest.param(way, id=way.__name__, marks=[pytest.mark.slow] if way.__name__ in SLOW else []) for way in INDUCED]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_illness_is_named_within_a_fifth_of_the_run(way: Way, tmp_path: Path) -> None:
+    found = way(True, tmp_path)
+    steps = found[0][1]
+    at = named_at(found, INDUCED[way])
+    assert at is not None, found
+    assert at <= max(2, 0.2 * steps)
+    early = set().union(*(names for step, _, names in found if step <= 0.2 * steps))
+    assert early <= {INDUCED[way]}, "only what it has is named"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_without_the_illness_is_not_called_sick(way: Way, tmp_path: Path) -> None:
+    found = way(False, tmp_path)
+    assert not set().union(*(names for _, _, names in found)), found
+
+
+def test_doctor_names_illness_and_cure(tmp_path: Path) -> None:
+    images = (np.random.default_rng(0).random((60, 16, 16)) * 255).astype(np.uint8)
+    out = tmp_path / "run"
+    withheld.pretrain(
+        "mae", images, out, steps=3, batch_size=16, settings={"ratio": 0.05}, pictures=False, device="cpu"
+    )
+    found = CliRunner().invoke(main, ["doctor", str(out)])
+    assert found.exit_code == 0
+    assert "sick: hardly anything hidden" in found.output
+    assert "--set" in found.output
+    assert "ratio=0.75" in found.output
+    assert CliRunner().invoke(main, ["doctor", str(out), "--strict"]).exit_code == 1
+    assert CliRunner().invoke(main, ["report", str(out)]).exit_code == 0
+    page = (out / "report.html").read_text()
+    assert "This run is sick: hardly anything hidden." in page
+    assert "ratio=0.75" in page
+
+
+def test_doctor_of_no_run_is_exit_code_2(tmp_path: Path) -> None:
+    import subprocess
+
+    command = [sys.executable, "-m", "withheld", "doctor", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not a run" in done.stderr
+
+
+def lines(**vitals: list[float]) -> list[dict]:
+    """A log with a checkup a step."""
+    count = len(next(iter(vitals.values())))
+    return [
+        {
+            "step": 10 * (i + 1),
+            "steps": 10 * count,
+            "loss": 1.0,
+            "vitals": {name: values[i] for name, values in vitals.items()},
+        }
+        for i in range(count)
+    ]
+
+
+def judged(facts: Facts, log: list[dict]) -> list[set[tuple[str, str]]]:
+    history = History(facts, RULES)
+    return [{(each.illness, each.state) for each in history.hear(line) or [] if each.illness} for line in log]
+
+
+def test_once_is_a_warning_twice_is_sick_and_well_again_is_well() -> None:
+    facts = Facts(width=192, sample=128)
+    log = lines(effective_rank=[60.0, 50, 2, 2, 40, 50, 2, 60, 60, 60], feature_spread=[0.5] * 10)
+    name = "dimensional collapse"
+    states = [dict(found).get(name) for found in judged(facts, log)]
+    assert states == [None, None, WARN, SICK, None, None, WARN, None, None, None]
+    assert judged(facts, log) == judged(facts, log)
+
+
+def test_too_early_is_never_sick() -> None:
+    facts = Facts(width=192, sample=128)
+    log = lines(effective_rank=[60.0, 1.0], feature_spread=[0.5, 0.0])
+    for line in log:
+        line["steps"] = 10_000
+    assert judged(facts, log) == [set(), set()]
+
+
+def test_overfitting_is_seen_in_the_held_out_loss() -> None:
+    log = lines(held_out_loss=[5.0, 4, 3, 2.5, 2.6, 3.2, 4.5, 4.9])
+    for line, loss in zip(log, [5.0, 4, 3, 2, 1.5, 1, 0.5, 0.3], strict=True):
+        line["loss"] = loss
+    found = judged(Facts(width=64, sample=64), log)
+    assert ("learned by heart", SICK) in found[-1]
+    assert not any(state == SICK for _, state in found[4])
+
+
+def test_view_vitals_of_a_point_and_of_a_sphere() -> None:
+    point = view_vitals(torch.ones(9, 4), torch.ones(9, 4))
+    assert [point[name] for name in ("alignment", "uniformity", "view_spread")] == pytest.approx([0, 0, 0], abs=1e-5)
+    torch.manual_seed(0)
+    sphere = view_vitals(torch.randn(400, 64), torch.randn(400, 64))
+    assert sphere["alignment"] == pytest.approx(2, abs=0.05)
+    assert sphere["uniformity"] == pytest.approx(-4 + 8 / 64, abs=0.05)
+    assert sphere["view_spread"] == pytest.approx(1, abs=0.05)
+
+
+def test_eigenvalue_decay_of_a_known_spectrum() -> None:
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(400, 40)).Q
+    basis = torch.linalg.qr(basis - basis.mean(dim=0)).Q
+    eigenvalues = torch.arange(1, 41).double() ** -1.3
+    assert eigenvalue_decay((basis.double() * eigenvalues.sqrt()).float()) == pytest.approx(1.3, abs=0.02)
+
+
+class Counting(Projected):
+    """A network with a buffer that every forward pass in training changes."""
+
+    def __init__(self) -> None:
+        super().__init__(48)
+        self.norm = torch.nn.BatchNorm1d(48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.norm(x))
+
+
+def test_vitals_leave_the_model_and_the_generator_as_they_were() -> None:
+    objective = Objective(Noisy(), Counting(), NTXent(0.5), target="network")
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    first = vitals(objective, points(64))
+    assert torch.equal(torch.rand(3), expected)
+    assert objective.training
+    for name, value in objective.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert vitals(objective, points(64)) == first
+    with untouched(objective):
+        objective.network.norm.running_mean.fill_(9.0)
+    assert torch.equal(objective.network.norm.running_mean, before["network.norm.running_mean"])
+
+
+def test_restarted_codes_lie_where_vectors_are() -> None:
+    book = Quantizer(4, 16)
+    book.book[1:] += 1e3
+    vectors = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    assert perplexity(book.nearest(vectors), 16) == pytest.approx(1.0)
+    assert book.revive(vectors) == 15
+    assert perplexity(book.nearest(vectors), 16) > 8
