@@ -42,7 +42,7 @@ table: venv
 
 # The tests that count for docs/reliability.md, the slow ones too, then the page: half an hour.
 promises: venv
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile -m "promise or slow" \
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile -m "promise or slow" tests \
 		--promises docs/promises.json $(ARGS)
 	$(BIN)/python benchmarks/promises.py
 
