@@ -4,7 +4,8 @@
     python benchmarks/promises.py      # writes the page from docs/promises.json
     python benchmarks/promises.py --readme    # prints the short table
 
-docs/promises.json is written by `pytest tests --promises docs/promises.json`; lines of tests that did not run are kept, with their date.
+docs/promises.json is written by `pytest tests --promises docs/promises.json`; lines of tests that did not run are kept, with
+their date.
 """
 
 from __future__ import annotations

@@ -45,10 +45,10 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 
 def test_folders_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: pytest.fail("a folder is not asked for on the network"))
-    assert hub.hub_settings(tmp_path) == {"trust_remote_code": False, "local_files_only": True}
+    assert hub.hub_settings(tmp_path) == {"local_files_only": True}
 
 
 @pytest.mark.usefixtures("no_network")
 def test_a_proxy_asks_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy:3128"})
-    assert hub.hub_settings("somebody/some-vit") == {"trust_remote_code": False, "local_files_only": False}
+    assert hub.hub_settings("somebody/some-vit") == {"local_files_only": False}

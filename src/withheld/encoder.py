@@ -160,7 +160,7 @@ def _is_text(where: str | Path) -> bool:
     if Path(where).exists():
         return False
     try:
-        return is_language(AutoConfig.from_pretrained(str(where), **hub_settings(where)))
+        return is_language(AutoConfig.from_pretrained(str(where), trust_remote_code=False, **hub_settings(where)))
     except (OSError, ValueError):
         return False
 

@@ -37,8 +37,8 @@ def reachable() -> bool:
 
 
 def hub_settings(where: str | Path) -> dict[str, Any]:
-    """How transformers is asked for a folder or a hub's id: no remote code, and the cache alone where the hub cannot be reached."""
-    return {"trust_remote_code": False, "local_files_only": Path(where).exists() or not reachable()}
+    """How transformers is asked for a folder or a hub's id: the cache alone where the hub cannot be reached."""
+    return {"local_files_only": Path(where).exists() or not reachable()}
 
 
 def why(error: BaseException) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PASSING = {"seconds", "items_per_second", "time"}  # what of a log line no promise holds for
+PASSING = {"seconds", "items_per_second", "time", "vitals", "health"}
+"""What of a log line no promise holds for: the clock, and vitals, taken as often as the clock allows (the last are compared)."""
+LASTING = (
+    "held_out_loss",
+    "gap",
+    "effective_rank",
+    "feature_spread",
+)  # vitals of the model alone, not of when one looked
 
 
 class Server:
@@ -75,6 +82,7 @@ def contents(run: Path) -> dict[str, str]:
     found = {str(path.relative_to(run)): _digest(path.read_bytes()) for path in files if path.is_file()}
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     found["log"] = json.dumps([{k: v for k, v in line.items() if k not in PASSING} for line in lines])
+    found["vitals"] = json.dumps({name: lines[-1].get("vitals", {}).get(name) for name in LASTING})
     seen = Path(f"{run}.seen").read_text().splitlines()
     order: dict[int, set[str]] = {}
     for line in seen:

@@ -22,6 +22,7 @@ import withheld
 from withheld.errors import CannotWrite, Diverged, InputError
 from withheld.learn.checkpoint import newest, save_state
 from withheld.learn.gradient import Keeper, Loop
+from withheld.lock import locked
 from withheld.losses.prediction import squared_error
 from withheld.objective import Objective
 from withheld.types import Pair, Recipe
@@ -290,7 +291,7 @@ def test_the_lock_of_a_killed_run_is_free(server: Server, tmp_path: Path, tally:
     server.reference("vae")
     assert server.ask("vae", tmp_path, call=40)["code"] == -9
     assert server.ask("vae", tmp_path, resume=True)["code"] == 0
-    with withheld.run.locked(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         busy = server.ask("vae", tmp_path, resume=True)
     assert busy["code"] == 73
     assert str(os.getpid()) in busy["said"]

@@ -33,7 +33,7 @@ def ending(command: Callable[[], Any]) -> NoReturn:
         code = _code(error)
         if code is None:
             raise
-        if isinstance(error, RankFailed):
+        if isinstance(error, RankFailed) and int(os.environ.get("WORLD_SIZE") or 1) > 1:
             _leave(code)
         sys.exit(code)
     except KeyboardInterrupt as error:

@@ -176,7 +176,7 @@ def open_tokenizer(where: str | Path) -> Any:
             "encoder was trained with"
         )
     try:
-        found = AutoTokenizer.from_pretrained(str(where), use_fast=True, **hub_settings(where))
+        found = AutoTokenizer.from_pretrained(str(where), use_fast=True, trust_remote_code=False, **hub_settings(where))
     except Exception as error:  # the hub, files and parsers each raise their own
         raise InputError(f"{where}: transformers could not open a tokenizer there: {why(error)}") from None
     if getattr(found, "backend_tokenizer", None) is None:

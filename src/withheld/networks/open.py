@@ -249,7 +249,7 @@ def _built(folder: Path, config: PretrainedConfig, size: int | None, seed: int) 
 
 def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:
     try:
-        config = AutoConfig.from_pretrained(name, **hub_settings(name))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub_settings(name))
         return _with_weights(name, config, size), True
     except (OSError, ValueError) as error:
         hint = nearest(name, PRESETS)
@@ -266,7 +266,8 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
         config=config,
         use_safetensors=True,
         dtype=torch.float32,
-        **(hub_settings(where) | model_settings(config)),
+        **hub_settings(where),
+        **model_settings(config),
     )
     if size is not None:
         resize_positions(model, size)

@@ -184,7 +184,7 @@ def open_text_trunk(
             return fresh_text_trunk(_sized(config, vocabulary), seed), False
         return TextTrunk(_with_weights(str(folder), config)), True
     try:
-        config = AutoConfig.from_pretrained(name, **hub_settings(name))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub_settings(name))
         return TextTrunk(_with_weights(name, config)), True
     except (OSError, ValueError) as error:
         raise InputError(
@@ -221,7 +221,8 @@ def _with_weights(where: str, config: PretrainedConfig) -> PreTrainedModel:
         config=config,
         use_safetensors=True,
         dtype=torch.float32,
-        **(hub_settings(where) | language_settings(config)),
+        **hub_settings(where),
+        **language_settings(config),
     )
 
 
