@@ -157,7 +157,8 @@ class Run:
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
             objective.fit_parts(_asked(blank, objective, self.settings["data"]))
-        objective.split = refitted(objective.split, self.settings.get("fitted", {}))
+        if self.settings.get("fitted"):
+            objective.split = refitted(objective.split, self.settings["fitted"])
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
 

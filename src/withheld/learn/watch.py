@@ -120,6 +120,7 @@ class Watch:
         self.history = History(self.history.facts, RULES)
         for line in lines:
             self.history.hear(line)
+        self.lately = deque((line["loss"] for line in lines), maxlen=LATELY)
         self.taken = len(self.history.checkups)
         if isinstance(self.patient.model, Objective) and start + 1 in self.rank:
             self.weights = _matrices(self.patient.model)
