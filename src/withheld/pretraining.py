@@ -171,7 +171,8 @@ class Pretraining:
             settings = dict(self.given["settings"])
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
-        trained = getattr(self.modality, "pretrained", False)
+        # texts go on as their papers do: vectors of sentences are learned from a language model at the full rate
+        trained = getattr(self.modality, "pretrained", False) and self.modality.name != "text"
         recipe = continuing.safe(recipe) if trained and by_name else recipe
         self.recipe = dataclasses.replace(recipe, **settings)
         if note := continuing.checked(self.recipe, trained):
