@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import inspect
 import json
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from withheld.errors import InputError, nearest
+from withheld.json_lines import read_lines
 
 Listen = Callable[[dict[str, Any]], None]
 
@@ -164,11 +164,11 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""
-        return _lines(self.folder / "log.jsonl")
+        return read_lines(self.folder / "log.jsonl")
 
     def results(self) -> list[dict[str, Any]]:
         """The lines of results.jsonl."""
-        return _lines(self.folder / "results.jsonl")
+        return read_lines(self.folder / "results.jsonl")
 
 
 def open_run(folder: str | Path) -> Run:
@@ -306,12 +306,3 @@ def _asked(blank: Any, objective: Any, data: dict[str, Any]) -> Any:
     if "id" not in objective.split.asks:
         return blank
     return {"item": blank, "id": torch.tensor([0, data["items"] - 1])}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(line))
-    return lines

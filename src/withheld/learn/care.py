@@ -13,10 +13,11 @@ from typing import Any
 
 from withheld import distributed
 from withheld.errors import Diverged, WithheldError
+from withheld.json_lines import read_lines
 from withheld.learn.checkpoint import load_state, newest, save_state, step_of, steps_in
 from withheld.learn.gradient import Keeper, Loop
 from withheld.learn.illness import SICK, WARN, Finding
-from withheld.learn.log import Log, read_log
+from withheld.learn.log import Log
 from withheld.learn.remedy import HARMLESS, Treatment, apply, remedy_for
 from withheld.learn.watch import Watch, news
 
@@ -99,7 +100,7 @@ class Care:
             self.pending = self.treatments[-1]
         if self.watch is not None:
             self.log = Log(self.out / "log.jsonl", start)
-            self.watch.begin(start, read_log(self.out / "log.jsonl"))
+            self.watch.begin(start, read_lines(self.out / "log.jsonl"))
         if self._fixes:
             self._drop_after(self.out / "healthy", start)
             if start == 0:

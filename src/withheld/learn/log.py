@@ -50,13 +50,3 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log that are whole."""
-    lines = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(line))
-    return lines

@@ -11,6 +11,7 @@ from typing import Any
 from withheld.data.source import digest
 from withheld.evaluate.detection.closing import METRIC
 from withheld.evaluate.detection.plan import Plan
+from withheld.json_lines import read_lines
 from withheld.learn.checkpoint import writing
 from withheld.provenance import commit_of_code
 
@@ -32,7 +33,7 @@ class Book:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open("a", encoding="utf-8").close()
-        for line in _lines(path):
+        for line in read_lines(path):
             if line.get("settings") != self.id:
                 continue
             if line.get("kind") == "detection":
@@ -68,19 +69,6 @@ class Book:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file; a line that was cut short is passed over."""
-    found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            found.append(line)
-    return found
 
 
 def _finite(value: Any) -> Any:
