@@ -168,11 +168,11 @@ def test_several_encoders_in_one_table(tmp_path, task):
     for name, method in (("b", "bert"), ("g", "gpt"), ("e", "elmo"), ("e2", "elmo")):
         withheld.pretrain(method, texts, tmp_path / name, size=8, seed=name == "e2", **given)
     measure = {"seeds": 1, "epochs": 1.0, "results": tmp_path / "results.jsonl"}
-    found = glue(
-        tmp_path / "b", tmp_path / "glue", against=[tmp_path / "g", tmp_path / "e", tmp_path / "e2"], **measure
-    )
-    names = [row.name for row in found]
-    assert names[1:4] == ["gpt gpt-tiny", "elmo elmo-tiny", "elmo elmo-tiny (2)"]
+    others = [tmp_path / name for name in ("g", "e", "e2", "b")]
+    found = glue(tmp_path / "b", tmp_path / "glue", against=others, **measure)
+    kinds = ["bert bert-tiny", "gpt gpt-tiny", "elmo elmo-tiny", "elmo elmo-tiny (2)"]
+    rows = [name for kind in kinds for name in (kind, f"{kind}, from scratch")]
+    assert [row.name for row in found] == [*rows, "bert bert-tiny (2)", "tf-idf"]  # the last BERT's twin stands above
     assert all(np.isfinite(row.values[task]).all() for row in found)
     heard: list = []
     glue(tmp_path / "e2", tmp_path / "glue", listen=heard.append, **measure)  # takes the name of the one before

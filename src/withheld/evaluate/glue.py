@@ -1,4 +1,4 @@
-"""GLUE: an encoder fine-tuned on each task, against the same network from scratch and tf-idf, over seeds.
+"""GLUE: encoders fine-tuned on each task, each against the same network from scratch, and tf-idf, over seeds.
 
 Shapes: N rows, K classes.
 """
@@ -52,13 +52,13 @@ def glue(
     rows: int | None = None, epochs: float = EPOCHS, submit: str | Path | None = None, results: str | Path | None = None,
     device: str = "auto", listen: Listen = silent,
 ) -> list[GlueRow]:  # fmt: skip
-    """Dev scores of fine-tuning, of the same network from scratch, and of tf-idf with a linear model.
+    """Dev scores of fine-tuning, of the same networks from scratch, and of tf-idf with a linear model.
 
     Args:
         subject: a run on text, an encoder folder or a transformers id.
         folder: holds the folders of the tasks as published.
         tasks: "sst2,cola"; None takes those that are there.
-        against: others like `subject`, a row each.
+        against: others like `subject`; each architecture has its own row from scratch.
         seeds: of heads, order and dropout. rows: of training at most, a seeded sample; None takes all.
         epochs: of fine-tuning. submit: a folder for the server's files, by the subject's first seed.
         results: a results.jsonl; what it holds already is not measured again.
@@ -73,8 +73,13 @@ def glue(
     encoders = _named([language_model(one, device) for one in (subject, *against)])
     found = chosen_tasks(find_tasks(folder), tasks)
     first = next(iter(encoders))
-    systems = {**{name: _print_of(encoder) for name, encoder in encoders.items()},
-               f"{first}, {SCRATCH}": _print_of(encoders[first], weights=False), TFIDF: ""}  # fmt: skip
+    systems: dict[str, str] = {}
+    for system, encoder in encoders.items():
+        systems[system] = _print_of(encoder)
+        built = _print_of(encoder, weights=False)
+        if built not in systems.values():  # runs of one architecture share their twin
+            systems[_from_scratch(system)] = built
+    systems[TFIDF] = ""
     book = _Book(Path(results) if results else None, {"rows": rows, "epochs": epochs}, systems)
     table = {name: GlueRow(name, DEV, {}) for name in systems}
     for name, path in found.items():
@@ -98,6 +103,10 @@ def glue(
 def _answered(folder: Path, sets: Sets) -> bool:
     """Whether the server's files of a task are there."""
     return all((folder / file).is_file() for part, file in sets.task.submission.items() if part in sets.parts)
+
+
+def _from_scratch(system: str) -> str:
+    return f"{system}, {SCRATCH}"
 
 
 def _named(encoders: list[TextEncoder]) -> dict[str, TextEncoder]:
@@ -127,8 +136,8 @@ def _measure_of(
         return lambda: _tfidf(sets, train)
     if system in encoders:
         return lambda: fine_tuned(encoders[system], sets, train, seed, epochs, submit, listen)
-    start = next(iter(encoders.values())).fresh(seed)
-    return lambda: fine_tuned(start, sets, train, seed, epochs, submit, listen, scratch=True)
+    twin = next(encoder for name, encoder in encoders.items() if _from_scratch(name) == system)
+    return lambda: fine_tuned(twin.fresh(seed), sets, train, seed, epochs, submit, listen, scratch=True)
 
 
 def fine_tuned(
