@@ -289,6 +289,22 @@ def from_first(value: Any) -> Any:
     return json.loads(bytes(content.tolist()))
 
 
+def from_all(value: Any) -> list[Any]:
+    """What every rank has (JSON-like values), in the order of ranks."""
+    if world() == 1:
+        return [value]
+    import json
+
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world())]
+    dist.all_gather(lengths, torch.tensor([len(text)]), group=_groups.quick)
+    padded = torch.zeros(int(max(lengths)), dtype=torch.uint8)
+    padded[: len(text)] = text
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded, group=_groups.quick)
+    return [json.loads(bytes(part[: int(n)].tolist())) for part, n in zip(parts, lengths, strict=True)]
+
+
 def await_first() -> None:
     """Everyone waits until rank 0 has come so far; rank 0 waits for nobody."""
     if world() > 1:

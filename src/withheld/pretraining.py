@@ -16,7 +16,7 @@ import torch
 from withheld import continuing, distributed
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.care import ON_SICK, Care, Sick
-from withheld.learn.checkpoint import save_folder, tensors_of, write_json, writing
+from withheld.learn.checkpoint import replace_text, save_folder, tensors_of, write_json, writing
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
@@ -76,7 +76,7 @@ class Pretraining:
         first = distributed.rank() == 0
         with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
             kept = distributed.from_first(self._existing(resume, dry_run) if first else None)
-            self._build()
+            self._build(bool(kept and kept["data"].get("streamed")))
             self._plan(kept)
             if dry_run:
                 return Run(self.out, self.settings)
@@ -152,12 +152,17 @@ class Pretraining:
             raise InputError(f"{self.out} holds a run already: continue it with --resume, or choose another --out")
         return kept
 
-    def _build(self) -> None:
-        """Data, model, recipe."""
+    def _build(self, streamed: bool) -> None:
+        """Data, model, recipe; a run that began with a stream goes on with it, whatever room there is now."""
         started = time.monotonic()
         by_name = isinstance(self.method, str)
         kind = modality_named(modality_of(self.method) if by_name else "image")
         self.modality = kind(self.data, self.given, self.device, self._tell)
+        self.modality.stream = streamed or self.given["stream"]
+        if self.modality.stream and not self.modality.streams:
+            raise InputError(
+                f"--stream: items of images are streamed; a {self.modality.name} run prepares its data once"
+            )
         first = self.modality.open(self.method if by_name else None)
         seed_everything(self.given["seed"])
         if by_name:
@@ -265,7 +270,11 @@ class Pretraining:
 
     def _train(self, resume: bool, save_every: float) -> None:
         keeper = Keeper(
-            self.out / "state", every=save_every, resume=resume, warn=lambda text: self._tell("note", text=text)
+            self.out / "state",
+            every=save_every,
+            resume=resume,
+            warn=lambda text: self._tell("note", text=text),
+            before=self._list_skipped,
         )
         start = self.reached = self.loop.resume(keeper) if resume else 0
         if start:
@@ -278,6 +287,22 @@ class Pretraining:
         )  # fmt: skip
         self._status("running", True)
         care.run(start)
+
+    def _list_skipped(self) -> None:
+        """What all ranks of a stream have met, beside what was known: at every checkpoint, so that a killed run loses none."""
+        if not self.settings["data"].get("streamed"):
+            return
+        met = [line for lines in distributed.from_all(self.modality.met()) for line in lines]
+        if distributed.rank() or not met:
+            return
+        path = self.out / "skipped.jsonl"
+        with writing(self.out):
+            before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            known = {line["file"] for line in before}
+            fresh = {line["file"]: line for line in met if line["file"] not in known}
+            if fresh:
+                lines = sorted([*before, *fresh.values()], key=lambda line: line["file"])
+                replace_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def _watch(self) -> Watch:
         """Over this run, by the first process."""

@@ -8,7 +8,7 @@ from typing import Any
 from withheld.errors import InputError
 from withheld.provenance import plain
 
-UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}}
+UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}, "stream": False}
 FREE = ("on_sick",)
 """What may differ, as far as `_care` allows."""
 

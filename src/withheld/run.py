@@ -219,6 +219,7 @@ def pretrain(
     seed: int = 0,
     labels: str | Path | None = None,
     on_sick: str | None = None,
+    stream: bool = False,
     resume: bool = False,
     dry_run: bool = False,
     device: str = "auto",
@@ -242,6 +243,8 @@ def pretrain(
             where rows are files), or a column of the table; None reads none.
         on_sick: what to do about an illness (see `withheld doctor`): "warn" (the default) says so, "stop" stops after a checkpoint,
             "fix" applies the documented remedy and goes on.
+        stream: of images: decodes items as they are needed, shard by shard (Parquet, tar, hf:), and prepares nothing on the disk;
+            as is done in any case where the prepared cache has no room for them.
         resume: continues the run in `out`; the settings must be those it began with.
         dry_run: plans and times the run, trains nothing, writes nothing.
         device: "auto", "cpu", "cuda", "mps".
@@ -262,7 +265,7 @@ def pretrain(
     given = {
         "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
         "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
-        "on_sick": on_sick,
+        "on_sick": on_sick, "stream": stream,
     }  # fmt: skip
     listen = listen or (lambda event: None)
     if isinstance(method, str) and method == AUTO:

@@ -45,6 +45,7 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         words = ["the", "a", "old", "green", "sea", "house", "wind", "bird", "went", "came", "stood", "sang", "over"]
         lines = [" ".join(rng.choice(words, 14)) + "." for _ in range(80)]
         texts.write_text("\n\n".join(lines), encoding="utf-8")
+        write_shards(folder / "shards", rng)
     image = {"data": str(images), "batch_size": 8, "steps": STEPS}
     text = {"data": str(texts), "steps": STEPS, "size": 16, "settings": {"tokenizer": "character"}}
     return {
@@ -53,6 +54,7 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         "exemplar": {"method": "exemplar", **image},
         "vq_vae2": {"method": "vq_vae2", **image, "settings": {"codes": 8}},
         "byol": {"method": "byol", **image},
+        "stream": {"method": "mae", "data": str(folder / "shards"), "stream": True, "held": 30_000, "batch_size": 8, "steps": 9},
         "dino": {"method": "dino", **image},
         "bert": {"method": "bert", **text, "batch_size": 8},
         "lstm_lm": {"method": "lstm_lm", **text, "batch_size": 4},
@@ -61,6 +63,24 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
             "method": "mixture", "data": str(table), "steps": STEPS, "settings": {"components": 2, "tolerance": 0.0},
         },
     }  # fmt: skip
+
+
+def write_shards(folder: Path, rng: Any) -> None:
+    """Parquet files of noise, some rows of which are broken, in row groups of 4."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    folder.mkdir()
+    for number, rows in enumerate((14, 3, 20)):
+        cells = []
+        for row in range(rows):
+            stream = io.BytesIO()
+            Image.fromarray((rng.random((16, 16, 3)) * 255).astype("uint8")).save(stream, "PNG")
+            cells.append(stream.getvalue() if (number + row) % 11 else b"broken")
+        pq.write_table(pa.table({"image": cells}), folder / f"{number}.parquet", row_group_size=4)
 
 
 def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> int:
@@ -96,12 +116,15 @@ def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) ->
 def run(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
     """A pretraining run that keeps a checkpoint after every step and notes which items each step saw."""
     import withheld
+    from withheld.data import prepared, windows
     from withheld.learn import schedule
 
     job = dict(tasks[ask["job"]])
+    if "held" in job:  # and of the broken rows some are met at first, the others on the way
+        windows.HELD_BYTES, prepared.STREAMED_SAMPLE = job.pop("held"), 4
     method, data = job.pop("method"), job.pop("data")
     seen = os.open(ask["out"] + ".seen", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for kind in (schedule.Order, schedule.Streams):
+    for kind in (schedule.Order, schedule.Streams, schedule.Windowed):
         kind.step = noted(kind.step, seen)  # type: ignore[method-assign]
     heard = os.open(ask["out"] + ".heard", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

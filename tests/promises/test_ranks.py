@@ -29,6 +29,7 @@ METHODS = [
     "vq_vae2",
     "lstm_lm",
     "mixture",
+    "stream",
     *sorted({"byol", "dino"} & set(method_names())),
 ]
 # Sums of other orders differ in the last bit, and AdamW makes the most of it where a gradient is nearly zero: after some steps.
@@ -85,7 +86,7 @@ def test_uneven_slices_of_a_table(server: Server, whole: Callable[[str], Path], 
 
 
 @pytest.mark.promise("R15")
-@pytest.mark.parametrize("job", ["exemplar", "lstm_lm"])
+@pytest.mark.parametrize("job", ["exemplar", "lstm_lm", "stream"])
 def test_two_then_one_then_two(
     job: str, server: Server, whole: Callable[[str], Path], tmp_path: Path, tally: Tally
 ) -> None:

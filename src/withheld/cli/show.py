@@ -149,4 +149,4 @@ def some_items(data: str, items: int, seed: int, size: int, channels: int | None
     source = open_source(data)
     chosen = np.random.default_rng(seed).permutation(len(source))[: SPARE * items]
     prepared = prepare(source.subset(np.sort(chosen)), size, channels, allow_bad=1.0)
-    return np.array(prepared.images[:items]), prepared.names[:items], prepared
+    return np.array(prepared.images[:items]), list(prepared.names[:items]), prepared

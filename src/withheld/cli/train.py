@@ -19,7 +19,7 @@ from withheld.cli.screen import Screen
 @click.option(
     "--data",
     required=True,
-    help="A folder, tar, zip, IDX .gz, Parquet file or hf:NAME. Labels are not read without --labels.",
+    help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar' or hf:NAME. Labels are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
@@ -48,6 +48,11 @@ from withheld.cli.screen import Screen
     type=click.Choice(["warn", "stop", "fix"]),
     help="An illness (see: withheld doctor): say so, stop after a checkpoint, or apply its remedy.  [default: warn]",
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Decode images as they are needed; prepare nothing on the disk (too large for it: always).",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
@@ -75,6 +80,8 @@ def pretrain_command(
       withheld pretrain mae --data photos/ --out runs/night --minutes 480 --on-sick fix
     Chosen by the data and the time, by rules that were measured; says why, and refuses what is too little:
       withheld pretrain auto --data photos/ --out runs/first --minutes 10
+    Larger than the disk: read shard by shard, in windows, as the items are needed:
+      withheld pretrain mae --data 'shards/*.tar' --out runs/large --steps 20000 --stream
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
 

@@ -172,7 +172,7 @@ class TarStore(Store):
                 yield place, contents
 
 
-class _Careful(io.RawIOBase):
+class Careful(io.RawIOBase):
     """Reads of a tar header are small; a member that claims otherwise would fill the memory."""
 
     def __init__(self, stream: IO[bytes], most: int) -> None:
@@ -212,7 +212,7 @@ def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
     size = path.stat().st_size
     with _tar_stream(path) as stream:
         gzipped = isinstance(stream, gzip.GzipFile)
-        careful: Any = _Careful(stream, size * (MAX_RATIO if gzipped else 1) + _SLACK)
+        careful: Any = Careful(stream, size * (MAX_RATIO if gzipped else 1) + _SLACK)
         try:
             with tarfile.open(fileobj=careful, mode="r:", errorlevel=1) as archive:
                 for member in archive:
@@ -220,7 +220,7 @@ def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
                     if not member.isdir():
                         plain = member.isreg() and not member.issparse()
                         listing.note(_tar_name(member.name), member.size, member.offset_data, member.chksum, plain)
-                _check_end(stream, archive.offset)  # type: ignore[attr-defined]
+                check_end(stream, archive.offset)  # type: ignore[attr-defined]
             read = {name: _read_at(stream, *place) for name, place in listing.tables.items()} if labels is True else {}
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             if isinstance(error, InputError):
@@ -236,7 +236,7 @@ def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
     return _source(path, text, "tar", listing, names, TarStore(path, places, gzipped), labels, read)
 
 
-def _check_end(stream: IO[bytes], offset: int) -> None:
+def check_end(stream: IO[bytes], offset: int) -> None:
     """Iterating over a tar file ends silently at a damaged header; a whole one ends in zeros."""
     stream.seek(max(0, offset - 1))
     block = stream.read(513)

@@ -16,7 +16,6 @@ from PIL import Image
 
 from withheld.data import cache
 from withheld.data.decode import decode
-from withheld.data.image import spread
 from withheld.data.scale import Scale, find_scale
 from withheld.data.source import Source
 from withheld.data.work import Form, blocks
@@ -31,7 +30,7 @@ def find_form(source: Source, size: int, channels: int | None, scale: Scale | No
     """Finds out on a sample what the images of a set have in common."""
     samples: list[np.ndarray] = []
     grey, counts = True, []
-    for _, raw in source.raw(spread(len(source), SAMPLE)):
+    for _, raw in source.raw(source.spread(SAMPLE)):
         try:
             image = decode(raw, max(size, 64))
         except Exception:  # noqa: S112  counted when all are decoded

@@ -14,11 +14,12 @@ import numpy as np
 from withheld.data.decode import Raw
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
+from withheld.data.shards import TARS, open_shards
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.errors import InputError
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+ARCHIVES = (*TARS, ".zip")
 
 
 class FolderStore(Store):
@@ -173,12 +174,16 @@ def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
     tables = sorted(name for name in scan.others if name.lower().endswith(".parquet"))
     if tables:
         return table.open_parquet([root / name for name in tables], root, text, labels)
-    archives = [name for name in top if name.lower().endswith(ARCHIVES)]
+    archives = sorted(name for name in scan.others if name.lower().endswith(ARCHIVES))
     if len(archives) == 1:
         return open_file(root / archives[0], text, labels)
+    if archives and all(name.lower().endswith(TARS) for name in archives):
+        return open_shards([root / name for name in archives], root, text, labels)
     if archives:
         shown = ", ".join(archives[:5])
-        raise InputError(f"{text} holds {len(archives)} archives ({shown}); give one of them, or unpack them")
+        raise InputError(
+            f"{text} holds {len(archives)} archives ({shown}); give one of them, tars alone, or unpack them"
+        )
     raise InputError(_nothing(text, scan))
 
 

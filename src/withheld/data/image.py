@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from withheld.data.source import Source
+    from withheld.data.windows import Windows
 
 
 def to_array(image: Decoded, size: int, channels: int, scale: Scale | None = None) -> np.ndarray:
@@ -87,7 +88,7 @@ def native_size(source: Source, sample: int = 64) -> tuple[int, int]:
         InputError: where none of the sample can be read.
     """
     sizes = []
-    for _, raw in source.raw(spread(len(source), sample)):
+    for _, raw in source.raw(source.spread(sample)):
         try:
             seen = look(raw)
         except Exception:  # noqa: S112  a damaged file raises anything; it is counted when the data is prepared
@@ -114,6 +115,7 @@ class ImageItems:
         labels: (N,) int64; batches are then dicts with "item" and "label".
         ids: whether batches are dicts with "item" and "id", the number of the item among these.
         chosen: (n,) rows of the images that are the items; None takes all.
+        windows: the items, where images are read window by window; the number of an item is then its row.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class ImageItems:
         labels: np.ndarray | None = None,
         ids: bool = False,
         chosen: np.ndarray | None = None,
+        windows: Windows | None = None,
     ) -> None:
         images = getattr(prepared, "images", prepared)
         # indexing a memmap makes memmaps, slowly; the plain view of it shares the file
@@ -131,7 +134,7 @@ class ImageItems:
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
-        self.ids, self.chosen = ids, chosen
+        self.ids, self.chosen, self.windows = ids, chosen, windows
         self.mean = list(mean)
         self.std = list(std)
         mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -140,6 +143,8 @@ class ImageItems:
         self._ready: dict[str, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
+        if self.windows is not None:
+            return self.windows.count
         return len(self.images) if self.chosen is None else len(self.chosen)
 
     def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:

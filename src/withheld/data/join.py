@@ -23,7 +23,7 @@ class JoinedStore(Store):
         for number in np.unique(which):
             places = np.flatnonzero(which == number)
             inner = self.sources[number]
-            for place, contents in inner.store.raw(inner.positions[positions[places] - self.starts[number]]):
+            for place, contents in inner.store.raw(inner.places(positions[places] - self.starts[number])):
                 yield int(places[place]), contents
 
 

@@ -24,7 +24,7 @@ MOST_ERRORS = 20
 
 
 def find_labels(
-    labels: Any, names: list[str], layout: Layout | None, root: Path | None, location: str
+    labels: Any, names: Sequence[str], layout: Layout | None, root: Path | None, location: str
 ) -> tuple[np.ndarray, list[str]]:
     """Labels (N,) int64 and class names for named items.
 
@@ -71,7 +71,7 @@ def given_labels(
 
 
 def read_labels(
-    data: bytes, shown: str, names: list[str], layout: Layout | None = None
+    data: bytes, shown: str, names: Sequence[str], layout: Layout | None = None
 ) -> tuple[np.ndarray, list[str]]:
     """Reads a csv with the columns file and label, in any order and with or without a header.
 
@@ -87,7 +87,7 @@ def read_labels(
     return _numbered(read_label_words(data, shown, names, layout), shown)
 
 
-def read_label_words(data: bytes, shown: str, names: list[str], layout: Layout | None = None) -> list[str]:
+def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layout | None = None) -> list[str]:
     """As `read_labels`, the words themselves, one an item; "" where a row is empty or missing.
 
     Raises:
@@ -191,7 +191,7 @@ def _row_columns(rows: list[tuple[int, list[str]]], shown: str) -> tuple[int, in
 class _Names:
     """Finds items by exact name, then without what rows commonly leave out, as long as that is unique."""
 
-    def __init__(self, names: list[str], root: str) -> None:
+    def __init__(self, names: Sequence[str], root: str) -> None:
         self.names = names
         self.maps: list[dict[str, int | None]] = []
         prefix = f"{root}/" if root else ""
@@ -230,10 +230,10 @@ class _Names:
     def _near(self, name: str) -> list[str]:
         # matching is slow, so of many names only those that begin or end alike are compared
         if len(self.names) <= 500:
-            return self.names
+            return list(self.names)
         tail, head = name.rsplit("/", 1)[-1], name[:3]
         alike = [n for n in self.names if n.startswith(head) or n.endswith(tail[-5:])]
-        return (alike or self.names)[:500]
+        return list((alike or self.names)[:500])
 
 
 def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:
@@ -259,7 +259,7 @@ def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _columns(rows: list[tuple[int, list[str]]], shown: str, names: list[str]) -> tuple[int, int, int]:
+def _columns(rows: list[tuple[int, list[str]]], shown: str, names: Sequence[str]) -> tuple[int, int, int]:
     """Places of the file and the label column, and the first row of data."""
     line, header = rows[0]
     words = [cell.strip().lower() for cell in header]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Layout:
     folders: list[str]
 
 
-def find_layout(names: list[str]) -> Layout:
+def find_layout(names: Sequence[str]) -> Layout:
     """Reads the layout off relative paths with forward slashes.
 
     Folders shared by all are passed over. Then top folders are parts where all are such names, or where train and

@@ -14,7 +14,6 @@ import numpy as np
 
 from withheld.data import cache
 from withheld.data.build import FORMAT, Progress, Sums, build, find_form, open_entry
-from withheld.data.image import spread
 from withheld.data.rows import Streamed, take
 from withheld.data.scale import Scale
 from withheld.data.source import Source, digest
@@ -43,11 +42,11 @@ class Prepared:
     """
 
     images: Any
-    names: list[str]
+    names: Sequence[str]
     labels: np.ndarray | None
     classes: list[str]
     parts: np.ndarray | None
-    kept: np.ndarray
+    kept: np.ndarray | range
     skipped: list[dict[str, str]]
     mean: list[float]
     std: list[float]
@@ -76,7 +75,7 @@ class Prepared:
             names=[self.names[i] for i in chosen],
             labels=None if self.labels is None else self.labels[chosen],
             parts=None if self.parts is None else self.parts[chosen],
-            kept=self.kept[chosen],
+            kept=np.asarray(self.kept)[chosen],
             fingerprint=digest([self.fingerprint, chosen.astype("<i8").tobytes()]),
         )
 
@@ -88,6 +87,7 @@ def prepare(
     allow_bad: float = 0.2,
     progress: Progress | None = None,
     scale: Scale | None = None,
+    stream: bool = False,
 ) -> Prepared:
     """Decodes every image once into the cache, or finds it there.
 
@@ -98,6 +98,7 @@ def prepare(
         allow_bad: the largest share of items that may be broken.
         progress: called with (done, total).
         scale: for data that is not 8 bit, e.g. that of the training data; None finds one from a sample.
+        stream: decodes images whenever they are asked for and writes nothing, as where the cache is too small for them.
 
     Raises:
         InputError: where no image is good, or more than `allow_bad` are broken.
@@ -107,6 +108,8 @@ def prepare(
         raise InputError(f"size {size}, channels {channels}, allow_bad {allow_bad}: sizes are >= 1, shares 0 to 1")
     told = f"{FORMAT}|{size}|{channels}|{scale}"
     fingerprint = digest([source.fingerprint, told])
+    if stream:
+        return _streamed(source, find_form(source, size, channels, scale), allow_bad, fingerprint)
     key = digest([fingerprint, source.stamp])[:32]
     with cache.locked(key) as entry:
         found = open_entry(entry)
@@ -131,7 +134,7 @@ def prepare(
 def _prepared(
     source: Source,
     images: Any,
-    kept: np.ndarray,
+    kept: np.ndarray | range,
     skipped: list[dict[str, str]],
     facts: dict[str, Any],
     fingerprint: str,
@@ -167,7 +170,7 @@ def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) ->
     images = Streamed(source, form)
     sums = Sums(form.channels)
     skipped: list[dict[str, str]] = []
-    sample = spread(len(source), STREAMED_SAMPLE)
+    sample = source.spread(STREAMED_SAMPLE)
     for position, raw in source.raw(sample):
         try:
             sums.add(form.of(raw)[None])
@@ -176,6 +179,6 @@ def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) ->
             skipped.append({"file": source.names[position], "reason": images.skipped[position]})
     _check_share(source, len(sample) - len(skipped), skipped, allow_bad, len(sample))
     # broken items are replaced here and absent in the cache: a resumed run must notice that it sees other items
-    fingerprint = digest([fingerprint, "streamed"])
+    fingerprint = digest([fingerprint, "streamed", *images.laid()])
     facts = {**sums.facts(), "scale": form.scale.to_json() if form.scale else None}
-    return _prepared(source, images, np.arange(len(source)), source.left_out + skipped, facts, fingerprint)
+    return _prepared(source, images, range(len(source)), source.left_out + skipped, facts, fingerprint)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from withheld.data import windows
 from withheld.data.source import Source
-from withheld.data.work import Form, blocks
+from withheld.data.windows import Held
+from withheld.data.work import Block, Form, decoded
 from withheld.errors import InputError
 
 COPY_BYTES = 256 << 20
@@ -43,10 +46,11 @@ def take(images: Any, index: np.ndarray) -> Any:
 class Streamed:
     """Images (N, C, H, W) uint8 of a source too large for the cache, decoded whenever they are asked for.
 
-    A broken item is replaced by the next good one, the same one each time, and noted in `skipped`.
+    A broken item is replaced by the next good one, the same one each time, and noted in `skipped`. Where the source has windows
+    these are read whole and held undecoded, as many as `windows.HELD_BYTES` allows.
 
     Args:
-        source: read at random; gzipped archives cannot be.
+        source: read at random, or window by window; gzipped archives cannot be.
         form: what every image becomes.
     """
 
@@ -58,6 +62,8 @@ class Streamed:
             )
         self.source = source
         self.form = form
+        self.windows = source.windows()
+        self.held = None if self.windows is None else Held(source.raw, self.windows)
         self.shape = (len(source), *form.shape)
         self.dtype = np.dtype(np.uint8)
         self.ndim = 4
@@ -67,11 +73,11 @@ class Streamed:
         return len(self.source)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        index = np.arange(len(self))[rows]
+        index = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         different, places = np.unique(index, return_inverse=True)
         images = np.empty((len(different), *self.form.shape), np.uint8)
         found: set[int] = set()
-        for block, positions, bad in blocks(self.source, self.form, different):
+        for block, positions, bad in self._blocks(different):
             images[np.searchsorted(different, positions)] = block
             found.update(positions)
             self.skipped.update(bad)
@@ -80,12 +86,22 @@ class Streamed:
                 images[place] = self._next_good(position)
         return images[places.reshape(index.shape)]
 
+    def laid(self) -> list[bytes]:
+        """What the order of items hangs on besides how many there are."""
+        found = self.windows
+        if found is None:
+            return []
+        return [found.starts.tobytes(), found.rows.tobytes(), f"{found.bytes_each!r} of {windows.HELD_BYTES}".encode()]
+
+    def _blocks(self, index: np.ndarray) -> Iterator[Block]:
+        return decoded((self.source if self.held is None else self.held).raw(index), self.form)
+
     def _next_good(self, position: int) -> np.ndarray:
         for step in range(1, min(1000, len(self))):
             at = (position + step) % len(self)
             if at in self.skipped:
                 continue
-            for block, _, bad in blocks(self.source, self.form, np.array([at])):
+            for block, _, bad in self._blocks(np.array([at])):
                 if len(block):
                     return block[0]
                 self.skipped.update(bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 from withheld.data.decode import Decoded, Raw, decode, is_image
+from withheld.data.image import spread
+from withheld.data.windows import Windows
 from withheld.errors import InputError
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
@@ -34,6 +37,10 @@ class Store(ABC):
         """All items as one array (N, H, W, C), where they are one."""
         return None
 
+    def windows(self) -> Windows | None:
+        """Which items are best read together, where items that are read one by one cost much more; else None."""
+        return None
+
 
 @dataclass
 class Source:
@@ -49,11 +56,12 @@ class Source:
         parts: (N,) of str, "train", "test", "val" or "" where the source says so, else None.
         left_out: {"file", "reason"} of what looked like an item and is none.
         stamp: place and time of change, which tells copies of the prepared cache apart.
+        positions: (N,) of the items in the store; None where they are all of it, in its order.
     """
 
     location: str
     kind: str
-    names: list[str]
+    names: Sequence[str]
     store: Store
     fingerprint: str
     labels: np.ndarray | None = None
@@ -61,11 +69,7 @@ class Source:
     parts: np.ndarray | None = None
     left_out: list[dict[str, str]] = field(default_factory=list)
     stamp: str = ""
-    positions: np.ndarray = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.positions is None:
-            self.positions = np.arange(len(self.names))
+    positions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,7 +87,7 @@ class Source:
             labels=None if self.labels is None else self.labels[chosen],
             parts=None if self.parts is None else self.parts[chosen],
             left_out=[],
-            positions=self.positions[chosen],
+            positions=self.places(chosen),
         )
 
     def part(self, name: str) -> Source | None:
@@ -100,7 +104,7 @@ class Source:
         """
         index = np.arange(len(self)) if index is None else np.asarray(index)
         try:
-            for place, contents in self.store.raw(self.positions[index]):
+            for place, contents in self.store.raw(self.places(index)):
                 yield int(index[place]), contents
         except OSError as error:
             raise InputError(f"{self.location} can no longer be read: {error}; is it still there?") from error
@@ -126,7 +130,23 @@ class Source:
     def array(self, start: int, stop: int) -> np.ndarray | None:
         """Some items in a row as one array (N, H, W, C), where all of the source are one array."""
         whole = self.store.array()
-        return None if whole is None else whole[self.positions[start:stop]]
+        return None if whole is None else whole[self.places(np.arange(start, min(stop, len(self))))]
+
+    def places(self, index: np.ndarray) -> np.ndarray:
+        """Where items of these numbers lie in the store."""
+        return index if self.positions is None else self.positions[index]
+
+    def windows(self) -> Windows | None:
+        """Which items are best read together; None where they may be read in any order at no greater cost."""
+        found = self.store.windows()
+        if found is None or self.positions is None:
+            return found
+        return found.within(self.positions) if bool((np.diff(self.positions) > 0).all()) else None
+
+    def spread(self, sample: int) -> np.ndarray:
+        """Numbers of about so many items, ascending, spread over all as evenly as reading them at little cost allows."""
+        windows = self.windows() if len(self) > sample else None
+        return spread(len(self), sample) if windows is None else windows.spread(sample)
 
 
 def digest(parts: Iterable[str | bytes | int]) -> str:
@@ -148,8 +168,8 @@ def open_source(data: Any, labels: Labels = None) -> Source:
     """Opens whatever holds images.
 
     Args:
-        data: a folder, an archive (tar, tar.gz, zip), an image, an IDX, .npy or Parquet file, "hf:NAME", an array
-            (N, H, W[, C]), a list of images or arrays, or (images, labels).
+        data: a folder, an archive (tar, tar.gz, zip), an image, an IDX, .npy or Parquet file, a pattern of Parquet files or tars
+            ("shards/*.tar"), "hf:NAME", an array (N, H, W[, C]), a list of images or arrays, or (images, labels).
         labels: None or False never looks at labels; True takes them from class folders, labels.csv, the IDX labels or
             the label column; a path is a csv with the columns file and label; a str may name the column of a table; a
             sequence is the labels themselves.
@@ -174,6 +194,10 @@ def open_source(data: Any, labels: Labels = None) -> Source:
 
 def _open_path(path: Path, text: str, labels: Labels) -> Source:
     if not path.exists():
+        if glob.has_magic(text):
+            from withheld.data.shards import open_pattern
+
+            return open_pattern(text, labels)
         raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder or archive of images")
     if path.is_dir():
         from withheld.data.folder import open_folder

@@ -13,64 +13,81 @@ import numpy as np
 from withheld.data.decode import Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import PARTS
-from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.shards import RowNames, Sharded, part_of
+from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.wanted import IMAGES, Wanted
+from withheld.data.windows import Windows, cut
 from withheld.errors import InputError, nearest
 from withheld.types import UNKNOWN_LABEL
 
 VIDEO_COLUMNS = ("video", "clip", "videos", "clips", "movie", "film")
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
+HUB_ROWS = 256
+"""Rows of a window, at most."""
 
 
-class ParquetStore(Store):
-    """Rows of Parquet files, read a few at a time."""
+class ParquetStore(Sharded):
+    """Rows of Parquet files, read a few at a time.
 
-    def __init__(self, files: list[Path], counts: list[int], column: str) -> None:
-        self.files = files
-        self.starts = np.concatenate([[0], np.cumsum(counts)])
-        self.column = column
+    Args:
+        files: of which some may have no rows. groups: of every file, rows and bytes of its row groups, (groups, 2).
+        column: of the items.
+    """
 
-    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+    def __init__(self, files: list[Path], groups: list[np.ndarray], column: str) -> None:
+        super().__init__([int(one[:, 0].sum()) for one in groups])
+        self.files, self.groups, self.column = files, groups, column
+
+    def windows(self) -> Windows | None:
+        every = np.concatenate(self.groups)
+        return cut(every[:, 0], every[:, 1])
+
+    def rows_of(self, shard: int, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
         import pyarrow.parquet as pq
 
-        order = np.argsort(positions, kind="stable")
-        which = np.searchsorted(self.starts, positions[order], side="right") - 1
-        for number in np.unique(which):
-            with pq.ParquetFile(self.files[number], buffer_size=1 << 20) as file:
-                yield from self._of_file(file, order[which == number], positions, int(self.starts[number]))
-
-    def _of_file(self, file: Any, places: np.ndarray, positions: np.ndarray, begin: int) -> Iterator[tuple[int, Raw]]:
-        rows = positions[places] - begin
-        ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
+        ends = np.cumsum(self.groups[shard][:, 0])
         groups = np.searchsorted(ends, rows, side="right")
-        for group in np.unique(groups):
-            at = int(ends[group - 1]) if group else 0
-            wanted = list(zip(rows[groups == group], places[groups == group], strict=True))
-            next_one = 0
-            for batch in file.iter_batches(batch_size=16, row_groups=[int(group)], columns=[self.column]):
+        with pq.ParquetFile(self.files[shard], buffer_size=1 << 20) as file:
+            for group in np.unique(groups):
+                begin = int(ends[group - 1]) if group else 0
+                places = np.flatnonzero(groups == group)
+                yield from self._of_group(file, int(group), places, rows[places] - begin)
+
+    def _of_group(self, file: Any, group: int, places: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        next_one = at = 0
+        try:
+            for batch in file.iter_batches(batch_size=16, row_groups=[group], columns=[self.column]):
                 values = batch.column(0)
-                while next_one < len(wanted) and wanted[next_one][0] < at + len(values):
-                    row, place = wanted[next_one]
-                    yield int(place), as_raw(values[int(row) - at].as_py())
+                while next_one < len(rows) and rows[next_one] < at + len(values):
+                    yield int(places[next_one]), as_raw(values[int(rows[next_one]) - at].as_py())
                     next_one += 1
                 at += len(values)
-                if next_one == len(wanted):
-                    break
+                if next_one == len(rows):
+                    return
+        except Exception as error:  # a damaged page raises several kinds; what lies behind it cannot be read either
+            yield from ((int(place), error) for place in places[next_one:])
 
 
-class HubStore(Store):
+class HubStore(Sharded):
     """Rows of `datasets` splits, one after the other."""
 
     def __init__(self, splits: Sequence[Any], column: str) -> None:
-        self.splits = splits
-        self.starts = np.concatenate([[0], np.cumsum([len(s) for s in splits])])
-        self.column = column
+        super().__init__([len(split) for split in splits])
+        self.splits, self.column = splits, column
 
-    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
-        for place, position in enumerate(positions):
-            number = int(np.searchsorted(self.starts, position, side="right")) - 1
+    def windows(self) -> Windows | None:
+        counts = [len(split) for split in self.splits]
+        sizes = [int(split.data.nbytes) for split in self.splits]
+        steps = [np.full(-(-count // HUB_ROWS), HUB_ROWS) for count in counts]
+        for step, count in zip(steps, counts, strict=True):
+            step[-1:] -= len(step) * HUB_ROWS - count
+        each = [step * size // max(1, count) for step, size, count in zip(steps, sizes, counts, strict=True)]
+        return cut(np.concatenate(steps), np.concatenate(each))
+
+    def rows_of(self, shard: int, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        for place, row in enumerate(rows.tolist()):
             try:
-                contents = as_raw(self.splits[number][int(position - self.starts[number])][self.column])
+                contents = as_raw(self.splits[shard][row][self.column])
             except Exception as error:  # one damaged row
                 contents = error
             yield place, contents
@@ -101,44 +118,68 @@ def open_parquet(files: list[Path], root: Path, text: str, labels: Labels = None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    counts, schema = [], None
+    stems = [file.relative_to(root).as_posix() for file in files]
+    column, schema = "", None
+    groups: list[np.ndarray] = []
     fingerprint: list[str | bytes | int] = []
-    for file in files:
+    left_out: list[dict[str, str]] = []
+    for file, stem in zip(files, stems, strict=True):
         try:
             with pq.ParquetFile(file) as opened:
-                counts.append(opened.metadata.num_rows)
-                schema = opened.schema_arrow if schema is None else schema
+                found, metadata = opened.schema_arrow, opened.metadata
+                if schema is None:
+                    schema, column = found, _image_column(found, text)
+                if column not in found.names or not _holds_items(found.field(column).type):
+                    raise InputError(
+                        f"{stem} has no {column!r} column of images as {stems[0]} has; its columns are {', '.join(found.names)}: "
+                        "give the files that belong together"
+                    )
+                groups.append(_groups(metadata, column))
         except (pa.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{file.name} is a damaged Parquet file: {error}; get it again") from error
+        if not groups[-1][:, 0].sum():
+            left_out.append({"file": stem, "reason": "has no rows"})
         with file.open("rb") as stream:
             sample = hashlib.sha256(stream.read(1 << 16)).digest()
         fingerprint += [str(file.relative_to(root)), file.stat().st_size, sample]
-    if schema is None or not sum(counts):
+    store = ParquetStore(files, groups, column)
+    names = RowNames(stems, np.diff(store.starts).tolist())
+    if schema is None or not len(names):
         raise InputError(f"found 0 images under {text}: the Parquet files have no rows")
-    told = [_part_of(str(file.relative_to(root))) for file in files]
-    parts = np.repeat(np.array(told), counts)
-    stems = [file.relative_to(root).as_posix() for file in files]
-    names = [f"{stem}:{i}" for stem, n in zip(stems, counts, strict=True) for i in range(n)]
+    told = [part_of(stem) for stem in stems]
+    parts = np.repeat(np.array(told), np.diff(store.starts)) if any(told) else None
     source = Source(
-        location=text, kind="parquet", names=names, store=ParquetStore(files, counts, _image_column(schema, text)),
-        fingerprint=digest(fingerprint), parts=parts if any(told) else None,
-        stamp=digest([stamp_of(file) for file in files]),
+        location=text, kind="parquet", names=names, store=store, fingerprint=digest(fingerprint), parts=parts,
+        left_out=left_out, stamp=digest([stamp_of(file) for file in files]),
     )  # fmt: skip
     if labels is not None and labels is not False:
         source.labels, source.classes = _parquet_labels(files, schema, labels, text, names)
     return source
 
 
-def _image_column(schema: Any, text: str) -> str:
+def _groups(metadata: Any, column: str) -> np.ndarray:
+    """(groups, 2): rows, and the bytes of a column, of the row groups that have rows."""
+    found = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = (group.column(i) for i in range(group.num_columns))
+        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)
+        found.append((group.num_rows, size))
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _holds_items(kind: Any) -> bool:
     import pyarrow.types as kinds
 
-    fits = [
-        f.name
-        for f in schema
-        if kinds.is_binary(f.type)
-        or kinds.is_large_binary(f.type)
-        or (kinds.is_struct(f.type) and f.type.get_field_index("bytes") >= 0)
-    ]
+    if kinds.is_binary(kind) or kinds.is_large_binary(kind):
+        return True
+    return bool(kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _image_column(schema: Any, text: str) -> str:
+    fits = [field.name for field in schema if _holds_items(field.type)]
     return _pick(fits, IMAGE_COLUMNS, text, "image", list(schema.names))
 
 
@@ -154,14 +195,14 @@ def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, colum
 
 
 def _parquet_labels(
-    files: list[Path], schema: Any, labels: Labels, text: str, names: list[str]
+    files: list[Path], schema: Any, labels: Labels, text: str, names: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
     import pyarrow.parquet as pq
 
     if not (labels is True or isinstance(labels, str | Path)):
         return given_labels(labels, len(names))  # type: ignore[arg-type]
     if labels is not True and str(labels) not in schema.names and Path(labels).is_file():
-        return find_labels(labels, names, None, None, text)
+        return find_labels(labels, list(names), None, None, text)
     told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     named = [name for name, kind in told.items() if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"]
     column = _label_column(labels, named, list(schema.names), text)
@@ -193,11 +234,6 @@ def _numbered(values: list[Any], names: list[str] | None) -> tuple[np.ndarray, l
     return np.array(numbers, np.int64), list(names)
 
 
-def _part_of(name: str) -> str:
-    words = name.lower().replace("\\", "/").replace("-", "/").replace("_", "/").replace(".", "/").split("/")
-    return next((PARTS[word] for word in words if word in PARTS), "")
-
-
 def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" (of `save_to_disk`) through `datasets`; no code is run.
 
@@ -215,8 +251,8 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
     column = _pick(fits, IMAGE_COLUMNS if wanted is IMAGES else VIDEO_COLUMNS, text, one, list(features))
     plain = [_undecoded(split, column) for split in splits.values()]
     parts = np.concatenate([np.full(len(s), PARTS.get(key.lower(), "")) for key, s in splits.items()])
-    names = [f"{key}:{i}" for key, split in splits.items() for i in range(len(split))]
-    if not names:
+    names = RowNames(list(splits), [len(split) for split in splits.values()])
+    if not len(names):
         raise InputError(f"found 0 {wanted} under {text}: it has no rows")
     source = Source(
         location=text, kind="hub", names=names, store=HubStore(plain, column),
@@ -224,7 +260,7 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
         parts=parts if (parts != "").any() else None,
     )  # fmt: skip
     if isinstance(labels, str | Path) and str(labels) not in features and Path(labels).is_file():
-        source.labels, source.classes = find_labels(labels, names, None, None, text)
+        source.labels, source.classes = find_labels(labels, list(names), None, None, text)
     elif labels is True or isinstance(labels, str | Path):
         named = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel"]
         chosen = _label_column(labels, named, list(features), text)

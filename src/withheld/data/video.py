@@ -50,7 +50,7 @@ class FramesStore(Store):
         place = np.concatenate([np.arange(len(group)) for group in chosen]) if chosen else np.zeros(0, np.int64)
         waiting: dict[int, list[Any]] = {}
         wanted = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
-        for at, contents in self.images.store.raw(self.images.positions[wanted]):
+        for at, contents in self.images.store.raw(self.images.places(wanted)):
             clip = int(owner[at])
             frames = waiting.setdefault(clip, [None] * len(chosen[clip]))
             frames[place[at]] = contents

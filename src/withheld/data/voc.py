@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -205,7 +206,7 @@ def _data(
 
 
 def _parts(
-    root: Path, names: list[str], keys: list[str], unusable: set[str], problems: list[Problem]
+    root: Path, names: Sequence[str], keys: list[str], unusable: set[str], problems: list[Problem]
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """Image sets where there are any, else folders named train and test, else the seeded split."""
     folder = root / "ImageSets" / "Main"

@@ -46,11 +46,11 @@ class Form:
 Block = tuple[np.ndarray, list[int], list[tuple[int, str]]]
 
 
-def blocks(source: Source, form: Form, index: np.ndarray | None = None) -> Iterator[Block]:
-    """Yields (images (n, C, H, W) uint8, their positions, [(position, reason) of the others]), of all or of `index`."""
+def blocks(source: Source, form: Form) -> Iterator[Block]:
+    """Yields (images (n, C, H, W) uint8, their positions, [(position, reason) of the others]), of all items."""
     first = source.array(0, 1)
-    if first is None or index is not None:
-        yield from threaded(source.raw(index), lambda chunk: _decode_chunk(chunk, form))
+    if first is None:
+        yield from decoded(source.raw(), form)
         return
     step = max(1, ARRAY_BYTES // max(1, first.nbytes))
     for start in range(0, len(source), step):
@@ -60,6 +60,11 @@ def blocks(source: Source, form: Form, index: np.ndarray | None = None) -> Itera
         except ValueError as error:
             raise InputError(f"{source.location} {error}; give other data, or an encoder for such images") from error
         yield images, [*range(start, start + len(images))], []
+
+
+def decoded(items: Iterable[tuple[int, Raw]], form: Form) -> Iterator[Block]:
+    """The same of some items."""
+    yield from threaded(items, lambda chunk: _decode_chunk(chunk, form))
 
 
 def threaded(items: Iterable[tuple[int, Raw]], work: Callable[[list[tuple[int, Raw]]], T]) -> Iterator[T]:

@@ -97,7 +97,7 @@ def items_of(data: Any, encoder: Encoder, listen: Listen) -> tuple[list[str], An
     """Names and decoded items of the encoder's modality."""
     if encoder.modality == "image":
         prepared = prepare_unlabelled(data, encoder, listen)
-        return prepared.names, prepared.images
+        return list(prepared.names), prepared.images
     from withheld.evaluate.judged import judged
 
     kind = judged(encoder)

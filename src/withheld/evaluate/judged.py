@@ -82,7 +82,7 @@ class JudgedImages(Judged):
             source, size, channels, scale=getattr(self.encoder, "scale", None),
             progress=lambda done, total: listen({"kind": "prepare", "done": done, "total": total}),
         )  # fmt: skip
-        return prepared.images, prepared.kept
+        return prepared.images, np.asarray(prepared.kept)
 
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
         """Normalized images."""

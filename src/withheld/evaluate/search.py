@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def search(
     return _found(pool, str(query), item, nearest, cosine[nearest])
 
 
-def _named(query: str, names: list[str]) -> int | None:
+def _named(query: str, names: Sequence[str]) -> int | None:
     """The position of the item with this name, or the only one whose path ends so."""
     plain = query.replace("\\", "/").removeprefix("./")
     exact = [i for i, name in enumerate(names) if name == plain]

@@ -60,10 +60,15 @@ def write_json(path: Path, value: Any, suffix: str = ".tmp") -> None:
     Args:
         suffix: of the name it is written under first; processes that may write the same file at once need different ones.
     """
+    replace_text(path, json.dumps(value, indent=1, ensure_ascii=True), suffix)
+
+
+def replace_text(path: Path, text: str, suffix: str = ".tmp") -> None:
+    """The same of any text."""
     with writing(path):
         aside = path.with_name(path.name + suffix)
         with open(aside, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=True)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

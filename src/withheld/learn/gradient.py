@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from withheld import distributed
+from withheld.data.windows import Windows
 from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.muon import Muon
-from withheld.learn.schedule import Order, Streams, seed_everything, shards_for
+from withheld.learn.schedule import Order, Streams, Windowed, seed_everything, shards_for
 from withheld.objective import Objective
 from withheld.types import Moment, Pair, Recipe, concatenate
 
@@ -46,6 +47,15 @@ class Ragged(Protocol):
         """(n,) of every item."""
 
 
+@runtime_checkable
+class InWindows(Protocol):
+    """Items that may have to be read window by window."""
+
+    @property
+    def windows(self) -> Windows | None:
+        """Of the items' numbers; None where they are read in any order."""
+
+
 class Interrupted(WithheldError):
     """Ctrl-C or SIGTERM came; the checkpoint is written and the run can be resumed."""
 
@@ -64,6 +74,7 @@ class Keeper:
         every: seconds between two of them; they do not change what is computed.
         resume: whether to start from the newest that verifies.
         warn: is told of every damaged checkpoint that was passed over.
+        before: is called on every rank before a checkpoint is written.
         notes: what else goes into every checkpoint and comes back with it, JSON.
     """
 
@@ -71,6 +82,7 @@ class Keeper:
     every: float = 120.0
     resume: bool = False
     warn: Callable[[str], None] = lambda message: None
+    before: Callable[[], None] = lambda: None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -156,12 +168,8 @@ class Loop:
         self.device = torch.device(device)
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
-        streams = recipe.order == "streams"
-        lengths = items.lengths if isinstance(items, Ragged) else None
-        self.order = (
-            Streams(len(items), recipe.batch_size) if streams else Order(len(items), recipe.batch_size, seed, lengths)
-        )
         self.shards = shards_for(recipe.batch_size, shards)
+        self.order = self._order()
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
         self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
@@ -173,6 +181,16 @@ class Loop:
                 f"{ranks} processes cannot share {self.shards} shards of a batch of {recipe.batch_size} evenly: start a "
                 f"number of them that divides {self.shards}"
             )
+
+    def _order(self) -> Order | Streams | Windowed:
+        items, batch_size = self.items, self.recipe.batch_size
+        if self.recipe.order == "streams":
+            return Streams(len(items), batch_size)
+        windows = items.windows if isinstance(items, InWindows) else None
+        if windows is not None:
+            together = windows.together(self.shards)
+            return Windowed(windows.starts, windows.rows, together, batch_size, self.seed, self.shards)
+        return Order(len(items), batch_size, self.seed, items.lengths if isinstance(items, Ragged) else None)
 
     def pair(self, step: int) -> Pair:
         """This rank's part of a step's batch, hidden: shard k draws from (seed, step, k), whoever computes it."""
@@ -278,6 +296,7 @@ class Loop:
 
     def save(self, keeper: Keeper, step: int) -> None:
         """Writes a checkpoint, rank 0 only."""
+        keeper.before()
         with distributed.whole_state(self.objective):
             if distributed.rank() == 0:
                 save_state(keeper.state, step, self.objective, self.optimizer, notes=keeper.notes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
 
@@ -102,6 +104,82 @@ def _mixed(value: np.ndarray) -> np.ndarray:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
+
+
+class Windowed:
+    """The items of every step of a source that is read window by window, when it is too large to be read in any order.
+
+    The windows are shuffled, a few at a time are laid together and their items shuffled: that is an epoch. Each shard of the batch
+    goes through a share of it of its own, epochs laid end to end, so that ranks read different windows. All of it follows from
+    (seed, epoch): nothing is buffered, and nothing has to be saved.
+
+    Args:
+        starts: (M,) number of the first item of every window. rows: (M,) how many follow each other from there.
+        together: windows that a shard draws from at once.
+        batch_size: of one optimizer step over all ranks.
+        seed: of the shuffling.
+        shards: of the batch. Items that they cannot share evenly, fewer than there are shards, sit an epoch out, others each time.
+    """
+
+    def __init__(
+        self, starts: np.ndarray, rows: np.ndarray, together: int, batch_size: int, seed: int, shards: int
+    ) -> None:
+        self.starts, self.rows, self.together = starts, rows, together
+        self.batch_size, self.seed, self.shards = batch_size, seed, shards
+        self.items = int(rows.sum())
+        self.each = max(1, self.items // shards)
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._groups: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def step(self, step: int) -> np.ndarray:
+        """The (batch_size,) item numbers of a step, shard after shard."""
+        some = self.batch_size // self.shards
+        epochs, within = np.divmod(np.arange(step * some, (step + 1) * some), self.each)
+        return np.concatenate(
+            [
+                self._at(int(epoch), (shard * self.each + within[epochs == epoch]) % self.items)
+                for shard in range(self.shards)
+                for epoch in np.unique(epochs)
+            ]
+        )
+
+    def epoch_of(self, step: int) -> float:
+        """How many times every item has been seen before a step."""
+        return step * (self.batch_size // self.shards) / self.each
+
+    def _at(self, epoch: int, place: np.ndarray) -> np.ndarray:
+        """The items at some places of an epoch."""
+        _, ends = self._epoch(epoch)
+        groups = np.searchsorted(ends, place, side="right")
+        found = np.empty(len(place), np.int64)
+        for group in np.unique(groups):
+            here = groups == group
+            items = self._group(epoch, int(group))
+            found[here] = items[place[here] - (int(ends[group]) - len(items))]
+        return found
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows in the order of an epoch, and where each group of them ends."""
+        if epoch not in self._epochs:
+            self._epochs = {e: order for e, order in self._epochs.items() if e == epoch - 1}
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            ends = np.cumsum(self.rows[order])
+            last = np.minimum(np.arange(self.together, len(order) + self.together, self.together), len(order)) - 1
+            self._epochs[epoch] = order, ends[last]
+        return self._epochs[epoch]
+
+    def _group(self, epoch: int, group: int) -> np.ndarray:
+        """Items of the windows that are laid together, shuffled."""
+        key = epoch, group
+        if key not in self._groups:
+            windows = self._epoch(epoch)[0][group * self.together : (group + 1) * self.together]
+            items = np.concatenate([np.arange(self.starts[w], self.starts[w] + self.rows[w]) for w in windows])
+            # a seed sequence is filled up with zeros: (seed, epoch, 0) would be (seed, epoch)
+            self._groups[key] = np.random.default_rng([self.seed, epoch, group + 1]).permutation(items)
+            if len(self._groups) > 2 * self.shards + 2:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
 
 
 class Streams:

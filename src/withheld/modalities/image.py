@@ -14,7 +14,9 @@ from withheld import distributed
 from withheld.data.duplicates import near_duplicates
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
+from withheld.data.rows import Rows, Streamed
 from withheld.data.source import Source, open_source
+from withheld.data.windows import HELD_BYTES, Windows
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder, normalization_of
 from withheld.modalities.modality import Modality
@@ -33,6 +35,7 @@ class Images(Modality):
     """Folders, archives, IDX, tables and arrays of images."""
 
     name = "image"
+    streams = True
     prepared: Prepared
     mean: list[float]
     std: list[float]
@@ -55,10 +58,20 @@ class Images(Modality):
         """Normalized images; a recipe of likelihoods gets pixels in 0..1."""
         if not recipe.normalize:
             self.mean, self.std = [0.0] * len(self.mean), [1.0] * len(self.std)
-        chosen, trial = self._parted(recipe)
-        self.items = ImageItems(self.prepared, self.mean, self.std, ids="id" in self.asks, chosen=chosen)
-        apart = ImageItems(self.prepared, self.mean, self.std, chosen=trial) if self.held_out else self.items
-        batch: Any = apart.batch(_spaced(len(apart), SAMPLE), self.device)
+        windows = self.windows
+        if windows is None:
+            chosen, trial = self._parted(recipe)
+        else:
+            chosen, (windows, trial) = None, self._parted_windows(recipe, windows)
+        self.items = ImageItems(
+            self.prepared, self.mean, self.std, ids="id" in self.asks, chosen=chosen, windows=windows
+        )
+        if self.held_out:
+            apart = ImageItems(self.prepared, self.mean, self.std, chosen=trial)
+            batch: Any = apart.batch(_spaced(len(apart), SAMPLE), self.device)
+        else:
+            some = _spaced(len(self.items), SAMPLE) if windows is None else windows.spread(SAMPLE)
+            batch = self.items.batch(some, self.device)
         self.sample = {**batch, "item": _sized(batch["item"], self.size)} if self.asks else _sized(batch, self.size)
 
     def _parted(self, recipe: Recipe) -> tuple[Any, Any]:
@@ -75,11 +88,34 @@ class Images(Modality):
         trial = _spaced(count, min(SAMPLE, count // 50))
         return np.setdiff1d(np.arange(count), trial), trial
 
+    def _parted_windows(self, recipe: Recipe, windows: Windows) -> tuple[Windows, Any]:
+        """The same of a stream: the first rows of some windows are set aside, since a list of all others would be too long."""
+        if recipe.most_items:
+            raise InputError(
+                f"{self.data} is a stream, and this method learns from {recipe.most_items:,} items that it sees again and again: "
+                "give it a folder of so many, or a cache that is large enough (WITHHELD_CACHE)"
+            )
+        trial, rest = windows.apart(min(SAMPLE, windows.count // 50))
+        self.held_out = windows.count >= SAMPLE * 4 and len(trial) > 0 and not self.asks
+        return (rest, trial) if self.held_out else (windows, None)
+
+    @property
+    def windows(self) -> Windows | None:
+        """Of the rows, where they are decoded as they are needed, window by window."""
+        images = self.prepared.images
+        return images.windows if isinstance(images, Streamed) else None
+
+    def met(self) -> list[dict[str, str]]:
+        """Broken items of a stream are known when they are asked for."""
+        images, names = self.prepared.images, self.prepared.names
+        found = images.skipped.items() if isinstance(images, Streamed) else ()
+        return [{"file": names[row], "reason": why} for row, why in found]
+
     def copies(self) -> float | None:
         """Near-duplicates of a sample, found by hashes, scaled to all."""
         count = len(self.prepared)
-        if count < 2:
-            return None
+        if count < 2 or self.windows is not None:
+            return None  # a sample of a stream is of few windows, and says nothing about copies in others
         some = np.sort(np.random.default_rng(0).permutation(count)[:COMPARED])
         pairs = near_duplicates(np.asarray(self.prepared.images[some]))
         return 2 * len(pairs) / len(some) * (count / len(some))
@@ -98,6 +134,7 @@ class Images(Modality):
         """Counts, sizes, scale, fingerprint."""
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
+            "streamed": isinstance(self.prepared.images, Streamed),
             "held_out": len(self.prepared) - len(self.items) if self.held_out else 0,
             "skipped": len(self.prepared.skipped), "size": self.size, "stored": int(self.prepared.images.shape[-1]),
             "channels": int(self.prepared.images.shape[1]),
@@ -129,7 +166,11 @@ class Images(Modality):
         """Samples, what is hidden, neighbors, features, a map."""
         from withheld.evaluate.pictures import draw_run
 
-        draw_run(model, self._encoder(model, title), self.prepared.images, self.prepared.names, out)
+        images, names = self.prepared.images, self.prepared.names
+        if self.windows is not None:  # items from all over would be one window each
+            shown = self.windows.spread(COMPARED)
+            images, names = Rows(images, shown), [names[i] for i in shown]
+        draw_run(model, self._encoder(model, title), images, names, out)
 
     @staticmethod
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
@@ -183,10 +224,15 @@ class Images(Modality):
         if distributed.rank() != 0:
             distributed.barrier()
         self.prepared = prepare(
-            self.source, stored, channels, progress=lambda done, total: self.tell("prepare", done=done, total=total)
+            self.source,
+            stored,
+            channels,
+            progress=lambda done, total: self.tell("prepare", done=done, total=total),
+            stream=self.stream,
         )
         if distributed.rank() == 0:
             distributed.barrier()
+        self._tell_stream()
         self.mean, self.std = list(self.prepared.mean), list(self.prepared.std)
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
         if self.skipped:
@@ -196,6 +242,20 @@ class Images(Modality):
             self.tell(
                 "note", text=f"pixels are not bytes: {min(scale.low):g} becomes 0 and {max(scale.high):g} becomes 1"
             )
+
+    def _tell_stream(self) -> None:
+        images = self.prepared.images
+        if not isinstance(images, Streamed):
+            return
+        if images.windows is None:
+            why = "read one by one" if self.stream else "too large for the prepared cache, and read one by one"
+            self.tell("note", text=f"items are decoded as they are needed: {why}")
+            return
+        self.tell(
+            "note",
+            text=f"items are decoded as they are needed, from {len(images.windows):,} windows of "
+            f"{images.windows.bytes_each / 1e6:.1f} MB on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
+        )
 
 
 def _sized(t: Tensor, size: int) -> Tensor:

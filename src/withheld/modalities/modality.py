@@ -32,14 +32,17 @@ class Modality(ABC):
         skipped: {"file", "reason"} of what could not be used; set by `open`.
         asks: what the split wants to know of an item besides, see `withheld.Split`; set before `feed`.
         groups: (N,) which items belong together, such as windows of one clip, and are held out together; None where none do.
+        stream: whether items are decoded as they are needed, and nothing is prepared on the disk; set before `open`.
         held_out: whether the sample is never learned from, so that its loss may be compared with the training's.
     """
 
     name: ClassVar[str]
+    streams: ClassVar[bool] = False  # whether it can
     items: Any
     sample: Any
     fingerprint: str
     groups: Any = None
+    stream: bool = False
     held_out: bool = False
     asks: tuple[str, ...] = ()
 
@@ -84,6 +87,10 @@ class Modality(ABC):
         Raises:
             InputError: naming it, and the remedy.
         """
+
+    def met(self) -> list[dict[str, str]]:
+        """{"file", "reason"} of items of a stream that were asked for and could not be used, so far and by this process."""
+        return []
 
     def copies(self) -> float | None:
         """How many near-copies an item has among the others, estimated on a sample; None where nobody knows."""

@@ -148,7 +148,7 @@ class Tables(Modality):
         columns = [f"{c}:{y}:{x}" for c in range(shape[0]) for y in range(size) for x in range(size)]
         values = images.reshape(len(images), -1)
         where = str(location_of(self.data))
-        return Vectors(where, "images", values, columns, prepared.fingerprint, [], shape, prepared.names)
+        return Vectors(where, "images", values, columns, prepared.fingerprint, [], shape, list(prepared.names))
 
 
 def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
@@ -172,7 +172,9 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     values = features(encoder, prepared.images, listen=lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
-    return Vectors(data, "features", values, columns, digest([prepared.fingerprint, weights]), names=prepared.names)
+    return Vectors(
+        data, "features", values, columns, digest([prepared.fingerprint, weights]), names=list(prepared.names)
+    )
 
 
 def _holds_images(data: Any) -> bool:

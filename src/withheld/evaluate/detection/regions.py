@@ -74,7 +74,7 @@ def load_regions(
     ]
     prepared = prepared.subset(good)
     return Regions(
-        prepared.images, prepared.names, [voc.annotations[int(kept[place])] for place in good],
+        prepared.images, list(prepared.names), [voc.annotations[int(kept[place])] for place in good],
         [found[place] for place in good], part[kept[good]], voc.classes, problems,  # type: ignore[misc]
     )  # fmt: skip
 

@@ -1,0 +1,118 @@
+"""Sources that are many files of rows: rows are told by shard and number, and no list of all of them is made."""
+
+from __future__ import annotations
+
+import glob
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from withheld.data.decode import Raw
+from withheld.data.layout import PARTS
+from withheld.data.source import Labels, Source, Store
+from withheld.errors import InputError
+
+TARS = (".tar", ".tar.gz", ".tgz")
+
+
+class RowNames(Sequence[str]):
+    """Row 17 of shard "a.parquet" is "a.parquet:17"; made when asked for.
+
+    Args:
+        shards: their names. counts: rows of each.
+    """
+
+    def __init__(self, shards: Sequence[str], counts: Sequence[int]) -> None:
+        self.shards = list(shards)
+        self.starts = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        row = range(len(self))[at]
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return f"{self.shards[shard]}:{row - int(self.starts[shard])}"
+
+    def __iter__(self) -> Iterator[str]:
+        for shard, start, stop in zip(self.shards, self.starts, self.starts[1:], strict=False):
+            yield from (f"{shard}:{i}" for i in range(int(stop - start)))
+
+
+class Sharded(Store):
+    """Rows of several files, one after the other.
+
+    Args:
+        counts: rows of each.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self.starts = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        order = np.argsort(positions, kind="stable")
+        which = np.searchsorted(self.starts, positions[order], side="right") - 1
+        for number in np.unique(which):
+            places = order[which == number]
+            rows = positions[places] - self.starts[number]
+            for at, contents in self.rows_of(int(number), rows):
+                yield int(places[at]), contents
+
+    @abstractmethod
+    def rows_of(self, shard: int, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        """Yields (place in `rows`, contents or the error met); rows are ascending."""
+
+
+def part_of(name: str) -> str:
+    """ "train", "test" or "val", where a file is named so."""
+    words = name.lower().replace("\\", "/").replace("-", "/").replace("_", "/").replace(".", "/").split("/")
+    return next((PARTS[word] for word in words if word in PARTS), "")
+
+
+def open_pattern(text: str, labels: Labels = None) -> Source:
+    """Opens the files that a pattern such as 'shards/*.parquet' stands for.
+
+    Raises:
+        InputError: where there are none, or they are of several kinds.
+    """
+    files = sorted(
+        path for name in glob.glob(str(Path(text).expanduser()), recursive=True) if (path := Path(name)).is_file()
+    )
+    if not files:
+        raise InputError(f"no file is called like {text!r}; quote the pattern, so that the shell leaves it as it is")
+    return open_shards(files, _root(files), text, labels)
+
+
+def _root(files: list[Path]) -> Path:
+    """The innermost folder that holds them all."""
+    return next(folder for folder in files[0].parents if all(folder in file.parents for file in files))
+
+
+def open_shards(files: list[Path], root: Path, text: str, labels: Labels = None) -> Source:
+    """Opens several Parquet files, or several tar archives, as one source.
+
+    Raises:
+        InputError: where they are of several kinds, or of another.
+    """
+    from withheld.data import table, tars
+    from withheld.data.source import open_file
+
+    if len(files) == 1:
+        return open_file(files[0], text, labels)
+    names = [file.name.lower() for file in files]
+    if all(name.endswith(".parquet") for name in names):
+        return table.open_parquet(files, root, text, labels)
+    if all(name.endswith(TARS) for name in names):
+        return tars.open_tars(files, root, text, labels)
+    raise InputError(
+        f"{text} stands for {len(files)} files that are not of one kind ({', '.join(names[:5])}); give .parquet alone or .tar alone"
+    )

@@ -1,0 +1,161 @@
+"""Many tar archives as one source (as WebDataset writes them): of each it is only known where every window begins."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from withheld.data import windows as limits
+from withheld.data.archive import Careful, Listing, check_end
+from withheld.data.decode import Raw
+from withheld.data.labels import find_labels, given_labels
+from withheld.data.shards import RowNames, Sharded, part_of
+from withheld.data.source import Labels, Source, digest, stamp_of
+from withheld.data.wanted import IMAGES, Wanted
+from withheld.data.windows import ROW_BYTES, Windows
+from withheld.errors import InputError
+
+MOST_ROWS = 1024
+"""Headers that are read to come to the last item of a window."""
+
+
+class TarShards(Sharded):
+    """Members of tar archives, in the order they lie in.
+
+    Args:
+        files: plain ones. found: of every file, for each of its windows (where its first header lies, items, bytes).
+        wanted: which members are items.
+    """
+
+    def __init__(self, files: list[Path], found: list[np.ndarray], wanted: Wanted) -> None:
+        super().__init__([int(one[:, 1].sum()) for one in found])
+        self.files, self.found, self.wanted = files, found, wanted
+
+    def windows(self) -> Windows | None:
+        every = np.concatenate(self.found)
+        size = float(every[:, 2].mean() + ROW_BYTES * every[:, 1].mean())
+        return Windows(np.cumsum(every[:, 1]) - every[:, 1], every[:, 1].copy(), size)
+
+    def rows_of(self, shard: int, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        begins, counts = self.found[shard][:, 0], self.found[shard][:, 1]
+        ends = np.cumsum(counts)
+        which = np.searchsorted(ends, rows, side="right")
+        with self.files[shard].open("rb") as stream:
+            for window in np.unique(which):
+                places = np.flatnonzero(which == window)
+                within = rows[places] - (ends[window] - counts[window])
+                asked = dict(zip(within.tolist(), places.tolist(), strict=True))
+                stream.seek(int(begins[window]))
+                try:
+                    for row, member in enumerate(_members(stream, self.wanted, [])):
+                        if row in asked:
+                            place = asked.pop(row)
+                            yield place, _contents(stream, member)
+                        if not asked:
+                            break
+                except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+                    yield from ((place, error) for place in asked.values())
+                    continue
+                missing = EOFError("the archive has become shorter")
+                yield from ((place, missing) for place in asked.values())
+
+
+def _contents(stream: Any, member: tarfile.TarInfo) -> Raw:
+    back = stream.tell()
+    stream.seek(member.offset_data)
+    data = stream.read(member.size)
+    stream.seek(back)
+    return data if len(data) == member.size else EOFError("the archive ends within this item")
+
+
+def _members(stream: Any, wanted: Wanted, left_out: list[dict[str, str]]) -> Iterator[tarfile.TarInfo]:
+    """The items from where a plain tar archive stands, by headers alone."""
+    careful: Any = Careful(stream, 1 << 62)
+    with tarfile.open(fileobj=careful, mode="r:", errorlevel=1) as archive:
+        for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]
+            if member.isdir():
+                continue
+            listing = Listing(wanted=wanted)
+            plain = member.isreg() and not member.issparse()
+            listing.note(member.name.removeprefix("./"), member.size, member.offset_data, member.chksum, plain)
+            left_out += listing.left_out
+            if listing.members:
+                yield member
+        check_end(stream, archive.offset)  # type: ignore[attr-defined]
+
+
+def _index(path: Path, name: str, wanted: Wanted, left_out: list[dict[str, str]]) -> np.ndarray:
+    """(windows, 3): where the first header lies, items, bytes.
+
+    Raises:
+        InputError: where it is damaged or gzipped.
+    """
+    found: list[list[int]] = []
+    left: list[dict[str, str]] = []
+    count = 0
+    with path.open("rb") as stream:
+        if stream.read(2) == b"\x1f\x8b":
+            raise InputError(
+                f"{name} is gzipped, and reading it from its middle would take reading it from its start: gunzip it"
+            )
+        stream.seek(0)
+        try:
+            for member in _members(stream, wanted, left):
+                if not found or found[-1][1] >= MOST_ROWS or found[-1][2] + member.size > limits.WINDOW_BYTES:
+                    found.append([member.offset, 0, 0])
+                found[-1][1] += 1
+                found[-1][2] += member.size
+                count += 1
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            raise InputError(
+                f"{name} is damaged after {count:,} {wanted}: {error}; get it again, or remove it"
+            ) from error
+    left_out += [{"file": f"{name}:{one['file']}", "reason": one["reason"]} for one in left]
+    if not found:
+        left_out.append({"file": name, "reason": f"holds no {wanted}"})
+    return np.array(found, np.int64).reshape(-1, 3)
+
+
+def open_tars(files: list[Path], root: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+    """Opens tar archives, with one pass over their headers.
+
+    Raises:
+        InputError: where one is damaged, or they hold nothing.
+    """
+    names = [file.relative_to(root).as_posix() for file in files]
+    left_out: list[dict[str, str]] = []
+    found: list[np.ndarray] = []
+    fingerprint: list[str | bytes | int] = []
+    for file, name in zip(files, names, strict=True):
+        found.append(_index(file, name, wanted, left_out))
+        with file.open("rb") as stream:
+            sample = hashlib.sha256(stream.read(1 << 16)).digest()
+        fingerprint += [name, file.stat().st_size, sample, found[-1].tobytes()]
+    store = TarShards(files, found, wanted)
+    rows = RowNames(names, [int(one[:, 1].sum()) for one in found])
+    if not len(rows):
+        raise InputError(
+            f"found 0 {wanted} in the {len(files)} archives of {text}; looked for {' '.join(sorted(wanted.suffixes))} members"
+        )
+    told = [part_of(name) for name in names]
+    parts = np.repeat(np.array(told), np.diff(rows.starts)) if any(told) else None
+    source = Source(
+        location=text, kind="tar", names=rows, store=store, fingerprint=digest(fingerprint), parts=parts,
+        left_out=left_out, stamp=digest([stamp_of(file) for file in files]),
+    )  # fmt: skip
+    if labels is True:
+        raise InputError(
+            f"{text}: labels of several archives are not read; give --labels a csv with the columns file and label, whose files "
+            f"are called as {rows[0]!r}, or unpack them"
+        )
+    if isinstance(labels, str | Path):
+        source.labels, source.classes = find_labels(labels, list(rows), None, None, text)
+    elif labels is not None and labels is not False:
+        source.labels, source.classes = given_labels(labels, len(rows))
+    return source
