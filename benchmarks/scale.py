@@ -24,7 +24,7 @@ import torch.multiprocessing as processes
 from withheld import distributed
 from withheld.data.image import ImageItems
 from withheld.learn.gradient import Loop
-from withheld.learn.schedule import Order, shards_for
+from withheld.learn.schedule import Order, Windowed, shards_for
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk
 
@@ -119,6 +119,26 @@ def simulate_order(items: int, batch: int, ranks: int) -> None:
     print(f"{items:>17,} items, batch {batch:,}, {ranks:,} ranks: {each} items each, {took}")
 
 
+def simulate_windows(items: int, rows: int, batch: int, ranks: int) -> None:
+    """The same of a stream: ranks read windows of their own, whatever step they begin with."""
+    starts = np.arange(0, items, rows)
+    counts = np.full(len(starts), rows)
+    shards = shards_for(batch, max(8, ranks))
+    order = Windowed(starts, counts, 1, batch, 0, shards)
+    begun = time.process_time()
+    order.step(0)
+    first, late = time.process_time() - begun, order.each // (batch // shards) // 2
+    steps = np.stack([order.step(step) for step in range(late, late + 4)])
+    seconds = (time.process_time() - begun - first) / 4
+    assert len(np.unique(steps)) == steps.size
+    assert np.array_equal(Windowed(starts, counts, 1, batch, 0, shards).step(late), steps[0])
+    read = [set((mine // rows).ravel().tolist()) for mine in steps.reshape(4, ranks, -1).swapaxes(0, 1)]
+    twice = sum(map(len, read)) - len(set.union(*read))
+    told = f"{twice} of {sum(map(len, read)):,} windows read by two, {(starts.nbytes + counts.nbytes) / 1e6:.0f} MB of windows"
+    took = f"order of a step in {1e3 * seconds:.0f} ms, of an epoch's first in {first:.1f} s"
+    print(f"{items:>17,} items in windows of {rows}, batch {batch:,}, {ranks:,} ranks: {told}, {took}")
+
+
 def lived(work: float, interval: float, save: float, restart: float, between: float, rng: np.random.Generator) -> float:
     """Hours that a run of `work` hours takes where something fails every `between` hours on average (exponential)."""
     clock, kept, failure = 0.0, 0.0, rng.exponential(between)
@@ -168,6 +188,8 @@ def main() -> None:
         print(f"beyond half the items and the optimizer {1e3 * share:.0f} ms: agreeing, and two on one memory bus")
     for items, batch, ranks in ((10**6, 4096, 8), (10**9, 16_384, 1024), (10**12, 65_536, 4096)):
         simulate_order(items, batch, ranks)
+    for items, batch, ranks in ((10**6, 4096, 8), (10**9, 16_384, 1024)):
+        simulate_windows(items, 100, batch, ranks)
     simulate_failures()
 
 
