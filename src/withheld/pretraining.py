@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from withheld import continuing, distributed
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.care import ON_SICK, Care, Sick
-from withheld.learn.checkpoint import replace_text, save_folder, tensors_of, write_json, writing
+from withheld.learn.checkpoint import save_folder, tensors_of, write_json
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.schedule import seed_everything, shards_for
@@ -36,6 +35,7 @@ from withheld.run import (
     pick_device,
     split_settings,
 )
+from withheld.skipped import add_skipped, list_skipped
 from withheld.types import FunctionSplit, LatentModel, Recipe
 
 DEFAULT_MINUTES = 10.0
@@ -264,18 +264,15 @@ class Pretraining:
 
     def _begin(self) -> None:
         """What was skipped, then run.json: once that is there, there is a run to resume."""
-        with writing(self.out), open(self.out / "skipped.jsonl", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self.modality.skipped)
+        list_skipped(self.out, self.modality.skipped)
         write_json(self.out / "run.json", self.settings)
 
     def _train(self, resume: bool, save_every: float) -> None:
         keeper = Keeper(
-            self.out / "state",
-            every=save_every,
-            resume=resume,
-            warn=lambda text: self._tell("note", text=text),
-            before=self._list_skipped,
+            self.out / "state", every=save_every, resume=resume, warn=lambda text: self._tell("note", text=text)
         )
+        if self.settings["data"].get("streamed"):
+            keeper.before = lambda: add_skipped(self.out, self.modality.met())
         start = self.reached = self.loop.resume(keeper) if resume else 0
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")
@@ -287,22 +284,6 @@ class Pretraining:
         )  # fmt: skip
         self._status("running", True)
         care.run(start)
-
-    def _list_skipped(self) -> None:
-        """What all ranks of a stream have met, beside what was known: at every checkpoint, so that a killed run loses none."""
-        if not self.settings["data"].get("streamed"):
-            return
-        met = [line for lines in distributed.from_all(self.modality.met()) for line in lines]
-        if distributed.rank() or not met:
-            return
-        path = self.out / "skipped.jsonl"
-        with writing(self.out):
-            before = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            known = {line["file"] for line in before}
-            fresh = {line["file"]: line for line in met if line["file"] not in known}
-            if fresh:
-                lines = sorted([*before, *fresh.values()], key=lambda line: line["file"])
-                replace_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def _watch(self) -> Watch:
         """Over this run, by the first process."""

@@ -23,9 +23,9 @@ import torch
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
 from withheld.learn.checkpoint import writing
-from withheld.learn.gradient import Items, Loop
+from withheld.learn.gradient import Loop
 from withheld.learn.health import Measured
-from withheld.learn.schedule import seed_everything
+from withheld.learn.schedule import Items, seed_everything
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import commit_of_code

@@ -14,8 +14,8 @@ from torch import Tensor
 from withheld import distributed
 from withheld.errors import Diverged
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
-from withheld.learn.gradient import Interrupted, Items, Keeper, watch_signals
-from withheld.learn.schedule import seed_everything
+from withheld.learn.gradient import Interrupted, Keeper, watch_signals
+from withheld.learn.schedule import Items, seed_everything
 from withheld.types import LatentModel, Recipe
 
 FALL = 1e-7

@@ -10,50 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from withheld import distributed
-from withheld.data.windows import Windows
 from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.muon import Muon
-from withheld.learn.schedule import Order, Streams, Windowed, seed_everything, shards_for
+from withheld.learn.schedule import Items, order_of, seed_everything, shards_for
 from withheld.objective import Objective
 from withheld.types import Moment, Pair, Recipe, concatenate
 
 SECOND_CTRL_C = 0.5  # seconds after the first
 SPLIT, FORWARD = 0, 1  # which random numbers: those that hide, those of dropout
-
-
-class Items(Protocol):
-    """What the loop learns from: batches of items by number."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: np.ndarray, device: torch.device) -> Any:
-        """The items t of these numbers, on the device."""
-
-
-@runtime_checkable
-class Ragged(Protocol):
-    """Items of different lengths: batches of like length are padded least."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(n,) of every item."""
-
-
-@runtime_checkable
-class InWindows(Protocol):
-    """Items that may have to be read window by window."""
-
-    @property
-    def windows(self) -> Windows | None:
-        """Of the items' numbers; None where they are read in any order."""
 
 
 class Interrupted(WithheldError):
@@ -169,7 +140,7 @@ class Loop:
         self.objective = objective.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
         self.shards = shards_for(recipe.batch_size, shards)
-        self.order = self._order()
+        self.order = order_of(items, recipe, seed, self.shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.module = distributed.wrap(objective)
         self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
@@ -181,16 +152,6 @@ class Loop:
                 f"{ranks} processes cannot share {self.shards} shards of a batch of {recipe.batch_size} evenly: start a "
                 f"number of them that divides {self.shards}"
             )
-
-    def _order(self) -> Order | Streams | Windowed:
-        items, batch_size = self.items, self.recipe.batch_size
-        if self.recipe.order == "streams":
-            return Streams(len(items), batch_size)
-        windows = items.windows if isinstance(items, InWindows) else None
-        if windows is not None:
-            together = windows.together(self.shards)
-            return Windowed(windows.starts, windows.rows, together, batch_size, self.seed, self.shards)
-        return Order(len(items), batch_size, self.seed, items.lengths if isinstance(items, Ragged) else None)
 
     def pair(self, step: int) -> Pair:
         """This rank's part of a step's batch, hidden: shard k draws from (seed, step, k), whoever computes it."""

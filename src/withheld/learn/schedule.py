@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+
+from withheld.data.windows import Windows
+from withheld.types import Recipe
 
 MANY = 1 << 27
 """Items from which on a shuffled epoch is computed place by place: a list of them would take a gigabyte in every process."""
 ROUNDS = 6
 WINDOW = 64
 """Batches whose items are sorted together by length."""
+
+
+class Items(Protocol):
+    """What the loop learns from: batches of items by number."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: np.ndarray, device: torch.device) -> Any:
+        """The items t of these numbers, on the device."""
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    """Items of different lengths: batches of like length are padded least."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) of every item."""
+
+
+@runtime_checkable
+class InWindows(Protocol):
+    """Items that may have to be read window by window."""
+
+    @property
+    def windows(self) -> Windows | None:
+        """Of the items' numbers; None where they are read in any order."""
+
+
+def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | Streams | Windowed:
+    """The order that a recipe wants and that the items can be read in."""
+    if recipe.order == "streams":
+        return Streams(len(items), recipe.batch_size)
+    windows = items.windows if isinstance(items, InWindows) else None
+    if windows is not None:
+        return Windowed(windows.starts, windows.rows, windows.together(shards), recipe.batch_size, seed, shards)
+    return Order(len(items), recipe.batch_size, seed, items.lengths if isinstance(items, Ragged) else None)
 
 
 def shards_for(batch_size: int, wanted: int = 8) -> int:
