@@ -19,6 +19,7 @@ from withheld.data import windows as limits
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.rows import Streamed
+from withheld.data.shards import RowNames
 from withheld.data.source import Source, open_source
 from withheld.data.windows import Windows, cut
 from withheld.errors import InputError
@@ -139,6 +140,10 @@ def test_only_the_training_shards(tmp_path: Path, small_windows: None) -> None:
     assert windows.count == 17
     assert windows.starts[0] == 0
     assert np.array_equal(prepare(train, 16, stream=True).images[:], prepare(train, 16).images)
+    alone = open_source(str(tmp_path / "train-*.parquet")).part("train")
+    assert alone is not None
+    assert isinstance(alone.names, RowNames)  # and no list of all rows
+    assert np.array_equal(prepare(alone, 16, stream=True).images[:], prepare(train, 16).images)
 
 
 def test_blocks_are_cut_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

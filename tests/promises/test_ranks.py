@@ -71,6 +71,9 @@ def test_two_processes_are_one(
     done = server.ask(job, tmp_path, ranks=2)
     assert done["codes"] == [0, 0], done["said"]
     assert order(tmp_path) == order(whole(job))
+    skipped = [(at / "run" / "skipped.jsonl").read_text() for at in (tmp_path, whole(job))]
+    assert skipped[0] == skipped[1]  # of a stream, whichever rank met a broken row
+    assert skipped[0].count("\n") == (3 if job == "stream" else 0)
     # A temperature of 0.05 makes 20 times as much of a rounding.
     np.testing.assert_allclose(losses(tmp_path)[:2], losses(whole(job))[:2], rtol=3e-6 if job == "simcse" else 1e-6)
     np.testing.assert_allclose(losses(tmp_path), losses(whole(job)), rtol=DRIFT)

@@ -78,6 +78,16 @@ def part_of(name: str) -> str:
     return next((PARTS[word] for word in words if word in PARTS), "")
 
 
+def parts_of(shards: Sequence[str], counts: Sequence[int]) -> np.ndarray | None:
+    """(N,) the part of every row, where the files are named so."""
+    told = [part_of(shard) for shard in shards]
+    if not any(told):
+        return None
+    if len(set(told)) == 1:
+        return np.broadcast_to(np.array(told[0]), int(sum(counts)))
+    return np.repeat(np.array(told), counts)
+
+
 def open_pattern(text: str, labels: Labels = None) -> Source:
     """Opens the files that a pattern such as 'shards/*.parquet' stands for.
 

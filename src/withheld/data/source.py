@@ -94,7 +94,10 @@ class Source:
         """The items of "train", "test" or "val"; None where there are none."""
         if self.parts is None or not (self.parts == name).any():
             return None
-        return dataclasses.replace(self.subset(np.flatnonzero(self.parts == name)), left_out=self.left_out)
+        chosen = np.flatnonzero(self.parts == name)
+        if len(chosen) == len(self):  # all of it, without lists of what may be very many
+            return dataclasses.replace(self, fingerprint=digest([self.fingerprint, chosen.astype("<i8").tobytes()]))
+        return dataclasses.replace(self.subset(chosen), left_out=self.left_out)
 
     def raw(self, index: np.ndarray | None = None) -> Iterator[tuple[int, Raw]]:
         """Yields (position, undecoded contents or the error met), of all items or those of `index`.

@@ -13,7 +13,7 @@ import numpy as np
 from withheld.data.decode import Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import PARTS
-from withheld.data.shards import RowNames, Sharded, part_of
+from withheld.data.shards import RowNames, Sharded, parts_of
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import Windows, cut
@@ -148,8 +148,7 @@ def open_parquet(files: list[Path], root: Path, text: str, labels: Labels = None
     names = RowNames(stems, np.diff(store.starts).tolist())
     if schema is None or not len(names):
         raise InputError(f"found 0 images under {text}: the Parquet files have no rows")
-    told = [part_of(stem) for stem in stems]
-    parts = np.repeat(np.array(told), np.diff(store.starts)) if any(told) else None
+    parts = parts_of(stems, np.diff(store.starts).tolist())
     source = Source(
         location=text, kind="parquet", names=names, store=store, fingerprint=digest(fingerprint), parts=parts,
         left_out=left_out, stamp=digest([stamp_of(file) for file in files]),

@@ -14,7 +14,7 @@ from withheld.data import windows as limits
 from withheld.data.archive import Careful, Listing, check_end
 from withheld.data.decode import Raw
 from withheld.data.labels import find_labels, given_labels
-from withheld.data.shards import RowNames, Sharded, part_of
+from withheld.data.shards import RowNames, Sharded, parts_of
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import ROW_BYTES, Windows
@@ -143,8 +143,7 @@ def open_tars(files: list[Path], root: Path, text: str, labels: Labels = None, w
         raise InputError(
             f"found 0 {wanted} in the {len(files)} archives of {text}; looked for {' '.join(sorted(wanted.suffixes))} members"
         )
-    told = [part_of(name) for name in names]
-    parts = np.repeat(np.array(told), np.diff(rows.starts)) if any(told) else None
+    parts = parts_of(names, np.diff(rows.starts).tolist())
     source = Source(
         location=text, kind="tar", names=rows, store=store, fingerprint=digest(fingerprint), parts=parts,
         left_out=left_out, stamp=digest([stamp_of(file) for file in files]),
