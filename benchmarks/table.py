@@ -33,7 +33,7 @@ FLOORS = (
     "self-training on HOG + color histogram",
     "tf-idf",
 )
-OTHERS = ("random frozen", "from scratch")
+OTHERS = ("random frozen", "from scratch", "from scratch, augmented")
 OURS = (
     "linear probe",
     "kNN",

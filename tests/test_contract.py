@@ -19,6 +19,7 @@ from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import train
 from withheld.learn.illness import Facts
 from withheld.learn.watch import Patient, Watch
+from withheld.modalities.image import augment_of
 from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
@@ -312,6 +313,26 @@ class TestObjective:
         assert line["vitals"].get("targets_belong", 1.0) == 1.0
         assert same(before, dict(objective.state_dict()))
         assert objective.training
+
+    def test_what_a_verdict_augments_with_is_the_methods_own_and_is_kept(self, name, tmp_path):
+        if MODALITY[name] != "image":
+            pytest.skip("the row from scratch with augmentations is of images")
+        objective, recipe = build(name)
+        objective.split = objective.split.in_units([0.4] * 3, [0.2] * 3)
+        augment = augment_of(objective)
+        encoder = ImageEncoder(objective.trunk, [0.4] * 3, [0.2] * 3, objective.split, augment=augment)
+        encoder.save(tmp_path / "encoder")
+        kept = ImageEncoder.opened(tmp_path / "encoder")
+        assert kept.augment == encoder.fresh(0).augment == augment
+        if augment is None:  # these change patches, or nothing
+            assert "crop" not in inspect.signature(load_method(name)).parameters
+            return
+        assert augment.flip is inspect.signature(load_method(name)).parameters["flip"].default
+        t = items_of(name, recipe)
+        torch.manual_seed(0)
+        changed = kept.augment(t)
+        assert changed.shape == t.shape
+        assert not torch.allclose(changed, t, atol=0.1)
 
     def test_predict_gives_what_y_is(self, name):
         objective, recipe = build(name)

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class ImageEncoder(Encoder):
         name: what it is called in tables.
         flips: whether its training mirrored images, so that fine-tuning may too.
         scale: what becomes 0 and 1 where the images are not 8 bit; None takes the full range of their type.
+        augment: how its training changed whole normalized images at random; None where it did not, or where that is not known.
     """
 
     modality = "image"
@@ -48,6 +49,7 @@ class ImageEncoder(Encoder):
     def __init__(
         self, trunk: ImageTrunk, mean: Sequence[float], std: Sequence[float], split: Split | None = None,
         name: str = "encoder", flips: bool = True, scale: Scale | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(trunk, name)
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
@@ -56,7 +58,7 @@ class ImageEncoder(Encoder):
                 f"the encoder has {trunk.channels} channels, mean and std have {len(self.mean)} and {len(self.std)}"
             )
         self.split = split if split is not None and type(split).full is not Split.full else None
-        self.flips, self.scale = flips, scale
+        self.flips, self.scale, self.augment = flips, scale, augment
 
     @property
     def size(self) -> int:
@@ -122,7 +124,8 @@ class ImageEncoder(Encoder):
     def fresh(self, seed: int) -> ImageEncoder:
         """The same architecture, untrained: for the from-scratch rows."""
         trunk = fresh_trunk(copy.deepcopy(self.trunk.config), seed, self.trunk.pooling).to(self.device)
-        return ImageEncoder(trunk, self.mean, self.std, self.split, f"{self.name} untrained", self.flips, self.scale)
+        name = f"{self.name} untrained"
+        return ImageEncoder(trunk, self.mean, self.std, self.split, name, self.flips, self.scale, self.augment)
 
     def write(self, folder: Path) -> None:
         """Weights, config, processor and card."""
@@ -144,18 +147,17 @@ class ImageEncoder(Encoder):
         if card is None:
             return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
         return cls(
-            trunk, mean, std, open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"])
-        )
+            trunk, mean, std, open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"]),
+            open_augment(card["augment"]),
+        )  # fmt: skip
 
     def _card(self) -> dict[str, Any]:
-        full = None
-        if self.split is not None:
-            kind = type(self.split)
-            full = {"class": f"{kind.__module__}:{kind.__name__}", "settings": dataclasses.asdict(self.split)}
+        full = None if self.split is None else _named(self.split)
         return {
             "format": 1, "modality": "image", "name": self.name, "size": self.size, "channels": self.channels,
             "mean": self.mean, "std": self.std,
             "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
+            "augment": None if self.augment is None else _named(self.augment),
             "scale": self.scale.to_json() if self.scale else None,
             "full_in_words": " ".join((inspect.getdoc(type(self.split).full) or "").split()) if self.split else "everything",
             "how": "images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
@@ -213,12 +215,27 @@ def _opened(image: Any) -> Any:
 
 def open_split(full: dict[str, Any] | None) -> Split | None:
     """A split named by a card: only classes of withheld.splits are looked up."""
-    if full is None:
-        return None
-    module, _, name = full["class"].partition(":")
+    found = None if full is None else _opened_part(full)
+    if found is not None and not isinstance(found, Split):
+        raise InputError(f"{full['class']!r} is no split")  # type: ignore[index]
+    return found
+
+
+def open_augment(named: dict[str, Any] | None) -> Callable[[Tensor], Tensor] | None:
+    """What a card says of how training changed images: only classes of withheld.splits are looked up."""
+    return None if named is None else _opened_part(named)
+
+
+def _named(part: Any) -> dict[str, Any]:
+    """A dataclass of withheld.splits as a card names it."""
+    return {"class": f"{type(part).__module__}:{type(part).__name__}", "settings": dataclasses.asdict(part)}
+
+
+def _opened_part(named: dict[str, Any]) -> Any:
+    module, _, name = named["class"].partition(":")
     if not module.startswith("withheld.splits."):
-        raise InputError(f"{full['class']!r} is no split of this library; the encoder's card is not to be trusted")
-    kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, Split)):
-        raise InputError(f"{full['class']!r} is no split")
-    return kind(**full["settings"])
+        raise InputError(f"{named['class']!r} is no split of this library; the encoder's card is not to be trusted")
+    kind = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module):
+        raise InputError(f"{named['class']!r} is no split")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in named["settings"].items()})

@@ -44,6 +44,11 @@ class Split(ABC):
     asks: ClassVar[tuple[str, ...]] = ()
     """What t must hold besides the item: ("id",) or ("label",); then t is a dict with "item" and these."""
 
+    @property
+    def augment(self) -> Callable[[Any], Any] | None:
+        """How it changes whole items at random before it compares them (contrastive views); None where it does not."""
+        return None
+
     @abstractmethod
     def __call__(self, t: Any) -> Pair:
         """Splits a batch on whatever device it is."""

@@ -64,3 +64,36 @@ def test_what_is_planned_fits(seconds):
 
 def test_two_seeds_are_not_made_three():
     assert make_plan(WANTED, 2, 100, PACE, 1e6).seeds == 2
+
+
+THREE = Pace(PACE.step, PACE.item, augmented={1: 0.02, 10: 0.03, 100: 0.06})
+THIRD = {1: 5 * (2 + 2), 10: 5 * (3 + 2), 100: 5 * (24 + 2)}
+
+
+def test_the_third_row_is_at_every_count_where_all_fits():
+    plan = make_plan(WANTED, 5, 2000, THREE, ALL + sum(THIRD.values()) + 1)
+    assert (plan.steps, plan.augmented, plan.left_out) == (WANTED, (1, 10, 100), [])
+    assert plan.seconds == pytest.approx(ALL + sum(THIRD.values()))
+    assert plan.runs == 3 * sum(WANTED.values())
+
+
+def test_else_it_is_at_the_headline_only_and_costs_the_others_nothing():
+    plan = make_plan(WANTED, 5, 2000, THREE, ALL + THIRD[10] + 1)
+    assert (plan.steps, plan.augmented) == (WANTED, (10,))
+    assert plan.left_out == ['"from scratch, augmented" at 1, 100 labels per class, for time']
+    assert plan.seconds == pytest.approx(ALL + THIRD[10])
+    assert plan.runs == 2 * sum(WANTED.values()) + WANTED[10]
+
+
+def test_it_goes_before_the_rows_it_is_compared_with():
+    counts = [make_plan({10: 100}, 3, 0, Pace({10: 0.01}, 0, augmented={10: 0.02}), s) for s in (12, 1.5, 1)]
+    assert [plan.augmented for plan in counts] == [(10,), (), ()]
+    assert [bool(plan.steps) for plan in counts] == [True, True, True]
+    assert '"from scratch, augmented", for time' in counts[1].left_out
+    assert make_plan(WANTED, 5, 2000, PACE, ALL).left_out == []
+
+
+@pytest.mark.parametrize("seconds", range(1, 500, 7))
+def test_what_is_planned_with_it_fits(seconds):
+    plan = make_plan(WANTED, 5, 2000, THREE, seconds)
+    assert plan.seconds <= seconds

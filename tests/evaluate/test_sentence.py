@@ -6,6 +6,7 @@ import pytest
 
 from withheld.evaluate.compare import AIDED, FLOOR, PRETRAINED, PUBLIC, RANDOM, SCRATCH, Row
 from withheld.evaluate.sentence import (
+    AUGMENTED_ROW,
     FINE_TUNED,
     M2_ROW,
     MIXTURE,
@@ -18,7 +19,10 @@ from withheld.evaluate.sentence import (
     sentence,
 )
 
-KINDS = {FINE_TUNED: PRETRAINED, PROBE: PRETRAINED, NEIGHBORS: PRETRAINED, SCRATCH_ROW: SCRATCH, RANDOM_ROW: RANDOM}
+KINDS = {
+    AUGMENTED_ROW: SCRATCH, FINE_TUNED: PRETRAINED, PROBE: PRETRAINED, NEIGHBORS: PRETRAINED, SCRATCH_ROW: SCRATCH,
+    RANDOM_ROW: RANDOM,
+}  # fmt: skip
 CLOSE = (-0.01, 0.0, 0.01)
 
 
@@ -69,6 +73,18 @@ def test_the_interval_touches_zero():
     assert "pretraining is not better than training from scratch (50.5 % against 50.0 %, a difference of +0.5" in text
     assert text.endswith("): train from scratch.")
     assert outcome([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5)]) == "worse"
+
+
+def test_augmentations_may_be_all_it_was():
+    rows = [TUNED, FROM_SCRATCH, made(AUGMENTED_ROW, jitter=(-0.03, 0.0, 0.03), n10=0.69), BELOW]
+    assert outcome(rows) == "worse"
+    text = sentence(rows)
+    assert (
+        "not better than training from scratch with the augmentations of the pretraining (70.0 % against 69.0 %" in text
+    )
+    assert "train from scratch with them; over training from scratch at equal steps it is worth +20.0 points" in text
+    assert outcome([TUNED, FROM_SCRATCH, made(AUGMENTED_ROW, n10=0.5), BELOW]) == "better"
+    assert outcome([TUNED, FROM_SCRATCH, made(AUGMENTED_ROW, n100=0.9), BELOW]) == "better", "not at the headline"
 
 
 def test_worse_than_from_scratch():

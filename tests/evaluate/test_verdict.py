@@ -15,7 +15,7 @@ from tiny_vit import tiny_encoder
 from withheld.errors import InputError
 from withheld.evaluate import labelled as labelled_module
 from withheld.evaluate import measure, public, tuned
-from withheld.evaluate.sentence import FINE_TUNED, MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
+from withheld.evaluate.sentence import AUGMENTED_ROW, FINE_TUNED, MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
 from withheld.evaluate.verdict import verdict
 
 SELF = {"self-training", "self-training on HOG", "self-training with HOG"}
@@ -97,6 +97,39 @@ def test_fine_tuned_and_from_scratch_have_equal_steps(found):
     made, _, _, _ = found
     steps = {s.method: s.budget["steps"] for s in made.scores if "steps" in s.budget}
     assert steps == {FINE_TUNED: 4, SCRATCH_ROW: 4}
+
+
+def test_from_scratch_with_the_augmentations_of_the_pretraining(monkeypatch, tmp_path):
+    """A known answer: what is bright in training is dark in the test, and only random signs could teach that this is nothing."""
+    monkeypatch.setattr(tuned, "steps_for", lambda items: 80)
+    labels = np.arange(160) % 2
+    pixels = np.full((160, 8, 8), 128, np.uint8)
+    rise = 90 + np.random.default_rng(0).integers(0, 30, 160)
+    pixels[np.arange(160), 6 * labels, 4] = 128 + rise
+    pixels[np.arange(160), 6 * labels + 1, 3] = 128 + rise
+    for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        place = tmp_path / ("train" if i < 80 else "test") / "ab"[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image if i < 80 else 255 - image).save(place / f"{i}.png")
+    encoder = tiny_encoder()
+    encoder.mean, encoder.std = [0.5], [0.25]
+
+    def random_sign(t):
+        return t * (2 * torch.randint(2, (len(t), 1, 1, 1)) - 1)
+
+    encoder.augment = random_sign
+    made = verdict(encoder, tmp_path, labels_per_class=[20], seeds=2, minutes=5)
+    scores = {score.method: score for score in made.scores}
+    assert scores[AUGMENTED_ROW].budget["steps"] == scores[SCRATCH_ROW].budget["steps"] == 80
+    assert scores[AUGMENTED_ROW].seeds == scores[SCRATCH_ROW].seeds == [0, 1]
+    assert scores[AUGMENTED_ROW].value > 0.9
+    assert scores[SCRATCH_ROW].value < 0.3
+
+
+def test_an_encoder_without_augmentations_says_so(found):
+    made, _, _, _ = found
+    assert AUGMENTED_ROW not in {score.method for score in made.scores}
+    assert any('"from scratch, augmented": the encoder names no' in text for text in made.left_out)
 
 
 def test_the_table_has_a_row_a_method(found):

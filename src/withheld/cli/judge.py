@@ -84,7 +84,8 @@ def evaluate_command(
 ) -> None:  # fmt: skip
     """Did it help? Judge RUN (or an encoder folder, or a transformers id) with a few labels.
 
-    Beside it stand the same network from scratch, the same untrained, a classical floor, and whatever --against names;
+    Beside it stand the same network from scratch (of images also with the pretraining's augmentations), the same
+    untrained, a classical floor, and whatever --against names;
     every row with several draws of the labels and its 95 % interval.
 
     \b

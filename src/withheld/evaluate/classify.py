@@ -80,6 +80,20 @@ class LightCrop:
         return {**t, "item": item}
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """Every item (B, C, H, W) changed as an encoder's pretraining changed it.
+
+    Attributes:
+        augment: of `ImageEncoder`.
+    """
+
+    augment: Callable[[Tensor], Tensor]
+
+    def __call__(self, t: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**t, "item": self.augment(t["item"])}
+
+
 class ItemClassifier(nn.Module):
     """Trunk, standardized pooled features, linear head: items as the trunk takes them in, logits (B, K) out.
 
@@ -123,13 +137,20 @@ def cross_entropy(logits_BK: Tensor, label_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BK, label_B, ignore_index=-100)
 
 
-def classifier_objective(encoder: Encoder, classes: int, area: float = AREA) -> Objective:
-    """The objective whose pair is (item, label), on a copy of an encoder's trunk."""
+def classifier_objective(
+    encoder: Encoder, classes: int, area: float = AREA, augment: Callable[[Tensor], Tensor] | None = None
+) -> Objective:
+    """The objective whose pair is (item, label), on a copy of an encoder's trunk.
+
+    Args:
+        encoder: where to begin, trained or fresh.
+        classes: K.
+        area: see `LightCrop`.
+        augment: how images are changed instead of by a light crop.
+    """
     seen = None if encoder.split is None else encoder.split.full
-    return Objective(
-        AskLabel(seen), ItemClassifier(encoder.copy().trunk, classes), cross_entropy,
-        change=LightCrop(area, encoder.flips),
-    )  # fmt: skip
+    change = LightCrop(area, encoder.flips) if augment is None else Augmented(augment)
+    return Objective(AskLabel(seen), ItemClassifier(encoder.copy().trunk, classes), cross_entropy, change=change)
 
 
 def classifier_loop(

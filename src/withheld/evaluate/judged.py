@@ -35,6 +35,8 @@ class Judged(ABC):
 
     rival: str
     """A small public encoder of this modality."""
+    unaugmented = ""
+    """Why there is no row with the pretraining's augmentations, where one would be looked for."""
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
@@ -56,6 +58,10 @@ class Judged(ABC):
     def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """The objective whose pair is (item, label)."""
 
+    def augmented(self, encoder: Any, classes: int) -> Any:
+        """The same objective with the augmentations of the pretraining; None where it has none of its own."""
+        return None
+
     @abstractmethod
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """How it is fine-tuned, or trained from scratch."""
@@ -69,6 +75,10 @@ class JudgedImages(Judged):
     """Images at the encoder's size."""
 
     rival = "facebook/dinov2-small"
+    unaugmented = (
+        '"from scratch, augmented": the encoder names no augmentation of whole images; "fine-tuned" and "from scratch" '
+        "have the same light crop"
+    )
 
     @staticmethod
     def open(data: Any, labels: Any = None) -> Source:
@@ -91,6 +101,10 @@ class JudgedImages(Judged):
     def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """With a light augmentation."""
         return classifier_objective(encoder, classes)
+
+    def augmented(self, encoder: Any, classes: int) -> Any:
+        """With the views or crops that the encoder was pretrained on."""
+        return None if encoder.augment is None else classifier_objective(encoder, classes, augment=encoder.augment)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
         """Layer-wise decay where the layers have learned."""

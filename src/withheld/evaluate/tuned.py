@@ -1,8 +1,10 @@
-"""The expensive rows of a verdict: fine-tuned, and from scratch at equal steps."""
+"""The expensive rows of a verdict: fine-tuned, and from scratch at equal steps, the latter also with the pretraining's views."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from withheld.evaluate.features import features
 from withheld.evaluate.few_label import LinearProbe
 from withheld.evaluate.measure import Measurement, rows
 from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
-from withheld.evaluate.sentence import FINE_TUNED, SCRATCH_ROW
+from withheld.evaluate.sentence import AUGMENTED_ROW, FINE_TUNED, SCRATCH_ROW
 
 AIM = 0.75
 """The share of the time that is planned for: the timing of a few steps is a guess."""
@@ -24,7 +26,7 @@ LATE, TOO_LATE = 1.15, 1.5
 
 
 class Tuning:
-    """Both rows of one evaluation; `run()` measures them.
+    """The trained rows of one evaluation; `run()` measures them.
 
     Args:
         measurement: the evaluation, with the frozen rows measured.
@@ -36,6 +38,7 @@ class Tuning:
         self.measurement, self.labelled, self.encoder, self.item = measurement, measurement.labelled, encoder, item
         self.began = 0.0
         self.told, self.total = 0, 0
+        self.augments = measurement.judged.augmented(encoder, 2) is not None
 
     def run(self) -> None:
         """Plans what fits into the time, and measures it."""
@@ -45,27 +48,29 @@ class Tuning:
         pace = self._pace()
         plan = make_plan(wanted, len(self.labelled.seeds), tested, pace, AIM * m.budget - m.elapsed)
         m.left_out += plan.left_out
+        if not self.augments and m.judged.unaugmented:
+            m.left_out.append(m.judged.unaugmented)
         if not plan.steps:
             return
         steps = ", ".join(f"{steps} steps at {count} labels" for count, steps in plan.steps.items())
         m.say(
             f"fine-tuning and training from scratch, {plan.seeds} seeds, {steps}: about {plan.seconds / 60:.1f} minutes"
         )
-        pair = (Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND))
-        finished = self._seeds(pair, plan)
+        trained = [Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND), Row(AUGMENTED_ROW, SCRATCH_KIND)]
+        finished = self._seeds(trained, plan)
         most = max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
-        for row in pair:
+        for row in trained if plan.augmented else trained[:2]:
             row.keep(finished)
             row.note = f"tested on {plan.test} items" if plan.test < most else ""
             m.rows.append(row)
-            for count in plan.steps:
+            for count in row.right:
                 m.done(row, count)
 
-    def _seeds(self, pair: tuple[Row, Row], plan: Plan) -> list[int]:
+    def _seeds(self, trained: list[Row], plan: Plan) -> list[int]:
         """Runs seed by seed, so that being late costs whole seeds and never one row only."""
         m = self.measurement
         finished: list[int] = []
-        self.total = 2 * plan.seeds * sum(plan.steps.values())
+        self.total = plan.seeds * plan.runs
         self.began = m.elapsed
         for seed in self.labelled.seeds[: plan.seeds]:
             if self._late(len(finished)):
@@ -75,7 +80,7 @@ class Tuning:
                 )
                 break
             for count, steps in plan.steps.items():
-                for row in pair:
+                for row in trained if count in plan.augmented else trained[:2]:
                     self._cell(row, count, seed, steps, plan.test)
             finished.append(seed)
         return finished
@@ -96,9 +101,13 @@ class Tuning:
         start = self.encoder.fresh(seed).eval() if scratch else self.encoder
         probe = None if scratch else m.probes.get((len(labels), seed))
         torch.manual_seed(seed)
+        if row.method == AUGMENTED_ROW:
+            objective = m.judged.augmented(start, m.classes)
+        else:
+            objective = m.judged.objective(start, m.classes, scratch)
         loop = loop_of(
-            m.judged.objective(start, m.classes, scratch), m.judged.items(start, images, labels),
-            m.judged.recipe(start, scratch), steps=steps, seed=seed, device=self.encoder.device,
+            objective, m.judged.items(start, images, labels), m.judged.recipe(start, scratch),
+            steps=steps, seed=seed, device=self.encoder.device,
             probe=probe or LinearProbe(m.classes, seed).fit(features(start, images), labels),
         )  # fmt: skip
         try:
@@ -118,6 +127,13 @@ class Tuning:
     def _pace(self) -> Pace:
         """Times a few training steps at every batch size that will be used."""
         m = self.measurement
+        plain = self._paces(lambda: m.judged.objective(self.encoder, m.classes, True))
+        augmented = self._paces(lambda: m.judged.augmented(self.encoder, m.classes)) if self.augments else None
+        return Pace(plain, self.item, 0.1 + 0.6 * self._learned(self.labelled.largest) * self.item, augmented)
+
+    def _paces(self, objective: Callable[[], Any]) -> dict[int, float]:
+        """Seconds for a step, by labels per class."""
+        m = self.measurement
         by_batch: dict[int, float] = {}
         step: dict[int, float] = {}
         for count in self.labelled.counts:
@@ -127,12 +143,12 @@ class Tuning:
                 images, labels = m.images[rows(m.row_of, train)], self.labelled.labels[train]
                 torch.manual_seed(0)
                 loop = loop_of(
-                    m.judged.objective(self.encoder, m.classes, True), m.judged.items(self.encoder, images, labels),
-                    m.judged.recipe(self.encoder, True), steps=100, device=self.encoder.device,
+                    objective(), m.judged.items(self.encoder, images, labels), m.judged.recipe(self.encoder, True),
+                    steps=100, device=self.encoder.device,
                 )  # fmt: skip
                 by_batch[batch] = loop.seconds_per_step(2, min(1.0, 0.005 * m.budget))
             step[count] = by_batch[batch]
-        return Pace(step, self.item, 0.1 + 0.6 * self._learned(self.labelled.largest) * self.item)
+        return step
 
     def _learned(self, count: int) -> int:
         return max(len(self.labelled.draws[count, seed].train) for seed in self.labelled.seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from withheld.networks.adapters import adapt, is_adapted, merged
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
 from withheld.run import default_encoder
+from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
 
 SAMPLE = 256
@@ -184,7 +186,9 @@ class Images(Modality):
         flips = any(getattr(part, "flip", False) for part in (model.change, model.split))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
         trunk = merged(model.trunk) if is_adapted(model.trunk) else model.trunk
-        return ImageEncoder(trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale)
+        return ImageEncoder(
+            trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale, augment_of(model)
+        )
 
     def _trunk(self, method: str) -> Any:
         name = self.given["encoder"]
@@ -256,6 +260,11 @@ class Images(Modality):
             text=f"items are decoded as they are needed, from {len(images.windows):,} windows of "
             f"{images.windows.bytes_each / 1e6:.1f} MB on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
         )
+
+
+def augment_of(model: Any) -> Callable[[Tensor], Tensor] | None:
+    """How an objective changes whole images in training: its views, or its crop; None where it does neither."""
+    return model.split.augment or (model.change if isinstance(model.change, RandomResizedCrop) else None)
 
 
 def _sized(t: Tensor, size: int) -> Tensor:

@@ -176,7 +176,8 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        return {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full", "scale")}
+        kept = {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full", "scale")}
+        return {**kept, "augment": card.get("augment")}  # cards of before 0.6 do not have it
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from None
 

@@ -23,7 +23,7 @@ COLORS = {
     "tuned": ["#0069b4"],
     "probe": ["#3a9bd9"],
     "knn": ["#00896b"],
-    "scratch": ["#1d1d1f"],
+    "scratch": ["#1d1d1f", "#5d5d62"],
     "random": ["#8a8a90"],
     "floor": ["#c77700", "#b0527e", "#8a6d00"],
     "public": ["#c8421f", "#7a4fb5"],

@@ -35,6 +35,11 @@ class TwoViews(Split):
         """Whether views are mirrored."""
         return self.view.flip
 
+    @property
+    def augment(self) -> View:
+        """How the first view is made."""
+        return self.view
+
     def __call__(self, t: Tensor) -> Pair:
         return Pair(self.view(t), (self.other or self.view)(t))
 
@@ -85,6 +90,11 @@ class LargeAndSmall(Split):
         """Whether views are mirrored."""
         return self.large.flip
 
+    @property
+    def augment(self) -> View:
+        """How large views are made."""
+        return self.large
+
     def __call__(self, t: Tensor) -> Pair:
         return Pair(several(self.large, t, self.count_large), several(self.small, t, self.count_small))
 
@@ -116,6 +126,11 @@ class MultiCrop(Split):
     def flip(self) -> bool:
         """Whether views are mirrored."""
         return self.first.flip
+
+    @property
+    def augment(self) -> View:
+        """How the first view is made."""
+        return self.first
 
     def __call__(self, t: Tensor) -> Pair:
         large = torch.stack([self.first(t), self.second(t)], dim=1)
@@ -159,6 +174,11 @@ class SharedView(Split):
     def flip(self) -> bool:
         """Whether views are mirrored."""
         return self.view.flip
+
+    @property
+    def augment(self) -> View:
+        """How the view is made."""
+        return self.view
 
     def __call__(self, t: Tensor) -> Pair:
         larger = dataclasses.replace(self.view, size=max(self.view.size or t.shape[-1], self.size))

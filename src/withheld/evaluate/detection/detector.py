@@ -66,7 +66,7 @@ class Detector:
             (folder / CARD).unlink(missing_ok=True)
             tuned = ImageEncoder(
                 features.trunk, self.encoder.mean, self.encoder.std, self.encoder.split, self.encoder.name,  # type: ignore[arg-type]
-                self.encoder.flips, self.encoder.scale,
+                self.encoder.flips, self.encoder.scale, self.encoder.augment,
             )  # fmt: skip
             tuned.save(folder / "encoder")
             aside = folder / (HEAD + ".tmp")
