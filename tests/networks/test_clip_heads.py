@@ -141,6 +141,17 @@ class TestNextFrame:
         torch.testing.assert_close(long[:, :3], short)
         assert long.shape[1] == 7
 
+    def test_simvp_is_given_its_own_frames(self):
+        trunk, _ = open_video_trunk("resnet-fine", size=16, frames=5)
+        network = FramePredictor(trunk, 2, "simvp", width=16, layers=1).eval()
+        x = clips()[:, :3]
+        with torch.no_grad():
+            long, first = network(x, told=5), network(x)
+            second = network(torch.cat([x[:, 2:], first], dim=1))
+            third = network(torch.cat([first[:, 1:], second], dim=1))
+        torch.testing.assert_close(long, torch.cat([first, second, third], dim=1)[:, :5])
+        assert torch.equal(network(x, told=1), first[:, :1])
+
     def test_gradient_difference_by_hand(self):
         a, b = clips()[:, :1], clips()[:, 1:2]
         terms = FrameError(2, 1.0)(a, b)

@@ -41,7 +41,7 @@ COMMANDS = {
     "interpolate": ("generate", "The way from one image, or sentence, to another."),
     "score": ("words", "How likely a sentence is, word by word."),
     "fill": ("words", "What stands where [MASK] is."),
-    "generate": ("words", "How a text goes on."),
+    "generate": ("words", "How a text goes on, or a clip."),
     "likelihood": ("generate", "How likely held-out items are, nats an item."),
     "fidelity": ("generate", "How like real images the samples of a run are."),
     "run": ("recipe", "Run a recipe: one YAML file, one reproducible result."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import click
 
 from withheld.cli.options import device_option, talking
 from withheld.cli.screen import Screen, printable
+from withheld.errors import InputError
 
 
 @click.command("score")
@@ -57,7 +59,14 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 @click.command("generate")
 @click.argument("run")
 @click.option("--prompt", default="", help="What the text begins with.")
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many texts.")
+@click.option("--data", help="Of next_frame: a clip, a folder of clips, or moving:PATH, that goes on.")
+@click.option("--frames", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Of next_frame: to tell.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Of next_frame: .gif, .mp4 or .mkv.  [default: frames.gif]"
+)
+@click.option(
+    "-n", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many texts or clips."
+)
 @click.option("--length", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Tokens, at most.")
 @click.option(
     "--temperature", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Below 1 is surer."
@@ -71,18 +80,55 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @device_option
 @talking
-def generate_command(run: str, screen: Screen, count: int, **options: object) -> None:
-    """How a text goes on, by RUN (or an encoder folder, or a transformers id) of a model that looks back only.
+def generate_command(
+    run: str, screen: Screen, count: int, data: str | None, frames: int, output: Path | None, **options: object
+) -> None:
+    """How a text goes on, by RUN (or an encoder folder, or a transformers id) of a model that looks back only; or how a clip
+    goes on, by RUN of next_frame.
 
     \b
       withheld generate runs/lm --prompt "Once upon a time"
       withheld generate runs/lm -n 5 --temperature 0.8 --top-p 0.95
+      withheld generate runs/digits --data clip.mp4 --frames 30 -o on.gif
+
+    A clip's first frames are given; then the network is fed with its own. Where the clip has more frames, they and the
+    error stand beside what was told.
     """
+    prompt = str(options.pop("prompt"))
+    if data is not None:
+        if prompt:
+            raise InputError("--prompt begins a text, --data a clip: give one of them")
+        _frames_aloud(screen, run, data, frames, output or Path("frames.gif"), count, str(options["device"]))
+        return
+    if output is not None:
+        raise InputError(f"-o {output}: texts are printed; for frames name the clip that goes on, with --data")
     from withheld.evaluate.generate_text import generate
 
-    prompt = str(options.pop("prompt"))
     texts = generate(run, prompt, count=count, **options)  # type: ignore[arg-type]
     for number, text in enumerate(texts):
         if number:
             screen.result("")
         screen.result(text)
+
+
+def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path, count: int, device: str) -> None:
+    """Writes how clips go on, and says how far that was right."""
+    from withheld.cli.narrator import Narrator
+    from withheld.evaluate.roll_out import check_film, roll_out, write_film
+
+    check_film(output)
+    if output.exists() and Path(data).exists() and output.samefile(data):
+        raise InputError(f"-o {output} is the clip itself: choose another file")
+    with Narrator(screen) as narrator:
+        found = roll_out(run, data, frames, clips=count, device=device, listen=narrator.hear)
+    for one in found:
+        ours, copied = one.errors()
+        body = [(u + 1, f"{a:.1f}", f"{b:.1f}") for u, (a, b) in enumerate(zip(ours, copied, strict=True))]
+        if body:
+            screen.table(f"{one.name}: squared error, summed over a frame", ["frame", "told", "copying the last"], body)
+            screen.say(
+                f"Mean of {len(body)} frames: {ours.mean():.1f}, copying the last given frame {copied.mean():.1f}."
+            )
+        else:
+            screen.say(f"{one.name} ends with the frames that are given: nothing to compare with.")
+    screen.result(str(write_film(found, output)))

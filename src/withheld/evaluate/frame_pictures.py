@@ -60,9 +60,9 @@ def frame_strip(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> Til
     times = enlargement(true_UCHW.shape[-1], SIDE)
     empty = blank(times * true_UCHW.shape[-1], times * true_UCHW.shape[-2])
     rows = [
-        [_tile(given_TCHW[-1], times), *(_tile(true_UCHW[u], times) for u in at)],
-        [empty, *(_tile(told_UCHW[u], times) for u in at)],
-        [empty, *(_tile((told_UCHW[u] - true_UCHW[u]).abs(), times) for u in at)],
+        [to_tile(given_TCHW[-1], times), *(to_tile(true_UCHW[u], times) for u in at)],
+        [empty, *(to_tile(told_UCHW[u], times) for u in at)],
+        [empty, *(to_tile((told_UCHW[u] - true_UCHW[u]).abs(), times) for u in at)],
     ]
     strips = [strip(row) for row in rows]
     out = blank(strips[0].width, sum(each.height + 4 for each in strips) - 4)
@@ -77,9 +77,10 @@ def frame_film(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> list
     nothing = torch.zeros_like(true_UCHW[0])
     steps = [(frame, frame, nothing) for frame in given_TCHW]
     steps += [(true, told, (told - true).abs()) for true, told in zip(true_UCHW, told_UCHW, strict=True)]
-    return [strip([_tile(part, times) for part in step]) for step in steps]
+    return [strip([to_tile(part, times) for part in step]) for step in steps]
 
 
-def _tile(frame_CHW: Any, times: int) -> Tile:
+def to_tile(frame_CHW: Any, times: int) -> Tile:
+    """A frame within 0..1, every pixel repeated `times` x `times`."""
     pixels: NDArray[np.uint8] = (255 * frame_CHW.clamp(0, 1)).round().byte().cpu().numpy().transpose(1, 2, 0)
     return tile(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, 2)), None, times)

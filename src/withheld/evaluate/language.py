@@ -103,7 +103,8 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     """
     encoder = as_encoder(subject, device)
     if not isinstance(encoder, TextEncoder):
-        raise InputError(f"{subject}: an encoder of images; give a run on text, such as withheld pretrain bert makes")
+        of = "clips (of next_frame: withheld generate RUN --data clip.mp4)" if encoder.modality == "video" else "images"
+        raise InputError(f"{subject}: an encoder of {of}; give a run on text, such as withheld pretrain bert makes")
     if encoder.trunk.recognition:
         raise InputError(
             f"{subject}: a sentence VAE tells whole sentences from z, and no single words: use withheld likelihood, sample or "

@@ -68,11 +68,18 @@ class FramePredictor(nn.Module):
             self.leave = nn.Conv2d(wide, told * width, 1)
 
     def forward(self, x_BTCHW: Tensor, told: int | None = None) -> Tensor:
-        """(B, T, C, H, W) -> (B, U, C, H, W); ConvLSTM can tell any number of frames.
+        """(B, T, C, H, W) -> (B, U, C, H, W), any number of frames: what was told is given again.
 
-        ConvLSTM tells each as a change of the frame before it, SimVP as it is.
+        ConvLSTM tells each as a change of the frame before it, SimVP as it is, so many at once as it was trained to.
         """
-        return self._step_by_step(x_BTCHW, told or self.told) if self.kind == "convlstm" else self._at_once(x_BTCHW)
+        told = told or self.told
+        if self.kind == "convlstm":
+            return self._step_by_step(x_BTCHW, told)
+        frames = self._at_once(x_BTCHW)
+        while frames.shape[1] < told:
+            last = torch.cat([x_BTCHW, frames], dim=1)[:, -x_BTCHW.shape[1] :]
+            frames = torch.cat([frames, self._at_once(last)], dim=1)
+        return frames[:, :told]
 
     @torch.no_grad()
     def vitals(self, t_BTCHW: Tensor) -> dict[str, float]:

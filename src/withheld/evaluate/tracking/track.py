@@ -27,6 +27,7 @@ from withheld.learn.checkpoint import writing
 
 COLORS = np.array([(255, 77, 77), (64, 160, 255), (88, 214, 141), (255, 196, 61), (187, 107, 217)], np.float32)
 OPACITY = 0.55
+FILMS = (".mp4", ".mkv", ".gif")
 LONGEST = 1500
 """Frames of a clip that are followed."""
 
@@ -46,7 +47,7 @@ def track(
         InputError: for any of them, with the remedy. CannotWrite: for `out`.
     """
     out, first = Path(out), read_mask(Path(mask))
-    if out.suffix and out.suffix.lower() not in (".mp4", ".mkv", ".gif"):
+    if out.suffix and out.suffix.lower() not in FILMS:
         raise InputError(f"{out}: give a .mp4, .mkv or .gif, or a folder for one mask a frame")
     if not first.any():
         raise InputError(f"{mask}: this mask marks nothing to follow: it is black everywhere")
