@@ -140,6 +140,7 @@ class ImageItems:
         mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
         self._factor = (1 / (255 * std_)).astype(np.float32)
         self._shift = (mean_ / std_).astype(np.float32)
+        self._shifts = bool(self._shift.any())
         self._ready: dict[str, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
@@ -172,7 +173,7 @@ class ImageItems:
         if device.type == "cpu":
             # the same arithmetic as below; torch's threads would wait for each other longer than this takes
             values = np.multiply(pixels, self._factor, dtype=np.float32)
-            return torch.from_numpy(np.subtract(values, self._shift, out=values))
+            return torch.from_numpy(np.subtract(values, self._shift, out=values) if self._shifts else values)
         if str(device) not in self._ready:
             self._ready[str(device)] = tuple(torch.from_numpy(c).to(device) for c in (self._factor, self._shift))
         factor, shift = self._ready[str(device)]

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, S side of an image as it comes, V views, h side of 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -99,7 +100,8 @@ class ExemplarViews(Split):
     def pick(self, t_BCSS: Tensor, number_B: Tensor) -> Tensor:
         """The middles (B, 2), x and y, of the seeds of these numbers: a fixed draw in proportion to the mean squared gradient."""
         step = max(1, t_BCSS.shape[-1] // COARSE)
-        light = lightness(t_BCSS[:, :, ::step, ::step])  # a coarse picture tells where there is something to see
+        # a coarse picture tells where there is something to see; columns last: to skip them is slow, and only one channel is left
+        light = lightness(t_BCSS[:, :, ::step])[:, :, ::step].contiguous()
         S = light.shape[-1]
         window = min(S, max(1, round(self.pixels * S / self.size)))
         energy = box_means(gradient_energy(light), window)
@@ -123,11 +125,9 @@ class ExemplarViews(Split):
             centers_B2[:, None, axis] + 2 * half * self.translation * (2 * move - 1)
             for axis, move in ((0, move_x), (1, move_y))
         )
-        matrix = torch.stack(
-            [torch.stack([along, -across, x], dim=-1), torch.stack([across, along, y], dim=-1)], dim=-2
-        )
+        maps_BV6 = torch.stack([along, -across, x, across, along, y], dim=-1)
         # the views of an image stand under each other, so that it is read where it lies and never repeated
-        grid = F.affine_grid(matrix.flatten(0, 1), [B * V, 1, h, h], align_corners=False).view(B, V * h, h, 2)
+        grid = (maps_BV6.flatten(0, 1) @ _frame(h, t_BCSS.dtype, t_BCSS.device)).view(B, V * h, h, 2)
         found = F.grid_sample(t_BCSS, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return found.view(B, C, V, h, h).transpose(1, 2)
 
@@ -179,20 +179,46 @@ class ExemplarViews(Split):
         shape = (len(part), *(1,) * (part.ndim - 1))
         power = _up_or_down(self.power, shape, part)
         factor, shift = _between(0.7, 1.4, shape, part), _between(-0.1, 0.1, shape, part)
-        return part.clamp_min(1e-6).pow_(power).mul_(factor).add_(shift).clamp_(0, 1)
+        # by logarithm and exponential: `pow` with an exponent a view takes twice as long
+        return part.clamp_min(1e-6).log_().mul_(power).exp_().mul_(factor).add_(shift).clamp_(0, 1)
+
+
+@functools.cache
+def _frame(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(6, side * side * 2): what six numbers of an affine map are multiplied with to be a grid, as `F.affine_grid` lays it out."""
+    at = (2 * torch.arange(side, dtype=dtype, device=device) + 1) / side - 1
+    one = torch.ones(side, side, dtype=dtype, device=device)
+    u, v = at * one, at[:, None] * one
+    frame = torch.zeros(6, side, side, 2, dtype=dtype, device=device)
+    for row, part in enumerate((u, v, one)):
+        frame[row, :, :, 0], frame[row + 3, :, :, 1] = part, part
+    return frame.flatten(1)
 
 
 def lightness(t_BCSS: Tensor) -> Tensor:
     """Luma of colors, the mean of other channels: (B, S, S)."""
     C = t_BCSS.shape[1]
-    weights = t_BCSS.new_tensor(LUMA if C == 3 else (1 / C,) * C)
-    return torch.einsum("c,bcij->bij", weights, t_BCSS)
+    first, *others = LUMA if C == 3 else (1 / C,) * C
+    light = first * t_BCSS[:, 0]
+    for channel, weight in enumerate(others, 1):
+        light.add_(t_BCSS[:, channel], alpha=weight)
+    return light
 
 
 def gradient_energy(light_BSS: Tensor) -> Tensor:
     """Squared gradient (B, S, S), central differences as in `numpy.gradient`."""
-    down, right = torch.gradient(light_BSS, dim=(1, 2))
-    return down.square() + right.square()
+    energy = torch.empty_like(light_BSS)
+    for axis in (1, 2):
+        length = light_BSS.shape[axis]
+        slope = torch.empty_like(light_BSS) if axis == 2 else energy
+        middle = slope.narrow(axis, 1, length - 2)
+        torch.sub(light_BSS.narrow(axis, 2, length - 2), light_BSS.narrow(axis, 0, length - 2), out=middle)
+        middle.mul_(0.5)
+        for edge in (0, length - 2):
+            at = 0 if edge == 0 else length - 1
+            slope.narrow(axis, at, 1).copy_(light_BSS.narrow(axis, edge + 1, 1) - light_BSS.narrow(axis, edge, 1))
+        energy = slope.square_() if axis == 1 else energy.addcmul_(slope, slope)
+    return energy
 
 
 def box_means(values_BSS: Tensor, window: int) -> Tensor:
@@ -226,11 +252,14 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """Images (N, 3, H, W); a hue outside 0..1 goes round."""
     chroma = value * saturation
     least = value - chroma
-    place = torch.remainder(hue, 1.0).mul_(6)
+    place = (hue - hue.floor()).mul_(6)  # `remainder` takes ten times as long on a CPU
     red = (place - 3).abs_().sub_(1).clamp_(0, 1)
-    green = (place - 2).abs_().neg_().add_(2).clamp_(0, 1)
-    blue = place.sub_(4).abs_().neg_().add_(2).clamp_(0, 1)
-    return torch.stack([torch.addcmul(least, chroma, part) for part in (red, green, blue)], dim=1)
+    green = torch.rsub((place - 2).abs_(), 2).clamp_(0, 1)
+    blue = torch.rsub(place.sub_(4).abs_(), 2).clamp_(0, 1)
+    found = value.new_empty(len(value), 3, *value.shape[1:])
+    for channel, part in enumerate((red, green, blue)):
+        torch.addcmul(least, chroma, part, out=found[:, channel])
+    return found
 
 
 def _equal(a: Tensor, b: Tensor) -> Tensor:
