@@ -25,7 +25,7 @@ from withheld.learn.watch import Patient, Watch, appointed, watched
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
-from withheld.provenance import command_line, commit_of_code, now, plain, versions
+from withheld.provenance import command_line, commit_of_code, fitted_of, now, plain, versions
 from withheld.resuming import same_run
 from withheld.run import (
     Listen,
@@ -38,7 +38,7 @@ from withheld.run import (
     split_settings,
 )
 from withheld.skipped import add_skipped, list_skipped
-from withheld.types import FunctionSplit, LatentModel, Recipe, map_tensors
+from withheld.types import LatentModel, Recipe, map_tensors
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
@@ -221,7 +221,7 @@ class Pretraining:
             "modality": self.modality.name,
             "settings": self.method_settings,
             "split": split,
-            "fitted": _fitted(self.model),
+            "fitted": fitted_of(getattr(self.model, "split", None)),
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),
             "seed": self.given["seed"], "steps": steps,
@@ -337,14 +337,6 @@ class Pretraining:
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
             self.listen({"kind": kind, **event})
-
-
-def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
-    """The fields of a split as the data has made them, so that a reopened run hides as it was trained."""
-    split = getattr(model, "split", None)
-    if split is None or isinstance(split, FunctionSplit):
-        return {}
-    return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:
