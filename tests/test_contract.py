@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import withheld.splits
+from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.gradient import train
+from withheld.learn.gradient import Loop, train
 from withheld.learn.illness import Facts
 from withheld.learn.watch import Patient, Watch
 from withheld.modalities.image import augment_of
@@ -24,7 +25,7 @@ from withheld.networks.image import ImageTrunk
 from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
 from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
-from withheld.types import CannotMerge, Pair, Recipe, Split, map_tensors
+from withheld.types import CannotMerge, Moment, Pair, Recipe, Split, map_tensors
 
 SIZE = 16
 
@@ -247,6 +248,13 @@ class Eight:
         return map_tensors(lambda part: part[torch.from_numpy(index)].to(device), self.t)
 
 
+# Methods whose loss, codes or statistics are those of all items of a step, with the networks that they take on a CPU.
+AT_ONCE = {
+    "arrow_of_time", "byol", "colorization", "dino", "distill", "exemplar", "frame_order", "lejepa", "lstm_lm", "next_frame",
+    "relative_position", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", method_names())
 class TestDescription:
     def test_docstring_has_its_five_parts(self, name):
@@ -301,6 +309,37 @@ class TestObjective:
         train(objective, items, recipe, steps=200, listen=lambda line: losses.append(line["loss"]))
         least = entropy_of(name, items.t) + rank_of(name)
         assert sum(losses[-10:]) / 10 - least < (losses[0] - least) / 2
+
+    def test_a_batch_in_pieces_is_the_batch_or_is_refused(self, name, monkeypatch):
+        """Loss and gradient of a step; what a network draws is held still: pieces draw their own."""
+        found = []
+        for pieces in (4,) if name in AT_ONCE else (1, 4):
+            objective, recipe = build(name)
+            recipe = recipe.change(batch_size=8, optimizer="sgd", order="shuffled")
+            items = Eight(items_of(name, recipe, 8, objective.split.asks))
+            if name != "sentence_vae":  # which speaks in single precision
+                items.t = map_tensors(lambda t: t.double() if t.is_floating_point() else t, items.t)
+                objective.double()
+            objective.train()
+            for part in objective.modules():
+                if isinstance(part, torch.nn.Dropout):
+                    part.p = 0.0
+            if name in AT_ONCE:
+                with pytest.raises(InputError, match=r"--accumulate 4: .* at once, since .*--batch-size"):
+                    Loop(objective, items, recipe, steps=9, accumulate=pieces)
+                return
+            loop = Loop(objective, items, recipe, steps=9, accumulate=pieces)
+            with monkeypatch.context() as still:
+                still.setattr(torch, "randn", lambda *shape, **kwargs: torch.ones(*shape, **kwargs))
+                still.setattr(torch, "randn_like", torch.ones_like)
+                if name == "sentence_vae":  # hides words from its decoder
+                    still.setattr(torch, "rand", torch.ones)
+                numbers = loop._add_up(3, Moment(3, 9))[1]
+            gradient = torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])
+            found.append((torch.tensor(numbers).double(), gradient))
+        for at_once, in_pieces in zip(*found, strict=True):
+            assert at_once.norm() > 0
+            assert (at_once - in_pieces).norm() <= 1e-6 * at_once.norm()
 
     def test_vitals_change_nothing_and_find_a_fresh_model_well(self, name):
         objective, recipe = build(name)

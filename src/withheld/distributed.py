@@ -107,15 +107,46 @@ def wrap(module: nn.Module) -> nn.Module:
     """The module, its gradients averaged over ranks, its batch norms taking the statistics of all ranks."""
     if world() == 1:
         return module
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.__class__ = _shared(type(part))
+    share_norms(module)
     # The patch kernel is used as a linear map, so its gradient comes permuted; DDP copies it, which costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     warnings.filterwarnings(
         "ignore", "`broadcast_buffers` is deprecated", FutureWarning
     )  # what replaces it is not in 2.11
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, process_group=_groups.steps)
+
+
+def mesh(device: torch.device) -> Any:
+    """All processes in a row, for those who share weights (FSDP)."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    return DeviceMesh.from_group(_groups.steps, device.type)
+
+
+def in_shares(tensor: Any) -> bool:
+    """Whether processes have shares of this tensor (FSDP), and none the whole."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    from torch.distributed.tensor import DTensor  # half a second that only those who share should wait
+
+    return isinstance(tensor, DTensor)
+
+
+@contextmanager
+def apart(module: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within it, where wanted, gradients of a wrapped module are only added up, and not yet averaged over ranks."""
+    if wanted and isinstance(module, nn.parallel.DistributedDataParallel):
+        with module.no_sync():
+            yield
+    else:
+        yield
+
+
+def share_norms(module: nn.Module) -> None:
+    """Batch norms take the statistics of all ranks, in place."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.__class__ = _shared(type(part))
 
 
 def mean(value: Tensor) -> Tensor:

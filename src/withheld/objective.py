@@ -28,6 +28,23 @@ class AfterStep(Protocol):
         """Called once after every optimizer step."""
 
 
+@runtime_checkable
+class AtOnce(Protocol):
+    """A loss, a target or a part of a network that would say something else of a piece of the batch than of the whole."""
+
+    @property
+    def at_once(self) -> str:
+        """Why, in words that follow "since"; empty where pieces do as well."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A loss or a target that makes a mean over something of which items have more or less, such as words that are asked for."""
+
+    def counts(self, y: Any) -> dict[str, Tensor]:
+        """How many of them there are in y, by the name of the term."""
+
+
 class Objective(nn.Module):
     """-log p(y | x) of a split, a network and a loss. Final: never subclassed.
 
@@ -107,6 +124,16 @@ class Objective(nn.Module):
     def total(self, terms: Terms, moment: Moment) -> Tensor:
         """The weighted sum of the terms: what is minimized."""
         return sum(self._weight(name, moment) * term for name, term in terms.items())  # type: ignore[return-value]
+
+    def counted(self) -> Counted | None:
+        """The part that knows over how much the terms are means, where that differs from piece to piece of a batch."""
+        parts: tuple[Any, ...] = (self.target, self.loss)
+        return next((part for part in parts if isinstance(part, Counted)), None)
+
+    def needs_whole_batch(self) -> str:
+        """Why a batch cannot be taken in pieces, one after the other, in words that follow "since"; empty where it can."""
+        parts: tuple[Any, ...] = (self.loss, self.target, *self.network.modules())
+        return next((part.at_once for part in parts if isinstance(part, AtOnce) and part.at_once), "")
 
     def moving(self) -> list[AfterStep]:
         """The parts that have a state of their own, which moves after every step."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +12,20 @@ from typing import Any
 import torch
 
 from withheld import continuing, distributed
+from withheld.asked import check_asked, check_thrift
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
-from withheld.learn.care import ON_SICK, Care, Sick
+from withheld.learn.care import Care, Sick
 from withheld.learn.checkpoint import save_folder, tensors_of, write_json
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
+from withheld.learn.memory import recompute
 from withheld.learn.schedule import seed_everything, shards_for
+from withheld.learn.sharding import fill, hollow
 from withheld.learn.watch import Patient, Watch, appointed, watched
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
-from withheld.provenance import command_line, commit_of_code, now, plain, versions
+from withheld.provenance import command_line, commit_of_code, fitted_of, now, plain, versions
 from withheld.resuming import same_run
 from withheld.run import (
     Listen,
@@ -36,7 +38,7 @@ from withheld.run import (
     split_settings,
 )
 from withheld.skipped import add_skipped, list_skipped
-from withheld.types import FunctionSplit, LatentModel, Recipe
+from withheld.types import LatentModel, Recipe, map_tensors
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
@@ -71,7 +73,7 @@ class Pretraining:
 
     def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
-        self._check_settings()
+        check_asked(self.method, self.given)
         distributed.start(self.device)
         first = distributed.rank() == 0
         with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
@@ -86,6 +88,7 @@ class Pretraining:
                 self._begin()
             with self._told():
                 self._train(resume, save_every)
+                self._put_together()
                 if first:
                     self._keep(pictures)
                 distributed.await_first()
@@ -100,6 +103,7 @@ class Pretraining:
         except (Interrupted, Sick) as stop:
             self.reached = stop.step
             self._status("stopped" if isinstance(stop, Interrupted) else "sick", True, str(stop), stop.exit_code)
+            self._put_together()
             if distributed.rank() == 0:
                 self._save_model()
             raise
@@ -107,35 +111,10 @@ class Pretraining:
             self._status("stopped", True, "stopped before it was done", 143 if isinstance(stop, Terminated) else 130)
             raise
         except Exception as error:
-            code = getattr(error, "exit_code", RankFailed.exit_code if _out_of_memory(error) else 1)
+            full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            code = getattr(error, "exit_code", RankFailed.exit_code if full else 1)
             self._status("diverged" if isinstance(error, Diverged) else "failed", True, str(error), code)
             raise
-
-    def _check_settings(self) -> None:
-        lengths = {name: self.given[name] for name in ("minutes", "epochs", "steps") if self.given[name] is not None}
-        if len(lengths) > 1:
-            raise InputError(f"give one of minutes, epochs and steps, not {' and '.join(lengths)}")
-        for name, value in {**lengths, "batch_size": self.given["batch_size"]}.items():
-            if value is not None and not value > 0:
-                raise InputError(f"{name}={value} must be above 0")
-        if self.given["on_sick"] not in (None, *ON_SICK):
-            raise InputError(f"on_sick={self.given['on_sick']!r}: one of {', '.join(ON_SICK)}")
-        if not isinstance(self.method, (str, Objective)):
-            raise InputError(f"method must be a name or an Objective, not {type(self.method).__name__}")
-        if isinstance(self.method, str):
-            split_settings(load_method(self.method), self.given["settings"])
-        if self.given["labels"] is not None:
-            self._check_labels()
-
-    def _check_labels(self) -> None:
-        """Labels are for methods that say in their signature that they take classes."""
-        if isinstance(self.method, str) and "classes" in inspect.signature(load_method(self.method)).parameters:
-            return
-        raise InputError(
-            f"--labels {self.given['labels']}: {self.method if isinstance(self.method, str) else 'this objective'} learns without "
-            "labels; mixture takes them for some of the rows. To judge with labels: withheld evaluate; to make a classifier: "
-            "withheld finetune"
-        )
 
     def _existing(self, resume: bool, dry_run: bool) -> dict[str, Any] | None:
         if dry_run:
@@ -185,7 +164,9 @@ class Pretraining:
         if isinstance(self.model, Objective):
             self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
-        self.model.to(self.device)
+        # Weights of which each process takes a share go to the device layer by layer, in the loop.
+        place = torch.device("cpu") if self.given["shard"] else self.device
+        self.model.to(place)
         self.modality.examine(self.model)
         if isinstance(self.model, LatentModel):
             self.model = self.model.fitted(self.modality.sample)
@@ -194,8 +175,8 @@ class Pretraining:
             self.modality.tell_units(self.model)
             for remark in self.model.split.remarks(self.modality.sample):
                 self._tell("note", text=remark)
-            self.model.fit_parts(self.modality.sample)
-        self.model.to(self.device)
+            self.model.fit_parts(map_tensors(lambda part: part.to(place), self.modality.sample))
+        self.model.to(place)
         self.modality.check(self.model)
         self.recipe = self.recipe.change(batch_size=self._batch_size())
 
@@ -214,10 +195,12 @@ class Pretraining:
     def _plan(self, kept: dict[str, Any] | None) -> None:
         steps = kept["steps"] if kept else self._steps()
         # More processes than shards take as many shards, and the run keeps them, whatever resumes it.
-        self.shards = kept["shards"] if kept else shards_for(self.recipe.batch_size, max(8, distributed.world()))
+        pieces = int(self.given["accumulate"] or (kept or {}).get("accumulate", 1))
+        least = max(8, distributed.world() * pieces)
+        self.shards = kept["shards"] if kept else shards_for(self.recipe.batch_size, least)
         self.loop = _loop_of(self.model)(
             self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device,
-            shards=self.shards,
+            shards=self.shards, **self._thrift(pieces),
         )  # fmt: skip
         if steps is None:
             self._tell("timing")
@@ -238,11 +221,12 @@ class Pretraining:
             "modality": self.modality.name,
             "settings": self.method_settings,
             "split": split,
-            "fitted": _fitted(self.model),
+            "fitted": fitted_of(getattr(self.model, "split", None)),
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),
             "seed": self.given["seed"], "steps": steps,
-            "batch_size": self.recipe.batch_size, "shards": self.shards,
+            "batch_size": self.recipe.batch_size, "shards": self.shards, "accumulate": pieces,
+            "recompute": self.given["recompute"], "shard": self.given["shard"],
             **({"auto": self.given["auto"]} if "auto" in self.given else {}),
             "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
             "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(),
@@ -250,6 +234,31 @@ class Pretraining:
             "commit": commit_of_code(), "command": command_line(), "started": now(),
         }  # fmt: skip
         self._tell("plan", **self.settings)
+
+    def _thrift(self, pieces: int) -> dict[str, Any]:
+        """How the loop saves memory, as it was asked to."""
+        check_thrift(self.model, str(self.method), self.given, pieces)
+        if not isinstance(self.model, Objective):
+            return {}
+        if self.given["shard"] and not self.shared:
+            self._tell("note", text="--shard: one process holds everything. Start several: torchrun --nproc-per-node N")
+        if self.given["recompute"]:
+            recompute(self.model)
+        if self.shared and distributed.rank() == 0:
+            self.twin = hollow(self.model)
+        return {"accumulate": pieces, "share": self.shared}
+
+    @property
+    def shared(self) -> bool:
+        """Whether every process has a share of the weights, and none the whole."""
+        return bool(self.given["shard"]) and distributed.world() > 1
+
+    def _put_together(self) -> None:
+        """Of weights in shares: the whole model, in the first process; all take part."""
+        if self.shared:
+            tensors = tensors_of(self.model)
+            if distributed.rank() == 0:
+                self.model = fill(self.twin, tensors)
 
     def _steps(self) -> int | None:
         if self.given["steps"] is not None:
@@ -288,7 +297,9 @@ class Pretraining:
     def _watch(self) -> Watch:
         """Over this run, by the first process."""
         sample = watched(self.modality.sample, self.recipe.batch_size) if isinstance(self.model, Objective) else None
-        patient = Patient(self.model, sample, self.modality.held_out, self.loop.seconds, self.modality.copies)
+        # Vitals are taken by one process, which has no whole weights to take them of where they are shared.
+        model = torch.nn.Identity() if self.shared else self.model
+        patient = Patient(model, sample, self.modality.held_out, self.loop.seconds, self.modality.copies)
         health = self.settings["health"]
         facts = facts_of(self.settings, self._knows())
         return Watch(patient, facts, health["appointments"], fixed=health["on_sick"] != "warn")
@@ -326,18 +337,6 @@ class Pretraining:
     def _tell(self, kind: str, **event: Any) -> None:
         if distributed.rank() == 0:
             self.listen({"kind": kind, **event})
-
-
-def _fitted(model: Objective | LatentModel) -> dict[str, Any]:
-    """The fields of a split as the data has made them, so that a reopened run hides as it was trained."""
-    split = getattr(model, "split", None)
-    if split is None or isinstance(split, FunctionSplit):
-        return {}
-    return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _loop_of(model: Objective | LatentModel) -> Any:

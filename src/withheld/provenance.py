@@ -67,6 +67,15 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__
 
 
+def fitted_of(split: Any) -> dict[str, Any]:
+    """The fields of a split as the data has made them, so that a reopened run hides as it was trained; see `refitted`."""
+    from withheld.types import FunctionSplit
+
+    if split is None or isinstance(split, FunctionSplit):
+        return {}
+    return plain(dataclasses.asdict(split))  # type: ignore[no-any-return]
+
+
 def refitted(split: Any, fitted: dict[str, Any]) -> Any:
     """A split, or a part of one that is a dataclass itself, with these fields."""
     fields = {

@@ -9,8 +9,8 @@ from withheld.errors import InputError
 from withheld.provenance import plain
 
 UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}, "stream": False}
-FREE = ("on_sick",)
-"""What may differ, as far as `_care` allows."""
+FREE = ("on_sick", "recompute", "shard")
+"""What may differ: care as far as `_care` allows, and what changes where numbers are kept, but not what they are."""
 
 
 def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -25,9 +25,10 @@ def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, 
     changes = _other_data(kept["data"], now["data"])
     if kept["method"] != now["method"]:
         changes.append(f"method: {kept['method']} -> {now['method']}")
+    began = {**kept["given"], "accumulate": kept.get("accumulate", 1)}
     for key, value in now["given"].items():
-        if key not in FREE and value != plain(UNTOUCHED.get(key)) and value != kept["given"].get(key):
-            changes.append(f"{key}: {kept['given'].get(key)} -> {value}")
+        if key not in FREE and value != plain(UNTOUCHED.get(key)) and value != began.get(key):
+            changes.append(f"{key}: {began.get(key)} -> {value}")
     health = _care(kept, now, changes)
     if changes:
         raise InputError(f"{out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))

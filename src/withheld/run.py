@@ -220,6 +220,9 @@ def pretrain(
     labels: str | Path | None = None,
     on_sick: str | None = None,
     stream: bool = False,
+    accumulate: int | None = None,
+    recompute: bool = False,
+    shard: bool = False,
     resume: bool = False,
     dry_run: bool = False,
     device: str = "auto",
@@ -245,6 +248,9 @@ def pretrain(
             "fix" applies the documented remedy and goes on.
         stream: of images: decodes items as they are needed, shard by shard (Parquet, tar, hf:), and prepares nothing on the disk;
             as is done in any case where the prepared cache has no room for them.
+        accumulate: pieces of a batch whose gradients are added up, so a large batch needs the memory of a small one; None is 1.
+        recompute: keeps what goes into every layer only and computes the rest again: less memory, a third more time.
+        shard: under torchrun each process holds its share of weights, gradients and optimizer (FSDP2). Checkpoints stay whole.
         resume: continues the run in `out`; the settings must be those it began with.
         dry_run: plans and times the run, trains nothing, writes nothing.
         device: "auto", "cpu", "cuda", "mps".
@@ -265,7 +271,7 @@ def pretrain(
     given = {
         "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
         "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
-        "on_sick": on_sick, "stream": stream,
+        "on_sick": on_sick, "stream": stream, "accumulate": accumulate, "recompute": recompute, "shard": shard,
     }  # fmt: skip
     listen = listen or (lambda event: None)
     if isinstance(method, str) and method == AUTO:

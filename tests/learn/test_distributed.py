@@ -21,13 +21,13 @@ rng = np.random.default_rng(0)
 images = (rng.random((64, 16, 16, 3)) * 255).astype(np.uint8)
 seen = []
 from withheld.learn.gradient import Loop
-pair = Loop.pair
+pieces = Loop.pieces
 def watched(self, step):
-    found = pair(self, step)
-    for k in range(len(found.y)):
-        seen.append((step, hashlib.sha256(found.x["at"][k].numpy().tobytes() + found.y[k].numpy().tobytes()).hexdigest()))
-    return found
-Loop.pair = watched
+    for found in pieces(self, step):
+        for k in range(len(found.y)):
+            seen.append((step, hashlib.sha256(found.x["at"][k].numpy().tobytes() + found.y[k].numpy().tobytes()).hexdigest()))
+        yield found
+Loop.pieces = watched
 withheld.pretrain("mae", images, sys.argv[1], steps=4, batch_size=16, seed=5, pictures=False, device="cpu")
 print("SEEN" + json.dumps([int(os.environ.get("RANK", 0)), seen]), flush=True)
 """

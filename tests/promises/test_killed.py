@@ -147,7 +147,7 @@ def test_signals_at_random_moments(number: int, code: int, server: Server, tmp_p
 def test_ctrl_c_twice_is_obeyed_at_once(server: Server, tmp_path: Path, tally: Tally) -> None:
     code = (
         "import os, signal, threading, time, sys\n"
-        "from withheld.learn.gradient import watch_signals\n"
+        "from withheld.learn.signals import watch_signals\n"
         "def press():\n"
         "    for _ in range(2):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"

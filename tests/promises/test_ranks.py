@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from deaths import Server
+from safetensors.torch import load_file
 
 from withheld.run import method_names
 
@@ -202,3 +203,52 @@ def test_torchrun_leaves_nobody_behind(kind: str, tmp_path: Path, tally: Tally) 
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["exit_code"], status["resumable"]) == (75, True)
     tally("R16", 1, 1, f"torchrun, a rank gets {kind}: all ended in {seconds:.0f} s, nobody left behind")
+
+
+@pytest.mark.promise("R15")
+@pytest.mark.parametrize("job", ["mae", pytest.param("bert", marks=pytest.mark.slow)])
+def test_shares_of_the_weights_are_the_weights(job: str, server: Server, tmp_path: Path, tally: Tally) -> None:
+    """FSDP2 with AdamW and with Muon: losses of two whole processes; stopped, and continued by one process that has all."""
+    two = server.ask(job, tmp_path / "two", ranks=2)
+    assert two["codes"] == [0, 0], two["said"]
+    shared = server.ask(job, tmp_path / "shared", ranks=2, more={"shard": True})
+    assert shared["codes"] == [0, 0], shared["said"]
+    np.testing.assert_allclose(losses(tmp_path / "shared"), losses(tmp_path / "two"), rtol=1e-5)
+    same_files(tmp_path / "shared" / "run", tmp_path / "two" / "run")
+    fault = {"rank": 1, "step": 2, "kind": "end"}
+    part = server.ask(job, tmp_path / "part", ranks=2, more={"shard": True, "recompute": job == "bert"}, fault=fault)
+    assert part["codes"] == [143, 143], part["said"]
+    alone = server.ask(job, tmp_path / "part", resume=True)
+    assert alone["code"] == 0, alone["said"]
+    assert order(tmp_path / "part") == order(tmp_path / "two")
+    np.testing.assert_allclose(losses(tmp_path / "part"), losses(tmp_path / "two"), rtol=DRIFT)
+    tally(
+        "R15",
+        1,
+        1,
+        "methods in shares of two processes (FSDP2): losses of whole ones, and resumed by one",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.promise("R15")
+def test_what_one_process_began_is_continued_in_shares(
+    server: Server, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    begun = server.ask("mae", tmp_path, fault={"rank": 0, "step": 2, "kind": "end"})
+    assert begun["code"] == 143, begun["said"]
+    taken = server.ask("mae", tmp_path, ranks=2, resume=True, more={"shard": True})
+    assert taken["codes"] == [0, 0], taken["said"]
+    np.testing.assert_allclose(losses(tmp_path), losses(whole("mae")), rtol=DRIFT)
+
+
+def same_files(one: Path, other: Path) -> None:
+    """The same tensors under the same names, checkpoint, encoder and model, to rounding."""
+    found = sorted(path.relative_to(other) for path in other.rglob("*.safetensors"))
+    assert found == sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
+    assert len(found) >= 4
+    for path in found:
+        a, b = load_file(one / path), load_file(other / path)
+        assert {name: t.shape for name, t in a.items()} == {name: t.shape for name, t in b.items()}
+        for name, t in a.items():
+            assert float((t - b[name]).float().norm()) <= 1e-3 * max(1.0, float(t.float().norm())), (path, name)

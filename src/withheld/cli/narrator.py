@@ -117,7 +117,8 @@ def _length_words(settings: dict[str, Any]) -> str:
     if settings.get("modality") == "table":
         return f"at most {settings['steps']:,} passes"
     epochs = settings["steps"] * settings["batch_size"] / max(1, settings["data"]["items"])
-    return f"{settings['steps']:,} steps of {settings['batch_size']} = {epochs:.1f} epochs"
+    pieces = f" in {settings['accumulate']} pieces" if settings.get("accumulate", 1) > 1 else ""
+    return f"{settings['steps']:,} steps of {settings['batch_size']}{pieces} = {epochs:.1f} epochs"
 
 
 def measured(score: dict[str, Any]) -> str:

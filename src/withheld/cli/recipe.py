@@ -13,7 +13,7 @@ from withheld.cli.recipe_file import read_recipe
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
-PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed")
+PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed", "accumulate", "recompute", "shard")
 
 
 @click.command("run")
@@ -33,7 +33,7 @@ def run_command(
       withheld run recipes/fashion-mnist.yaml --data fashion-mnist/ --out runs/fashion-mnist
       withheld run recipes/mask_ratio.yaml --data fashion-mnist/ --resume
 
-    Keys: method, data, encoder, minutes or epochs or steps, batch_size, size, set, seed,
+    Keys: method, data, encoder, minutes or epochs or steps, batch_size, size, set, seed, accumulate, recompute, shard,
     evaluate: {data, labels, labels_per_class, seeds, minutes, against},
     sweep: {SETTING: [values]}, each value a run of its own, plotted by the report.
     """

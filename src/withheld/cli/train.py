@@ -53,6 +53,17 @@ from withheld.cli.screen import Screen
     is_flag=True,
     help="Decode images as they are needed; prepare nothing on the disk (too large for it: always).",
 )
+@click.option(
+    "--accumulate",
+    type=click.IntRange(min=1),
+    help="Take every batch in so many pieces and add up their gradients: the same steps in less memory.  [default: 1]",
+)
+@click.option(
+    "--recompute", is_flag=True, help="Keep what enters a layer only, and compute the rest twice: less memory."
+)
+@click.option(
+    "--shard", is_flag=True, help="Under torchrun: each process holds its share of weights and optimizer (FSDP)."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
@@ -84,6 +95,9 @@ def pretrain_command(
       withheld pretrain mae --data 'shards/*.tar' --out runs/large --steps 20000 --stream
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
+    Larger than the memory: the batch, what layers keep, or the encoder itself, shared by eight processes:
+      withheld pretrain mae --data photos/ --out runs/large --batch-size 1024 --accumulate 8 --recompute
+      torchrun --nproc-per-node 8 -m withheld pretrain mae --data photos/ --out runs/eight --encoder vit-small --shard
 
     Without --minutes, --epochs or --steps it learns for 10 minutes.
     """

@@ -14,8 +14,9 @@ from torch import Tensor
 from withheld import distributed
 from withheld.errors import Diverged
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
-from withheld.learn.gradient import Interrupted, Keeper, watch_signals
+from withheld.learn.gradient import Interrupted, Keeper
 from withheld.learn.schedule import Items, seed_everything
+from withheld.learn.signals import watch_signals
 from withheld.types import LatentModel, Recipe
 
 FALL = 1e-7

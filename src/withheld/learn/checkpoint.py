@@ -19,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from withheld import distributed
 from withheld.errors import CannotWrite, InputError
+from withheld.learn.sharding import share_like, whole
 
 MANIFEST = "MANIFEST.json"
 
@@ -143,13 +145,19 @@ class Stateful(Protocol):
 def save_state(
     state: Path, step: int, model: nn.Module, optimizer: Stateful, keep: int = 2, notes: dict[str, Any] | None = None
 ) -> Path:
-    """Writes `state/step-N` and removes all but the newest `keep`; `notes` are what else to keep, JSON."""
+    """Writes `state/step-N` and removes all but the newest `keep`; `notes` are what else to keep, JSON.
+
+    Of rank 0; where weights are shared, all processes call it, and rank 0 writes them whole.
+    """
     tensors, numbers = _flatten(optimizer.state_dict())
+    weights = tensors_of(model)
     folder = state / f"step-{step}"
+    if distributed.rank() > 0:
+        return folder
     save_folder(
         folder,
         {
-            "model.safetensors": tensors_of(model),
+            "model.safetensors": weights,
             "optimizer.safetensors": tensors,
             "loop.json": {"step": step, "optimizer": numbers, "notes": notes or {}},
         },
@@ -168,7 +176,8 @@ def load_state(folder: Path, model: nn.Module, optimizer: Stateful) -> int:
     try:
         load_tensors(model, folder / "model.safetensors")
         loop = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
-        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), loop["optimizer"]))
+        state = _unflatten(load_file(folder / "optimizer.safetensors"), loop["optimizer"])
+        optimizer.load_state_dict(_shared(state, optimizer))
         return int(loop["step"])
     except InputError:
         raise
@@ -184,15 +193,40 @@ def notes_of(folder: Path) -> dict[str, Any]:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers on the CPU, a tensor that stands under two names once."""
+    """Parameters and buffers on the CPU, a tensor that stands under two names once.
+
+    Where processes have shares of them, all must ask at once; rank 0 gets them whole, and the others nothing of these.
+    """
+    return {name: _gathered(tensor) for name, tensor in _distinct(module).items()}
+
+
+def _distinct(module: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
     kept = {}
-    for name, tensor in module.state_dict().items():
-        if tensor.numel() and tensor.data_ptr() in seen:
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        place = id(tensor) if distributed.in_shares(tensor) else tensor.data_ptr()  # a share may be empty
+        if tensor.numel() and place in seen:
             continue
-        seen.add(tensor.data_ptr())
-        kept[name] = tensor.detach().cpu()
+        seen.add(place)
+        kept[name] = tensor
     return kept
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    if not distributed.in_shares(tensor):
+        return tensor.detach().cpu()
+    found = whole(tensor.detach())
+    return found.cpu() if distributed.rank() == 0 else found.new_empty(0)
+
+
+def _shared(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """The state of an optimizer, this process's share of it where it has shares of the weights."""
+    groups = getattr(optimizer, "param_groups", [])
+    for index, parameter in enumerate(p for group in groups for p in group["params"]):
+        for name, value in state["state"].get(index, {}).items():
+            if isinstance(value, Tensor):
+                state["state"][index][name] = share_like(parameter, value)
+    return state
 
 
 def load_tensors(module: nn.Module, path: Path) -> None:
@@ -202,11 +236,13 @@ def load_tensors(module: nn.Module, path: Path) -> None:
         InputError: where the file does not belong to this network.
     """
     tensors = load_file(path)
+    mine = module.state_dict(keep_vars=True)
+    tensors = {name: share_like(mine[name], tensor) if name in mine else tensor for name, tensor in tensors.items()}
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit this network: {str(error).splitlines()[-1].strip()}") from None
-    unknown = set(missing) & set(tensors_of(module))
+    unknown = set(missing) & set(_distinct(module))
     if unexpected or unknown:
         raise InputError(f"{path} does not fit this network: {sorted([*unexpected, *unknown])[:3]}")
 
@@ -216,7 +252,7 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for index, entry in state["state"].items():
         for name, value in entry.items():
             if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value.detach().cpu()
+                tensors[f"{index}.{name}"] = _gathered(value)
             else:
                 numbers[f"{index}.{name}"] = value
     return tensors, {"groups": state["param_groups"], "numbers": numbers}

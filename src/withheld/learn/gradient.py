@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,14 @@ from torch import Tensor, nn
 from withheld import distributed
 from withheld.errors import Diverged, InputError, WithheldError
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
+from withheld.learn.memory import check_pieces, counting, counts_of
 from withheld.learn.muon import Muon
 from withheld.learn.schedule import Items, order_of, seed_everything, shards_for
+from withheld.learn.sharding import shard, whole
+from withheld.learn.signals import watch_signals
 from withheld.objective import Objective
 from withheld.types import Moment, Pair, Recipe, concatenate
 
-SECOND_CTRL_C = 0.5  # seconds after the first
 SPLIT, FORWARD = 0, 1  # which random numbers: those that hide, those of dropout
 
 
@@ -94,32 +94,6 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
-@contextmanager
-def watch_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying; a second Ctrl-C is obeyed at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    first = 0.0
-
-    def remember(number: int, frame: Any) -> None:
-        nonlocal first
-        # torchrun passes on a Ctrl-C that the terminal has sent to its processes already: at once is not twice.
-        if number == signal.SIGINT and caught and time.monotonic() - first > SECOND_CTRL_C:
-            raise KeyboardInterrupt
-        if not caught:
-            first = time.monotonic()
-        caught.append(number)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class Loop:
     """One training run, step by step; `train` is the usual way in.
 
@@ -130,20 +104,26 @@ class Loop:
         steps: of the whole run, on which the schedule depends.
         seed: with settings and data it decides everything.
         shards: parts of the global batch that draw their own random numbers, whichever rank computes them.
+        accumulate: pieces of a step's batch that each process computes one after the other, adding up their gradients. A piece
+            draws what a process of as many more would: N processes of one piece are one process of N pieces.
+        share: whether each process holds a share of the weights only, see `sharding`.
     """
 
     def __init__(
         self, objective: Objective, items: Items, recipe: Recipe, *, steps: int, seed: int = 0,
-        device: torch.device | str = "cpu", shards: int = 8,
+        device: torch.device | str = "cpu", shards: int = 8, accumulate: int = 1, share: bool = False,
     ) -> None:  # fmt: skip
+        check_pieces(objective, accumulate)
+        self.accumulate, self.share = accumulate, share and distributed.world() > 1
         self.device = torch.device(device)
-        self.objective = objective.to(self.device)
+        self.objective = objective if self.share else objective.to(self.device)
+        self.module = shard(objective, self.device) if self.share else distributed.wrap(objective)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
         self.shards = shards_for(recipe.batch_size, shards)
         self.order = order_of(items, recipe, seed, self.shards)
         self.optimizer = build_optimizer(objective, recipe)
-        self.module = distributed.wrap(objective)
         self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step
+        self.counted = objective.counted()
         self.at = 0  # the step that is or was last computed
         self.seconds = {"data": 0.0, "hide": 0.0, "forward": 0.0, "backward": 0.0, "optimizer": 0.0}
         ranks = distributed.world()
@@ -152,24 +132,61 @@ class Loop:
                 f"{ranks} processes cannot share {self.shards} shards of a batch of {recipe.batch_size} evenly: start a "
                 f"number of them that divides {self.shards}"
             )
+        if self.shards // ranks % accumulate:
+            raise InputError(
+                f"--accumulate {accumulate}: a batch of {recipe.batch_size} on {ranks} processes has {self.shards // ranks} parts "
+                f"each, which make no {accumulate} equal pieces: take 2, 4 or 8, and a --batch-size that they divide"
+            )
 
-    def pair(self, step: int) -> Pair:
-        """This rank's part of a step's batch, hidden: shard k draws from (seed, step, k), whoever computes it."""
+    def pieces(self, step: int) -> Iterator[Pair]:
+        """This rank's part of a step's batch in `accumulate` pieces, each hidden when it is asked for.
+
+        Shard k draws from (seed, step, k), whoever computes it.
+        """
         started = time.perf_counter()
         index = self.order.step(step)
         each = len(index) // self.shards
         mine = self.shards // distributed.world()
         first = distributed.rank() * mine
         t = self.items.batch(index[first * each : (first + mine) * each], self.device)
-        fetched = time.perf_counter()
-        pairs = []
-        for k in range(mine):
-            seed_everything(self.seed, step, SPLIT, first + k)
-            pairs.append(self.objective.pair(_rows(t, k * each, (k + 1) * each)))
-        pair = concatenate(pairs)
-        self.seconds["data"] += fetched - started
-        self.seconds["hide"] += time.perf_counter() - fetched
-        return pair
+        self.seconds["data"] += time.perf_counter() - started
+        for piece in torch.arange(mine).chunk(self.accumulate):
+            started = time.perf_counter()
+            pairs = []
+            for k in piece.tolist():
+                seed_everything(self.seed, step, SPLIT, first + k)
+                pairs.append(self.objective.pair(_rows(t, k * each, (k + 1) * each)))
+            pair = concatenate(pairs)
+            self.seconds["hide"] += time.perf_counter() - started
+            yield pair
+
+    def _add_up(self, step: int, moment: Moment) -> tuple[list[str], list[float]]:
+        """The gradient of a step; the names of its terms, and the loss followed by the terms, means over pieces and ranks."""
+        N = self.accumulate
+        pairs: Iterator[Pair] | list[Pair] = self.pieces(step)
+        shares: list[dict[str, Tensor]] = [{}] * N
+        if self.counted is not None and N * distributed.world() > 1:
+            pairs = list(pairs)  # of words, which are small
+            shares = counts_of(self.counted, pairs)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums, names = None, []
+        for k, pair in enumerate(pairs):
+            begun = time.perf_counter()
+            seed_everything(self.seed, step, FORWARD, distributed.rank() * N + k)
+            with distributed.apart(self.module, k + 1 < N):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                    terms = self.module(pair, moment)
+                    terms = {name: counting(term, shares[k].get(name)) for name, term in terms.items()}
+                    loss = self.objective.total(terms, moment) / N
+                between = time.perf_counter()
+                loss.backward()
+            told = torch.stack([loss.detach(), *(term.detach() / N for term in terms.values())]).float()
+            sums = told if sums is None else sums + told
+            names = list(terms)
+            self.seconds["forward"] += between - begun
+            self.seconds["backward"] += time.perf_counter() - between
+        assert sums is not None  # noqa: S101 - there is a piece at least
+        return names, distributed.mean(sums).tolist()
 
     def step(self, step: int) -> dict[str, Any]:
         """One optimizer step; returns its line of the log.
@@ -179,40 +196,27 @@ class Loop:
         """
         self.at = step
         moment = Moment(step, self.steps, self.order.epoch_of(step))
-        pair = self.pair(step)
-        begun = time.perf_counter()
-        seed_everything(self.seed, step, FORWARD, distributed.rank())
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            terms = self.module(pair, moment)
-            loss = self.objective.total(terms, moment)
-        between = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        names, numbers = self._add_up(step, moment)
         passed = time.perf_counter()
         norm = self._clip()
-        numbers = distributed.mean(
-            torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).float()
-        ).tolist()
-        self._check(step, numbers, dict(zip(terms, numbers[1:], strict=True)), norm)
+        terms = dict(zip(names, numbers[1:], strict=True))
+        self._check(step, numbers, terms, norm)
         rate = self.recipe.learning_rate * self.recipe.factor(moment)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"] * (self.recipe.awake(moment) if group.get("rests") else 1.0)
         self.optimizer.step()
         for part in self.moving:
             part.after_step(moment)
-        ended = time.perf_counter()
-        self.seconds["forward"] += between - begun
-        self.seconds["backward"] += passed - between
-        self.seconds["optimizer"] += ended - passed
+        self.seconds["optimizer"] += time.perf_counter() - passed
         return {
             "step": step + 1, "steps": self.steps, "epoch": round(self.order.epoch_of(step + 1), 4), "loss": numbers[0],
-            "terms": dict(zip(terms, numbers[1:], strict=True)), "learning_rate": rate, "gradient_norm": norm,
+            "terms": terms, "learning_rate": rate, "gradient_norm": norm,
         }  # fmt: skip
 
     def _clip(self) -> float:
         """The norm of all gradients together; they are only touched where it is too large."""
         given = [p for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in given if p.grad is not None])
+        norm = whole(nn.utils.get_total_norm([p.grad for p in given if p.grad is not None]))
         length, most = float(norm), self.recipe.clip
         if most is not None and not length < most:
             nn.utils.clip_grads_with_norm_(given, most, norm)
@@ -256,10 +260,10 @@ class Loop:
                     raise Interrupted(number, step + 1)
 
     def save(self, keeper: Keeper, step: int) -> None:
-        """Writes a checkpoint, rank 0 only."""
+        """Writes a checkpoint, rank 0 only; of what is shared all have a part, and it is written whole."""
         keeper.before()
         with distributed.whole_state(self.objective):
-            if distributed.rank() == 0:
+            if distributed.rank() == 0 or self.share:
                 save_state(keeper.state, step, self.objective, self.optimizer, notes=keeper.notes)
         distributed.await_first()
 

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from withheld import distributed
+from withheld.learn.sharding import share_like, whole
+
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 WIDE = 2
@@ -94,12 +97,25 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
             step = p.grad.lerp(state["momentum"], MOMENTUM)
-            if p.ndim == 4:
-                whole, step = p.view(len(p), -1), step.reshape(len(p), -1)
+            if distributed.in_shares(p):  # one whole matrix at a time
+                matrix: dict[torch.Size, list[tuple[Any, Any]]] = {}
+                gathered = whole(p)
+                self._sort(matrix, gathered, whole(step), id(p) in self.inputs_first)
+                self._turn(group, matrix)
+                p.copy_(share_like(p, gathered))
             else:
-                whole, step = (p.mT, step.mT) if id(p) in self.inputs_first else (p, step)
-            for part in zip(_parts(whole), _parts(step), strict=True):
-                by_shape.setdefault(part[0].shape, []).append(part)
+                self._sort(by_shape, p, step, id(p) in self.inputs_first)
+        self._turn(group, by_shape)
+
+    def _sort(self, by_shape: dict[torch.Size, list[tuple[Any, Any]]], p: Tensor, step: Tensor, turned: bool) -> None:
+        if p.ndim == 4:
+            p, step = p.view(len(p), -1), step.reshape(len(p), -1)
+        elif turned:
+            p, step = p.mT, step.mT
+        for part in zip(_parts(p), _parts(step), strict=True):
+            by_shape.setdefault(part[0].shape, []).append(part)
+
+    def _turn(self, group: dict[str, Any], by_shape: dict[torch.Size, list[tuple[Any, Any]]]) -> None:
         for shape, same in by_shape.items():
             rate = group["lr"] * self.matrix_rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for (part, _), update in zip(same, orthogonalized(torch.stack([step for _, step in same])), strict=True):

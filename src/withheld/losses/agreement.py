@@ -6,6 +6,7 @@ Shapes: B items of this process, N of all processes, V views, E width of a proje
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,8 @@ class VICReg:
 
     Source: Bardes, Ponce and LeCun 2022, https://arxiv.org/abs/2105.04906.
     """
+
+    at_once: ClassVar[str] = "variance and covariance are those of all items of a step"
 
     def __call__(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Terms of views (B, E) and (B, E); variance and covariance are those of all processes' items."""
@@ -98,6 +101,8 @@ class LeJEPA:
         knots, limit: of the integral, see `epps_pulley`.
     """
 
+    at_once: ClassVar[str] = "the items of a step are compared with a normal distribution together"
+
     directions: int = 256
     knots: int = 17
     limit: float = 3.0
@@ -140,6 +145,8 @@ class StandardizedError:
 
     So 1 is what the mean predicts, and no dimension counts more because a teacher writes it large.
     """
+
+    at_once: ClassVar[str] = "features are standardized by all items of a step"
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Of (B, D) and (B, D)."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from withheld import distributed
+
+OTHERS = "every item is compared with all others of a step"
 
 
 def info_nce(z1_BD: Tensor, z2_BD: Tensor, temperature: float = 0.05) -> Tensor:
@@ -92,6 +95,8 @@ class InfoNCE:
         temperature: of the softmax over cosines.
     """
 
+    at_once: ClassVar[str] = OTHERS
+
     temperature: float = 0.05
 
     def __call__(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -106,6 +111,8 @@ class NTXent:
     Attributes:
         temperature: of the softmax over cosines.
     """
+
+    at_once: ClassVar[str] = OTHERS
 
     temperature: float = 0.5
 

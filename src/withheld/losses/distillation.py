@@ -6,6 +6,7 @@ Shapes: B batch, V views of the student, U views of the teacher, K prototypes.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class CenteredTeacher(nn.Module):
         momentum: of the center.
     """
 
+    at_once: ClassVar[str] = "the center follows the teacher's answers to all items of a step"
     center: Tensor
     temperature: Tensor
 

@@ -79,6 +79,11 @@ class NegativeBound:
     free_bits: float = 0.0
     weighted: bool = False
 
+    @property
+    def at_once(self) -> str:
+        """Free bits are given to the mean over a batch."""
+        return "free bits are given to the mean over all items of a step" if self.free_bits else ""
+
     def __call__(self, prediction: Mapping[str, Tensor], y: Tensor) -> Terms:
         """The terms, nats an item."""
         if self.weighted:
@@ -101,6 +106,11 @@ class SentenceBound:
     """
 
     free_bits: float = 0.0
+
+    @property
+    def at_once(self) -> str:
+        """Free bits are given to the mean over a batch."""
+        return "free bits are given to the mean over all items of a step" if self.free_bits else ""
 
     def __call__(self, prediction: Mapping[str, Any], y_BL: Tensor) -> Terms:
         """Terms "reconstruction" and "kl"; tokens of -100 are not asked for."""

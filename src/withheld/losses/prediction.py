@@ -44,6 +44,11 @@ class SmoothError:
         return {"told_spread": float(variance.sqrt()), "explained": float(explained)}
 
 
+def known(y: Tensor) -> Tensor:
+    """How many answers are not -100."""
+    return (y != UNKNOWN_LABEL).sum()
+
+
 def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
     """Mean of -log p(y|x) of a categorical p, logits (B, K) against labels (B,); labels of -100 do not count."""
     return F.cross_entropy(prediction, y)
@@ -53,14 +58,18 @@ def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
 class CrossEntropy:
     """Mean of -log p(y|x), nats, of a categorical p: logits (..., K) against answers (...); answers of -100 do not count."""
 
+    def counts(self, y: Tensor) -> dict[str, Tensor]:
+        """Answers that count."""
+        return {"loss": known(y)}
+
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
         """The loss."""
         return F.cross_entropy(prediction.reshape(-1, prediction.shape[-1]), y.reshape(-1))
 
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
         """Share of the answers that are right."""
-        known = y != UNKNOWN_LABEL
-        return {"accuracy": float((prediction.argmax(dim=-1) == y)[known].float().mean())}
+        sure = y != UNKNOWN_LABEL
+        return {"accuracy": float((prediction.argmax(dim=-1) == y)[sure].float().mean())}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class ColorCopied:
     """
 
     balance: float = 0.5
+
+    @property
+    def at_once(self) -> str:
+        """How rare a color is, is counted in a batch."""
+        return "colors are weighted by how rare they are in a step" if self.balance else ""
 
     def __call__(self, prediction: Tensor, y: Tensor) -> Tensor:
         """The loss."""
@@ -129,6 +143,11 @@ class FrameError:
 class TokenCrossEntropy:
     """Mean of -log p(token | x), nats a token, over tokens that are not -100; p is a categorical over the vocabulary."""
 
+    def counts(self, y: Any) -> dict[str, Tensor]:
+        """Tokens that are asked for, whatever the term is called."""
+        asked = known(y["words"] if isinstance(y, Mapping) else y)
+        return {"loss": asked, "words": asked}
+
     def __call__(self, prediction: Any, y: Any) -> Tensor | Terms:
         """The loss, or terms "words" and "follows".
 
@@ -159,6 +178,10 @@ class TokenCrossEntropy:
 @dataclass(frozen=True)
 class BothWaysCrossEntropy:
     """Means of -log p(next | before) and of -log p(previous | after), nats a token, over tokens that are not -100."""
+
+    def counts(self, y: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tokens that are asked for, of both ways."""
+        return {way: known(y[way]) for way in ("next", "previous")}
 
     def __call__(self, prediction: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> Terms:
         """Terms "next" and "previous" of logits (B, L, V) against tokens (B, L) of these names."""

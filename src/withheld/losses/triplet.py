@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class SemiHardTriplet:
     Attributes:
         margin: by which the others should be farther.
     """
+
+    at_once: ClassVar[str] = "every view is compared with all others of a step"
 
     margin: float = 0.5
 

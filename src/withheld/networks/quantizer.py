@@ -5,6 +5,8 @@ Shapes: B batch, D width, H W grid, N vectors, K codes.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class Quantizer(nn.Module):
     In training, `forward` notes what it quantized, and `after_step` moves the codes; so a step that is not taken changes nothing.
     """
 
+    at_once: ClassVar[str] = "the codes follow all vectors of a step"
     book: Tensor
     counts: Tensor
     sums: Tensor

@@ -44,6 +44,10 @@ class HiddenWords(nn.Module):
         super().__init__()
         self.teacher, self.layers = teacher, layers
 
+    def counts(self, y: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Words that are asked for."""
+        return {"loss": y["asked"].sum()}
+
     def forward(self, y: Mapping[str, Tensor]) -> Tensor:
         """(N, D) of texts with "asked" (B, L)."""
         return self.teacher.states({name: part for name, part in y.items() if name != "asked"}, self.layers)[y["asked"]]

@@ -100,6 +100,11 @@ class NextWord(nn.Module):
         for name in ("state_h", "state_c"):
             self.register_buffer(name, torch.zeros(0))
 
+    @property
+    def at_once(self) -> str:
+        """The state is that of every stream of a batch."""
+        return "the state of every stream is carried from step to step" if self.trunk.recurrent else ""
+
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """Logits of the token after each of x["item"] (B, L)."""
         if not self.trunk.recurrent or "first" not in x:
