@@ -196,6 +196,26 @@ def test_resuming_with_other_settings_shows_the_difference(run, images):
         withheld.pretrain("mae", images[:40], run.folder, resume=True, pictures=False, device="cpu")
 
 
+def test_what_is_not_asked_again_is_as_the_run_began(images, tmp_path):
+    """A run of which only the folder is named goes on with its own batches, settings, size and seed, not with defaults."""
+    asked = {"size": 16, "batch_size": 8, "seed": 3, "settings": {"ratio": 0.5, "flip": False}, "encoder": "vit-micro"}
+    whole = withheld.pretrain("mae", images, tmp_path / "whole", steps=4, pictures=False, **asked)
+    stopped = tmp_path / "stopped"
+
+    def stop(event):
+        if event.get("step") == 2 and event.get("kind") == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        withheld.pretrain("mae", images, stopped, steps=4, pictures=False, listen=stop, save_every=0.0, **asked)
+    again = withheld.pretrain("mae", images, stopped, pictures=False, resume=True, settings={"ratio": 0.5})
+    assert again.settings["recipe"]["batch_size"] == 8
+    weights = [run.encoder().trunk.state_dict() for run in (whole, again)]
+    assert all(torch.equal(part, weights[1][name]) for name, part in weights[0].items())
+    with pytest.raises(InputError, match="settings"):
+        withheld.pretrain("mae", images, stopped, pictures=False, resume=True, settings={"ratio": 0.6})
+
+
 def test_resuming_a_finished_run_does_nothing_and_succeeds(run, images):
     before = run.log()
     again = withheld.pretrain("mae", images, run.folder, resume=True, pictures=False, device="cpu")

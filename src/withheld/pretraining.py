@@ -26,7 +26,7 @@ from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, fitted_of, now, plain, versions
-from withheld.resuming import same_run
+from withheld.resuming import same_run, taken_up
 from withheld.run import (
     Listen,
     Run,
@@ -78,6 +78,8 @@ class Pretraining:
         first = distributed.rank() == 0
         with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
             kept = distributed.from_first(self._existing(resume, dry_run) if first else None)
+            if kept is not None:
+                self.given = taken_up(self.given, kept["given"])
             self._build(bool(kept and kept["data"].get("streamed")))
             self._plan(kept)
             if dry_run:

@@ -9,8 +9,26 @@ from withheld.errors import InputError
 from withheld.provenance import plain
 
 UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}, "stream": False}
+LENGTHS = ("minutes", "epochs", "steps")
 FREE = ("on_sick", "recompute", "shard")
 """What may differ: care as far as `_care` allows, and what changes where numbers are kept, but not what they are."""
+
+
+def taken_up(given: dict[str, Any], began: dict[str, Any]) -> dict[str, Any]:
+    """What is asked now, and what the run began with where nothing is asked: `--resume` needs no other option.
+
+    Args:
+        given: what is asked now. began: "given" of run.json.
+    """
+    found = dict(given)
+    asked = any(given[name] is not None for name in LENGTHS)
+    for key, value in began.items():
+        if key in FREE or key not in given or (key in LENGTHS and asked):
+            continue
+        if given[key] == UNTOUCHED.get(key):
+            found[key] = value
+    found["settings"] = {**began.get("settings", {}), **given["settings"]}
+    return found
 
 
 def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ from withheld.cli.screen import Screen
 @click.option(
     "--shard", is_flag=True, help="Under torchrun: each process holds its share of weights and optimizer (FSDP)."
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, bit for bit, with the options it began with.")
 @click.option("--dry-run", is_flag=True, help="Plan and time the run; train nothing, write nothing.")
 @device_option
 @talking
