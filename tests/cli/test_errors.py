@@ -42,6 +42,59 @@ def test_no_such_data(tmp_path: Path, withheld: Run) -> None:
     refused(withheld("check", tmp_path / "photo"), 2, "did you mean 'photos'")
 
 
+NOT_THERE: list[tuple[tuple[object, ...], str]] = [
+    (("pretrain", "auto", "--data", "photo/", "--out", "o"), "did you mean 'photos'"),
+    (("check", "photo/"), "did you mean 'photos'"),
+    (("show", "mae", "photos/", "--run", "runs/frist"), "did you mean 'first'"),
+    (("evaluate", "runs/frist", "--data", "photos/"), "did you mean 'first'"),
+    (("evaluate", "frist", "--data", "photos/"), "there is no folder 'frist' here"),
+    (("evaluate", "runs/first", "--data", "photos/", "--against", "runs/second"), "there is no folder 'runs/second'"),
+    (("finetune", "runs/frist", "--data", "photos/", "--out", "m"), "did you mean 'first'"),
+    (("finetune", "runs/first", "--data", "photo/", "--out", "m"), "did you mean 'photos'"),
+    (("predict", "models/first", "photos/"), "`withheld finetune RUN --data LABELLED --out models/first` makes one"),
+    (("detect", "models/d", "photos/", "-o", "found/"), "`withheld finetune RUN --voc DIR --out models/d` makes one"),
+    (("suggest", "runs/frist", "--data", "photos/"), "did you mean 'first'"),
+    (("suggest", "frist", "--data", "photos/"), "is no folder here"),
+    (("search", "/no/such/run", "a.png", "--data", "photos/"), "there is no folder '/no/such/run'"),
+    (("embed", "runs/frist", "photos/"), "did you mean 'first'"),
+    (("export", "runs/frist", "--to", "hf"), "did you mean 'first'"),
+    (("sample", "runs/vae"), "`withheld pretrain METHOD --data DATA --out runs/vae` makes one"),
+    (("likelihood", "runs/first", "--data", "photo"), "did you mean 'photos'"),
+    (("colorize", "runs/color", "photos/", "-o", "colored/"), "there is no run 'runs/color'"),
+    (("score", "runs/lm", "a sentence"), "there is no folder 'runs/lm'"),
+    (("track", "runs/frist", "clip.mp4", "--mask", "first.png", "-o", "o.mp4"), "did you mean 'first'"),
+    (("doctor", "runs/frist"), "did you mean 'first'"),
+    (("report", "runs/frist"), "did you mean 'first'"),
+]
+
+
+def test_a_path_that_is_not_there_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, withheld: Run
+) -> None:
+    """With a name like it, or what makes one."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for words, said in NOT_THERE:
+        refused(withheld(*words), 2, said)
+
+
+def test_a_path_that_is_not_there_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom withheld.cli import main\nfor words in sys.argv[1:]:\n    try:\n        main(words.split())\n"
+        "    except SystemExit as end:\n        assert end.code == 2\nassert 'torch' not in sys.modules\n"
+    )
+    commands = [
+        "pretrain mae --data photo --out o",
+        "evaluate a/b/c --data .",
+        "finetune a/b/c --data . --out m",
+        "predict m .",
+    ]
+    done = subprocess.run([sys.executable, "-c", program, *commands], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

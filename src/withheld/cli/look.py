@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.screen import Screen, size
 from withheld.errors import InputError, nearest
 
@@ -73,7 +73,7 @@ def _markdown(method: dict[str, Any]) -> str:
 
 
 @click.command("check")
-@click.argument("data")
+@click.argument("data", type=DATA)
 @click.option("--labels", help="A csv with the columns file and label, to look at the labels too.")
 @click.option("--labelled", is_flag=True, help="Look at the labels too: class folders, labels.csv, IDX labels.")
 @device_option

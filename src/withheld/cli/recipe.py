@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.recipe_file import read_recipe
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
@@ -18,7 +18,7 @@ PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed
 
 @click.command("run")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--data", help="What to learn from; needed where the recipe names no data.")
+@click.option("--data", type=DATA, help="What to learn from; needed where the recipe names no data.")
 @click.option("--labelled", help="What to evaluate on.  [default: the recipe's, else --data]")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: runs/NAME-OF-THE-RECIPE]")
 @click.option("--resume", is_flag=True, help="Go on where it stopped; what is finished is kept.")

@@ -10,7 +10,7 @@ import click
 
 from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
+from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, talking
 from withheld.cli.screen import Screen
 
 
@@ -18,12 +18,17 @@ from withheld.cli.screen import Screen
 @click.argument("method")
 @click.option(
     "--data",
+    type=DATA,
     required=True,
     help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar' or hf:NAME. Labels are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
-    "--encoder", default="auto", show_default=True, help="vit-tiny, a transformers id, a local folder or config.json."
+    "--encoder",
+    type=SUBJECT,
+    default="auto",
+    show_default=True,
+    help="vit-tiny, a transformers id, a local folder or config.json.",
 )
 @length_options
 @click.option(
@@ -138,8 +143,8 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 
 
 @click.command("finetune")
-@click.argument("encoder", metavar="RUN")
-@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.argument("encoder", type=SUBJECT, metavar="RUN")
+@click.option("--data", type=DATA, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
 @voc_options
 @click.option(
     "--head",
