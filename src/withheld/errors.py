@@ -66,3 +66,8 @@ def neighbor(path: Path) -> str:
         return ""
     hint = nearest(path.name, names)
     return f" ({hint})" if hint.startswith("did you mean") else ""
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: a file name cannot move the cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -70,7 +70,7 @@ def load_method(name: str) -> Callable[..., Any]:
         InputError: for an unknown name, with the nearest.
     """
     if name not in method_names():
-        raise InputError(f"no method is called {name!r}: {nearest(name, method_names())}. See: withheld list")
+        raise InputError(f"no method is called {name!r}: {nearest(name, method_names())} (see: withheld list)")
     return getattr(importlib.import_module(f"withheld.methods.{name}"), name)
 
 

@@ -252,3 +252,34 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int, labelled: Path,
     assert "--resume" in said
     assert "Traceback" not in said
     assert list((out / "state").glob("step-*"))
+
+
+def test_data_of_another_kind_is_named(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "A.MP4").write_bytes(b"x")
+    (tmp_path / "reviews.csv").write_text("review,sentiment\ngood,1\n")
+    for data, said in (("clips", "these are clips"), ("reviews.csv", "these are texts, or rows of numbers")):
+        result = withheld("pretrain", "mae", "--data", tmp_path / data, "--out", tmp_path / "o", "--steps", 1)
+        refused(result, 2, said, "withheld list --modality")
+
+
+def test_one_class_is_named(run: Path, labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "only").mkdir()
+    for file in (labelled / "down").iterdir():
+        (tmp_path / "only" / file.name).write_bytes(file.read_bytes())
+    result = withheld("finetune", run, "--data", tmp_path, "--out", tmp_path / "m")
+    refused(result, 2, "only one class folder, 'only'", "two or more")
+
+
+def test_few_items_are_told_of_before_learning(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    more = ("--out", tmp_path / "o", "--steps", 2, "--dry-run")
+    result = withheld("pretrain", "simclr", "--data", labelled, *more)
+    assert result.exit_code == 0, result.output
+    assert "40 images are too few to learn from" in result.stderr
+
+
+def test_an_encoding_without_the_letters_is_no_reason_to_end() -> None:
+    program = "import click\nfrom withheld.cli.ending import ending\nending(lambda: click.echo('K\\xf6ln \\xb1'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "K\\xf6ln \\xb1\n"), done.stderr

@@ -113,6 +113,7 @@ def pretrain_command(
 
     chosen: Any = method
     if method == AUTO:
+        screen.say(f"looking at {data} ...")
         asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device")}
         chosen = decide(data, minutes=minutes, **asked)
         method = chosen.method
@@ -125,6 +126,9 @@ def pretrain_command(
         screen.result(f"Encoder: {run.folder / 'encoder'}")
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
+        if ":" not in data:  # moving: and their kin are made while learning: there is nothing to label
+            screen.say("No labels yet? These first:")
+            screen.say(f"  withheld suggest {shlex.quote(str(out))} --data {shlex.quote(data)} -n 100")
         return
     screen.result(f"Model: {run.folder / 'model'}")
     if run.settings["modality"] == "table":

@@ -17,6 +17,7 @@ from PIL import Image
 
 from withheld.data.decode import Decoded, Raw, decode, is_image
 from withheld.data.image import spread
+from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
 
@@ -232,6 +233,6 @@ def open_file(path: Path, text: str, labels: Labels) -> Source:
     if archive.is_tar(path):
         return archive.open_tar(path, text, labels)
     raise InputError(
-        f"{text!r} is not a kind of data that is read here: give a folder of images, a tar, tar.gz or zip of images, "
-        "an IDX file, a .npy array, a Parquet file, or hf:NAME; unpack other archives first"
+        f"{text!r} is not a kind of data that images are read from: give a folder of images, a tar, tar.gz or zip of images, "
+        f"an IDX file, a .npy array, a Parquet file, or hf:NAME{instead([text]) or '; unpack other archives first'}"
     )

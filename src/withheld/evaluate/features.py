@@ -60,7 +60,7 @@ def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prep
     prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
     if prepared.skipped:
         first = prepared.skipped[0]
-        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!a}"
+        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!r}"
         listen({"kind": "note", "text": f"{text} ({first['reason']})"})
     return prepared
 

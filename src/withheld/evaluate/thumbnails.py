@@ -74,5 +74,5 @@ def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     for at, (said, each) in enumerate(tiles):
         x, y = edge + at % across * (width + gap), edge + 36 + at // across * (height + below + gap)
         out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
-        draw.text((x, y + height + 9), fitted(said, width, 11), fill=SOFT, font=font(11), anchor="lm")
+        draw.text((x, y + height + 9), fitted(said, width, 11, end=0.7), fill=SOFT, font=font(11), anchor="lm")
     return png(out)

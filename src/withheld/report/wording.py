@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def count(value: float) -> str:
     """1600 -> "1,600"."""
@@ -28,6 +30,11 @@ def plain(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def short_numbers(text: str) -> str:
+    """The numbers in a text with four digits that matter: scale=(0.25, 1.3333333333333333) -> scale=(0.25, 1.333)."""
+    return re.sub(r"\d+\.\d{5,}(?!\d*e)", lambda found: f"{float(found[0]):.4g}", text)
 
 
 def duration(seconds: float) -> str:
