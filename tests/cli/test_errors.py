@@ -159,7 +159,7 @@ def test_a_wrong_labels_csv(csv: str, said: str, run: Path, labelled: Path, tmp_
 
 def test_subjects_that_are_none(labelled: Path, tmp_path: Path, withheld: Run) -> None:
     refused(withheld("evaluate", tmp_path / "none", "--data", labelled, "--out", tmp_path / "o"), 2, "none")
-    refused(withheld("report", tmp_path / "none"), 2, "pretrain --out")
+    refused(withheld("report", tmp_path / "none"), 2, "withheld pretrain METHOD")
     refused(withheld("embed", tmp_path / "none", labelled, "-o", tmp_path / "f.npz"), 2, "none")
     refused(withheld("predict", tmp_path / "none", labelled, "-o", tmp_path / "l.csv"), 2, "none")
     refused(withheld("evaluate", "x", "--data", labelled, "--labels-per-class", "1,x"), 2, "1,10,100")

@@ -198,11 +198,13 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
 
 def show_verdict(screen: Screen, found: Any) -> None:
     """Accuracy by row and labels per class, then what there is to know about it."""
+    from withheld.report.wording import percent
+
     counts = sorted({score.labels_per_class for score in found.scores}, key=lambda n: (n is None, n or 0))
     rows: dict[str, dict[Any, str]] = {}
     best = {n: max(s.value for s in found.scores if s.labels_per_class == n) for n in counts}
     for score in found.scores:
-        text = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
+        text = percent(score.value, score.spread)
         rows.setdefault(score.method, {})[score.labels_per_class] = text + (
             " *" if score.value == best[score.labels_per_class] else ""
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -129,9 +128,9 @@ def _length_words(settings: dict[str, Any]) -> str:
 
 def measured(score: dict[str, Any]) -> str:
     """One number of a verdict, as soon as it is there."""
-    spread = score["spread"]
-    interval = f" ± {100 * spread:.1f}" if isinstance(spread, float) and math.isfinite(spread) else ""
-    return f"{score['method']}, {score['labels_per_class']} per class: {100 * score['value']:.1f}{interval} %"
+    from withheld.report.wording import percent
+
+    return f"{score['method']}, {score['labels_per_class']} per class: {percent(score['value'], score['spread'])} %"
 
 
 def detected(line: dict[str, Any]) -> str:
