@@ -140,7 +140,7 @@ def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
         result = withheld(
             "pretrain", "mae", "--data", labelled, "--out", run, "--steps", 3, "--batch-size", 16, "--resume"
         )
-    refused(result, 73, str(os.getpid()))
+    refused(result, 73, f"in use by process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize(
@@ -283,3 +283,10 @@ def test_an_encoding_without_the_letters_is_no_reason_to_end() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "K\\xf6ln \\xb1\n"), done.stderr
+
+
+def test_a_run_of_rows_keeps_no_encoder_and_need_not_be_finished(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "groups" / "run.json").write_text('{"method": "mixture", "title": "mixture", "modality": "table"}')
+    result = withheld("finetune", tmp_path / "groups", "--data", labelled, "--out", tmp_path / "m")
+    refused(result, 2, "a run of mixture keeps a model of items, and no encoder")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from withheld.report.scores import END_NAME, Row, Table
-from withheld.report.wording import percent, short_numbers
+from withheld.report.svg import nice_ticks
+from withheld.report.training import _told_apart
+from withheld.report.wording import percent, plain, short_numbers
 
 
 def test_an_interval_wider_than_all_there_is_says_no_more_than_that() -> None:
@@ -28,3 +30,17 @@ def test_names_at_the_ends_of_lines_tell_rows_apart() -> None:
     assert told[3].endswith("…, at 1")
     assert len(set(told)) == 4
     assert max(map(len, told)) <= END_NAME
+
+
+def test_ticks_of_what_hardly_changes_have_words_of_their_own() -> None:
+    for low, high in (
+        (6.46412, 6.46413),
+        (0.0, 0.0),
+        (-3.0, -3.0),
+        (0.69314, 0.69315),
+        (1234.56, 1234.57),
+        (5.6, 4.2e3),
+    ):
+        for about in (2, 4):
+            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, about), about)]
+            assert len(set(words)) == len(words), words

@@ -203,6 +203,11 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
         lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
+    elif source.kind == "table":
+        with contextlib.suppress(InputError):
+            names = open_texts(data, True).classes
+            shown = f"{', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"
+            lines.append(("note", f"its column of labels ({shown}) is not looked at by pretraining; evaluate looks"))
     lines += [("note", f"{line['file']}: {line['reason']}") for line in bad[:5]]
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,13 @@ def blank(width: int, height: int, words: str = "") -> Tile:
     return out
 
 
-def written(words: str, across: int = 88) -> Tile:
-    """Words in letters of one width, broken after so many, so that parts of one text stand under each other."""
+def written(words: str, across: int = 88, whole: bool = False) -> Tile:
+    """Words in letters of one width, broken after so many, so that parts of one text stand under each other; or between words."""
     words = printable(words)[: across * 12]
-    lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
+    if whole:
+        lines = textwrap.wrap(words, across)[:12] or [""]
+    else:
+        lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
     letters = font(13, mono=True)
     out = blank(round(across * letters.getlength("m")) + 2, 19 * len(lines))
     draw = ImageDraw.Draw(out)

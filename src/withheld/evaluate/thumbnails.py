@@ -61,7 +61,7 @@ def picture(item: Any) -> Tile:
 def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     """A PNG of items with what is written below each (images, clips) or beside it (texts)."""
     if items and isinstance(items[0][1], str):
-        return png(ladder(title, [(said, [("", written(first_words(text), 100))]) for said, text in items]))
+        return png(ladder(title, [(said, [("", written(first_words(text), 100, whole=True))]) for said, text in items]))
     tiles = [(said, picture(item)) for said, item in items]
     width, height = max(t.width for _, t in tiles), max(t.height for _, t in tiles)
     gap, edge, below = 12, 28, 20
