@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from withheld.evaluate.canvas import fitted, font
+from withheld.evaluate.thumbnails import caption
 
 
 def test_words_that_do_not_fit_lose_what_tells_least() -> None:
@@ -15,3 +16,11 @@ def test_words_that_do_not_fit_lose_what_tells_least() -> None:
         assert words.endswith(last)
         assert abs(len(last) - end * len(first + last)) <= 0.5
     assert fitted("short", 120, 12) == "short"
+
+
+def test_the_number_in_a_caption_stays_whole() -> None:
+    said = caption("0.806  holiday/2019/\xd6sterreich 139.jpeg", 112)
+    assert said.startswith("0.806  h")
+    assert said.endswith("139.jpeg")
+    assert font(11).getlength(said) <= 112
+    assert caption("query", 112) == "query"

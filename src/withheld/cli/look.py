@@ -10,7 +10,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
-from withheld.cli.screen import Screen, size
+from withheld.cli.screen import Screen, duration, size
 from withheld.errors import InputError, nearest
 
 MOST_ROWS = 1_000_000
@@ -216,7 +216,8 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     plan = cost.plan
     encoder = f"{plan['encoder']['name']} on {plan['device']}"
     lines = [("speed", f"{cost.items_per_second:,.0f} items/s with {encoder}, batch {plan['batch_size']}")]
-    lines.append(("minutes", f"{cost.minutes(1):.1f} an epoch, {cost.minutes(100):,.0f} for 100 epochs"))
+    once, hundred = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, 100))
+    lines.append(("time", f"{once} an epoch, {hundred} for 100 epochs"))
     if cost.memory_bytes is not None:
         lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))
     return lines

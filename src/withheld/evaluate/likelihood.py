@@ -90,7 +90,7 @@ def importance_bound(network: LatentAutoencoder, t: Tensor, samples: int) -> tup
 
 
 def likelihood(
-    run: str | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
+    run: str | Path | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
     listen: Listen = lambda event: None,
 ) -> Any:  # fmt: skip
     """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).
