@@ -279,7 +279,7 @@ def test_few_items_are_told_of_before_learning(tmp_path: Path, labelled: Path, w
 
 
 def test_an_encoding_without_the_letters_is_no_reason_to_end() -> None:
-    program = "import click\nfrom withheld.cli.ending import ending\nending(lambda: print('K\\xf6ln \\xb1'))"
+    program = "from withheld.cli.ending import ending\nending(lambda: print('K\\xf6ln \\xb1'))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "K\\xf6ln \\xb1\n"), done.stderr

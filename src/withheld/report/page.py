@@ -177,7 +177,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "evaluation_notes": facts.notes(found),
         "evaluations": found.evaluations,
         "damage": found.notes,
-        "split_words": facts.one_line(short_numbers(found.run.get("split") or "")),
+        "split_words": short_numbers(facts.one_line(found.run.get("split") or "")),
     }
     for name in ("split", "neighbors", "patches", "map"):
         view[name] = pictures.pop(name, [])
