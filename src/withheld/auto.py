@@ -14,6 +14,21 @@ LOOKED_AT = 2000
 """Texts that are read to tell how long all are, and what a table's cells are."""
 
 
+class TooLittle(InputError):
+    """The data is too little to learn from.
+
+    Attributes:
+        why, measured: the two lines for the user. method: what learns from it all the same, named outright.
+    """
+
+    def __init__(self, why: str, measured: str, method: str) -> None:
+        self.why, self.measured, self.method = why, measured, method
+        super().__init__(
+            f"{why}. Measured: {measured}. To learn from it all the same, name a method: withheld pretrain {method} --data DATA "
+            "--out RUN"
+        )
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is run instead of `auto`, and why.
@@ -50,7 +65,7 @@ def choose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Choice:
     """The first rule that fits and whose method there is.
 
     Raises:
-        InputError: where there is too little to learn from, with the remedy.
+        TooLittle: where there is too little to learn from, with the remedy.
     """
     from withheld.run import method_names
 
@@ -59,10 +74,17 @@ def choose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Choice:
     rule = next(rule for rule in mine if rule.when(facts))
     why = rule.why.format(items=facts.items, minutes=facts.minutes, characters=facts.characters)
     if not rule.method:
-        raise InputError(
-            f"{why}. Measured: {rule.measured}. To learn from it all the same, name a method: withheld pretrain {mine[-1].method}"
-        )
+        raise TooLittle(why, rule.measured, mine[-1].method)
     return Choice(rule.method, rule.encoder, rule.size, rule.batch_size, dict(rule.settings), why, rule.measured)
+
+
+def too_little(modality: str, items: int, continues: bool = False, rules: tuple[Rule, ...] = RULES) -> str:
+    """Why `auto` would refuse so few images, clips or rows; "" where it would not, and of texts, which count in characters."""
+    if modality == "text":
+        return ""
+    facts = Facts(modality, items, continues=continues)
+    rule = next((rule for rule in rules if rule.modality == modality and rule.when(facts)), None)
+    return rule.why.format(items=items, minutes=facts.minutes, characters=0) if rule and not rule.method else ""
 
 
 def decide(

@@ -6,7 +6,9 @@ Every message says three things: what is wrong, where (file, line, value), and h
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class WithheldError(Exception):
@@ -54,3 +56,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def neighbor(path: Path) -> str:
+    """A hint such as " (did you mean 'photos'?)" where something beside a path that is not there has a name like it."""
+    try:
+        names = [entry.name for entry in os.scandir(path.parent)][:2000]
+    except OSError:
+        return ""
+    hint = nearest(path.name, names)
+    return f" ({hint})" if hint.startswith("did you mean") else ""
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: a file name cannot move the cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -41,6 +41,19 @@ def hub_settings(where: str | Path) -> dict[str, Any]:
     return {"local_files_only": Path(where).exists() or not reachable()}
 
 
+def may_be_known(name: str) -> bool:
+    """Whether transformers might open a name: the hub can be asked, or its cache holds a model of that name. Imports no torch."""
+    if reachable():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
+
+
 def why(error: BaseException) -> str:
     """The first line of what transformers says, and that the hub could not be reached where that is so."""
     lines = str(error).strip().splitlines()

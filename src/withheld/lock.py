@@ -31,8 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        raise RunInUse(f"{folder} is in use by {who}: wait for it, or choose another --out") from None
+        raise RunInUse(f"{folder} is in use by {_who(holder)}: wait for it, or choose another --out") from None
     except OSError as error:
         raise CannotWrite(f"--out {folder}: cannot write here: {error.strerror or error}") from None
     with writing(holder):
@@ -41,3 +40,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _who(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

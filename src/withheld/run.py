@@ -70,7 +70,7 @@ def load_method(name: str) -> Callable[..., Any]:
         InputError: for an unknown name, with the nearest.
     """
     if name not in method_names():
-        raise InputError(f"no method is called {name!r}: {nearest(name, method_names())}. See: withheld list")
+        raise InputError(f"no method is called {name!r}: {nearest(name, method_names())} (see: withheld list)")
     return getattr(importlib.import_module(f"withheld.methods.{name}"), name)
 
 
@@ -134,9 +134,7 @@ class Run:
         """
         from withheld.encoder import Encoder
 
-        if self.settings.get("modality", "image") not in ("image", "text", "video"):
-            raise InputError(f"{self.folder}: a run of {self.settings['title']} keeps a model of items, and no encoder")
-
+        _check_keeps_encoder(self.folder, self.settings)
         return Encoder.open(self.folder / "encoder")
 
     def objective(self) -> Any:
@@ -188,6 +186,13 @@ def open_run(folder: str | Path) -> Run:
         raise InputError(f"{path} is damaged: {error}") from None
 
 
+def _check_keeps_encoder(folder: Path, settings: dict[str, Any]) -> None:
+    if settings.get("modality", "image") not in ("image", "text", "video"):
+        raise InputError(
+            f"{folder}: a run of {settings.get('title') or settings.get('method')} keeps a model of items, and no encoder"
+        )
+
+
 def load_encoder(where: str | Path) -> Any:
     """The `Encoder` of a run folder, an encoder folder, or a transformers id.
 
@@ -198,6 +203,7 @@ def load_encoder(where: str | Path) -> Any:
 
     folder = Path(where)
     if (folder / "run.json").is_file() and not (folder / "encoder" / "config.json").is_file():
+        _check_keeps_encoder(folder, open_run(folder).settings)
         raise InputError(
             f"{folder}: this run has no encoder yet. Finish it: withheld pretrain ... --out {folder} --resume"
         )

@@ -42,6 +42,59 @@ def test_no_such_data(tmp_path: Path, withheld: Run) -> None:
     refused(withheld("check", tmp_path / "photo"), 2, "did you mean 'photos'")
 
 
+NOT_THERE: list[tuple[tuple[object, ...], str]] = [
+    (("pretrain", "auto", "--data", "photo/", "--out", "o"), "did you mean 'photos'"),
+    (("check", "photo/"), "did you mean 'photos'"),
+    (("show", "mae", "photos/", "--run", "runs/frist"), "did you mean 'first'"),
+    (("evaluate", "runs/frist", "--data", "photos/"), "did you mean 'first'"),
+    (("evaluate", "frist", "--data", "photos/"), "there is no folder 'frist' here"),
+    (("evaluate", "runs/first", "--data", "photos/", "--against", "runs/second"), "there is no folder 'runs/second'"),
+    (("finetune", "runs/frist", "--data", "photos/", "--out", "m"), "did you mean 'first'"),
+    (("finetune", "runs/first", "--data", "photo/", "--out", "m"), "did you mean 'photos'"),
+    (("predict", "models/first", "photos/"), "`withheld finetune RUN --data LABELLED --out models/first` makes one"),
+    (("detect", "models/d", "photos/", "-o", "found/"), "`withheld finetune RUN --voc DIR --out models/d` makes one"),
+    (("suggest", "runs/frist", "--data", "photos/"), "did you mean 'first'"),
+    (("suggest", "frist", "--data", "photos/"), "is no folder here"),
+    (("search", "/no/such/run", "a.png", "--data", "photos/"), "there is no folder '/no/such/run'"),
+    (("embed", "runs/frist", "photos/"), "did you mean 'first'"),
+    (("export", "runs/frist", "--to", "hf"), "did you mean 'first'"),
+    (("sample", "runs/vae"), "`withheld pretrain METHOD --data DATA --out runs/vae` makes one"),
+    (("likelihood", "runs/first", "--data", "photo"), "did you mean 'photos'"),
+    (("colorize", "runs/color", "photos/", "-o", "colored/"), "there is no run 'runs/color'"),
+    (("score", "runs/lm", "a sentence"), "there is no folder 'runs/lm'"),
+    (("track", "runs/frist", "clip.mp4", "--mask", "first.png", "-o", "o.mp4"), "did you mean 'first'"),
+    (("doctor", "runs/frist"), "did you mean 'first'"),
+    (("report", "runs/frist"), "did you mean 'first'"),
+]
+
+
+def test_a_path_that_is_not_there_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, withheld: Run
+) -> None:
+    """With a name like it, or what makes one."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for words, said in NOT_THERE:
+        refused(withheld(*words), 2, said)
+
+
+def test_a_path_that_is_not_there_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom withheld.cli import main\nfor words in sys.argv[1:]:\n    try:\n        main(words.split())\n"
+        "    except SystemExit as end:\n        assert end.code == 2\nassert 'torch' not in sys.modules\n"
+    )
+    commands = [
+        "pretrain mae --data photo --out o",
+        "evaluate a/b/c --data .",
+        "finetune a/b/c --data . --out m",
+        "predict m .",
+    ]
+    done = subprocess.run([sys.executable, "-c", program, *commands], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -87,7 +140,7 @@ def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
         result = withheld(
             "pretrain", "mae", "--data", labelled, "--out", run, "--steps", 3, "--batch-size", 16, "--resume"
         )
-    refused(result, 73, str(os.getpid()))
+    refused(result, 73, f"in use by process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +159,7 @@ def test_a_wrong_labels_csv(csv: str, said: str, run: Path, labelled: Path, tmp_
 
 def test_subjects_that_are_none(labelled: Path, tmp_path: Path, withheld: Run) -> None:
     refused(withheld("evaluate", tmp_path / "none", "--data", labelled, "--out", tmp_path / "o"), 2, "none")
-    refused(withheld("report", tmp_path / "none"), 2, "pretrain --out")
+    refused(withheld("report", tmp_path / "none"), 2, "withheld pretrain METHOD")
     refused(withheld("embed", tmp_path / "none", labelled, "-o", tmp_path / "f.npz"), 2, "none")
     refused(withheld("predict", tmp_path / "none", labelled, "-o", tmp_path / "l.csv"), 2, "none")
     refused(withheld("evaluate", "x", "--data", labelled, "--labels-per-class", "1,x"), 2, "1,10,100")
@@ -199,3 +252,41 @@ def test_a_stopped_run_says_how_to_go_on(number: int, code: int, labelled: Path,
     assert "--resume" in said
     assert "Traceback" not in said
     assert list((out / "state").glob("step-*"))
+
+
+def test_data_of_another_kind_is_named(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "A.MP4").write_bytes(b"x")
+    (tmp_path / "reviews.csv").write_text("review,sentiment\ngood,1\n")
+    for data, said in (("clips", "these are clips"), ("reviews.csv", "these are texts, or rows of numbers")):
+        result = withheld("pretrain", "mae", "--data", tmp_path / data, "--out", tmp_path / "o", "--steps", 1)
+        refused(result, 2, said, "withheld list --modality")
+
+
+def test_one_class_is_named(run: Path, labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "only").mkdir()
+    for file in (labelled / "down").iterdir():
+        (tmp_path / "only" / file.name).write_bytes(file.read_bytes())
+    result = withheld("finetune", run, "--data", tmp_path, "--out", tmp_path / "m")
+    refused(result, 2, "only one class folder, 'only'", "two or more")
+
+
+def test_few_items_are_told_of_before_learning(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    more = ("--out", tmp_path / "o", "--steps", 2, "--dry-run")
+    result = withheld("pretrain", "simclr", "--data", labelled, *more)
+    assert result.exit_code == 0, result.output
+    assert "40 images are too few to learn from" in result.stderr
+
+
+def test_an_encoding_without_the_letters_is_no_reason_to_end() -> None:
+    program = "from withheld.cli.ending import ending\nending(lambda: print('K\\xf6ln \\xb1'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "K\\xf6ln \\xb1\n"), done.stderr
+
+
+def test_a_run_of_rows_keeps_no_encoder_and_need_not_be_finished(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "groups" / "run.json").write_text('{"method": "mixture", "title": "mixture", "modality": "table"}')
+    result = withheld("finetune", tmp_path / "groups", "--data", labelled, "--out", tmp_path / "m")
+    refused(result, 2, "a run of mixture keeps a model of items, and no encoder")

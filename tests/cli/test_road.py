@@ -39,7 +39,9 @@ def test_check_tells_what_it_costs(labelled: Path, withheld: Run) -> None:
     assert result.exit_code == 0, result.output
     for words in ("images", "duplicates", "look like labels", "suggested", "items/s", "an epoch"):
         assert words in result.stdout
-    assert result.stdout.splitlines()[-1].startswith(f"withheld pretrain mae --data {labelled}")
+    assert result.stdout.splitlines()[-1].startswith(f"withheld pretrain simclr --data {labelled}")
+    for words in ("too few to learn from", "All the same", "--encoder facebook/dinov2-small", "withheld suggest"):
+        assert words in result.output
 
 
 def test_a_dry_run_leaves_nothing(labelled: Path, tmp_path: Path, withheld: Run) -> None:

@@ -33,7 +33,8 @@ def test_check_says_what_to_run_next(withheld, reviews):
     result = withheld("check", reviews)
     assert result.exit_code == 0
     assert "300" in result.stdout
-    for verb in ("pretrain bert", "show bert", "evaluate", "finetune", "predict"):
+    assert "is not looked at by pretraining" in result.stdout
+    for verb in ("pretrain bert", "pretrain auto", "show bert", "evaluate", "finetune", "predict"):
         assert f"withheld {verb}" in result.output
 
 

@@ -85,3 +85,12 @@ def test_odd_names_are_shown_safely(tmp_path: Path) -> None:
     text = str(describe(tmp_path))
     assert "\x1b" not in text
     assert text.isascii()
+
+
+def test_names_of_every_alphabet_are_told_as_they_are_and_progress_is_told(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    (tmp_path / "K\xf6ln \u65e5\u672c.jpg").write_bytes(b"x")
+    told: list[tuple[int, int]] = []
+    found = describe(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert "first 'K\xf6ln \u65e5\u672c.jpg': " in str(found)
+    assert told[-1] == (4, 4)

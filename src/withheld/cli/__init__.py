@@ -101,7 +101,8 @@ def main() -> None:
     Start here:
       withheld demo
       withheld check photos/
-      withheld pretrain mae --data photos/ --out runs/first --minutes 10
+      withheld pretrain auto --data photos/ --out runs/first --minutes 10
+      withheld suggest runs/first --data photos/ -n 100
       withheld evaluate runs/first --data labelled/
 
     labelled/ holds one folder per class, or a labels.csv with the columns file and label.

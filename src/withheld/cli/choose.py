@@ -9,16 +9,18 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
-from withheld.errors import InputError
+from withheld.errors import InputError, neighbor
 
 PICTURES = (".png", ".html")
 
 
 @click.command("suggest")
-@click.argument("run")
-@click.option("--data", required=True, help="Unlabelled: whatever pretrain takes. Labels in it are not looked at.")
+@click.argument("run", type=SUBJECT)
+@click.option(
+    "--data", type=DATA, required=True, help="Unlabelled: whatever pretrain takes. Labels in it are not looked at."
+)
 @click.option("-n", "count", type=click.IntRange(min=1), default=100, show_default=True, help="How many to label.")
 @click.option(
     "--how",
@@ -85,13 +87,14 @@ def suggest_command(
 def _beside(run: str) -> Path:
     if (Path(run) / "run.json").is_file():
         return Path(run) / "suggested"
-    raise click.UsageError(f"{run} is no run folder: say where labels.csv and the sheet go with --out")
+    what = "is no run folder" if Path(run).exists() else f"is no folder here{neighbor(Path(run))}"
+    raise click.UsageError(f"{run} {what}: say where labels.csv and the sheet go with --out")
 
 
 @click.command("search")
-@click.argument("run")
+@click.argument("run", type=SUBJECT)
 @click.argument("query")
-@click.option("--data", required=True, help="What is searched: whatever pretrain takes.")
+@click.option("--data", type=DATA, required=True, help="What is searched: whatever pretrain takes.")
 @click.option("-n", "count", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A sheet of thumbnails: .html or .png.")
 @click.option("--most", type=click.IntRange(min=1), default=200_000, show_default=True, help="Items to look at.")

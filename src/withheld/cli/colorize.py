@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, RUN, device_option, talking
 from withheld.cli.screen import Screen
 
 
 @click.command("colorize")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data", nargs=-1, required=True)
+@click.argument("run", type=RUN)
+@click.argument("data", type=DATA, nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True,
     help="A .png or .jpg for one picture; a folder for several.",

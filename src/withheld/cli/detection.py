@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, DETECTOR, device_option, talking
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -107,8 +107,8 @@ def finetune_detector_aloud(screen: Screen, encoder: str, voc: Path, out: Path, 
 
 
 @click.command("detect")
-@click.argument("model")
-@click.argument("data", metavar="IMAGES", type=click.Path(path_type=Path))
+@click.argument("model", type=DETECTOR)
+@click.argument("data", metavar="IMAGES", type=DATA)
 @click.option(
     "-o",
     "--output",
@@ -126,8 +126,8 @@ def finetune_detector_aloud(screen: Screen, encoder: str, voc: Path, out: Path, 
 @device_option
 @talking
 def detect_command(
-    model: str,
-    data: Path,
+    model: Path,
+    data: str,
     output: Path,
     boxes: Path | None,
     least: float | None,
@@ -145,7 +145,8 @@ def detect_command(
       withheld detect models/d photos/ -o found/ --score 0.7
       withheld detect models/d photo.jpg -o found.png --boxes found.json
     """
-    folder = data.is_dir()
+    images = Path(data)
+    folder = images.is_dir()
     boxes = boxes or (output / "boxes.csv" if folder else None)
     _check_outputs(output, boxes, folder, force)
     from withheld.evaluate.detection.finetune import detect_files, draw_file, rows_of, write_boxes
@@ -153,7 +154,9 @@ def detect_command(
     rows: list[dict[str, Any]] = []
     count = 0
     with Narrator(screen) as narrator:
-        for name, path, found, detector in detect_files(model, data, least=least, device=device, listen=narrator.hear):
+        for name, path, found, detector in detect_files(
+            model, images, least=least, device=device, listen=narrator.hear
+        ):
             target = output / Path(name).with_suffix(".png") if folder else output
             draw_file(path, found, detector.classes, target)
             rows += rows_of(name, path, found, detector.classes)

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import talking
+from withheld.cli.options import RUN, talking
 from withheld.cli.screen import Screen
 
 STYLES = {"sick": "bold red", "warn": "yellow", "ok": "", "not yet": "dim"}
 
 
 @click.command("doctor")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RUN)
 @click.option("--strict", is_flag=True, help="End with exit code 1 where the run is sick, for scripts.")
 @talking
 def doctor_command(run: Path, strict: bool, screen: Screen) -> int:

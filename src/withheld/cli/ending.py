@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from withheld.errors import RankFailed, Terminated, WithheldError
+from withheld.errors import RankFailed, Terminated, WithheldError, printable
 
 OUT_OF_MEMORY = 75
 CANNOT_WRITE = 74
@@ -23,6 +24,12 @@ def ending(command: Callable[[], Any]) -> NoReturn:
     """Calls a command and leaves the program with the exit code of what happened."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a name that the terminal's encoding has no letters for is no reason to end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = command()
     except Exception as error:
@@ -55,8 +62,7 @@ def _leave(code: int) -> NoReturn:
 
 def complain(message: str, prefix: str = "error: ") -> None:
     """Writes to stderr; control characters of file names are shown and not obeyed."""
-    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
-    click.echo(f"{prefix}{text}", err=True)
+    click.echo(f"{prefix}{printable(message)}", err=True)
 
 
 def _code(error: Exception) -> int | None:

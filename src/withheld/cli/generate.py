@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, RUN, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
 
 OUTPUT = click.Path(path_type=Path)
 
 
 @click.command("sample")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=64, show_default=True, help="How many.")
 @click.option(
     "-o",
@@ -33,7 +33,7 @@ OUTPUT = click.Path(path_type=Path)
 @click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
 def sample_command(
-    run: str, count: int, output: Path | None, temperature: float, seed: int, unknown: bool, screen: Screen
+    run: Path, count: int, output: Path | None, temperature: float, seed: int, unknown: bool, screen: Screen
 ) -> None:
     """Draw new items from RUN: z from its prior, then an item from z.
 
@@ -58,11 +58,11 @@ def sample_command(
 
 
 @click.command("traverse")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("-o", "--output", type=OUTPUT, default=Path("traverse.png"), show_default=True, help="A PNG.")
 @click.option("--item", help="An image file, or the number of an item of the run's data, to start from.")
 @talking
-def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -> None:
+def traverse_command(run: Path, output: Path, item: str | None, screen: Screen) -> None:
     """Draw what each dimension of z of RUN does, strongest first.
 
     \b
@@ -75,7 +75,7 @@ def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -
 
 
 @click.command("interpolate")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.argument("a")
 @click.argument("b")
 @click.option("-o", "--output", type=OUTPUT, help="A PNG; a .txt for sentences.  [default: interpolation.png]")
@@ -84,7 +84,7 @@ def traverse_command(run: str, output: Path, item: str | None, screen: Screen) -
 @click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @talking
 def interpolate_command(
-    run: str, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, screen: Screen
+    run: Path, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, screen: Screen
 ) -> None:
     """Draw the way from A to B through the z of RUN. A and B are image files, or numbers of items of its data; sentences, of
     a run of sentence_vae.
@@ -113,14 +113,14 @@ def interpolate_command(
 
 
 @click.command("likelihood")
-@click.argument("run")
-@click.option("--data", required=True, help="Held-out items; the test part where there is one.")
+@click.argument("run", type=RUN)
+@click.option("--data", type=DATA, required=True, help="Held-out items; the test part where there is one.")
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Of z for every item.")
 @click.option("--items", type=click.IntRange(min=1), help="At most so many items.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @device_option
 @talking
-def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> None:
+def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
     """How likely is DATA under RUN: minus log p(x) in nats an item, lower is better, on one axis for vae and mixtures.
 
     \b
@@ -138,13 +138,17 @@ def likelihood_command(run: str, data: str, screen: Screen, **options: Any) -> N
 
 
 @click.command("fidelity")
-@click.argument("run")
-@click.option("--data", required=True, help="Real images; the test part where there is one.")
-@click.option("--encoder", help="Whose features: a run, a folder or a transformers id.  [default: oriented gradients]")
+@click.argument("run", type=RUN)
+@click.option("--data", type=DATA, required=True, help="Real images; the test part where there is one.")
+@click.option(
+    "--encoder",
+    type=SUBJECT,
+    help="Whose features: a run, a folder or a transformers id.  [default: oriented gradients]",
+)
 @click.option("--items", type=click.IntRange(min=2), default=2000, show_default=True, help="Of each set.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @talking
-def fidelity_command(run: str, data: str, screen: Screen, **options: Any) -> None:
+def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
     """How like real images are the samples of RUN: Frechet distance to DATA, real against real as its floor, and sharpness.
 
     \b
@@ -162,7 +166,7 @@ def _say_lines(lines: list[str], screen: Screen) -> None:
         screen.result(line)
 
 
-def _keep(run: str, found: Any, screen: Screen) -> None:
+def _keep(run: Path, found: Any, screen: Screen) -> None:
     """Prints what was measured and adds it to the run's results."""
     import json
 
@@ -171,6 +175,6 @@ def _keep(run: str, found: Any, screen: Screen) -> None:
 
     screen.result(str(found))
     line = {**found.to_json(), "command": command_line(), "commit": commit_of_code()}
-    path = Path(run) / "results.jsonl"
+    path = run / "results.jsonl"
     with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -10,13 +10,16 @@ import click
 
 from withheld.cli.detection import Shares, detection_aloud, voc_options
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import COUNTS, device_option, talking
+from withheld.cli.options import COUNTS, DATA, RUN, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
+from withheld.errors import neighbor
 
 
 @click.command("evaluate")
-@click.argument("run")
-@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), a table, IDX or hf:NAME.")
+@click.argument("run", type=SUBJECT)
+@click.option(
+    "--data", type=DATA, help="Labelled: a folder per class, labels.csv (file,label), a table, IDX or hf:NAME."
+)
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @click.option(
     "--glue", type=click.Path(path_type=Path), help="Instead of --data: the folder of GLUE's tasks as published."
@@ -60,6 +63,7 @@ from withheld.cli.screen import Screen
 )
 @click.option(
     "--against",
+    type=SUBJECT,
     multiple=True,
     metavar="ENCODER",
     help="Another encoder: a run, a folder or a transformers id. Repeatable.",
@@ -154,19 +158,24 @@ def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any
     screen.result(f"Scores: {out / 'results.jsonl'}")
 
 
-def folder_for(run: str, out: Path | None) -> Path:
+def folder_for(run: str, given: Path | None) -> Path:
     """Where results of a subject go: its own folder where it is a run.
 
     Raises:
         click.UsageError: where it is none and --out does not say.
     """
-    if out is not None:
-        return out
+    if given is not None:
+        return given
     if (Path(run) / "run.json").is_file():
         return Path(run)
-    if Path(run).is_dir() or not Path(run).exists():
-        name = Path(run).name or "encoder"
-        raise click.UsageError(f"{run} is no run folder: say where the results go, for example --out runs/{name}")
+    out = f"--out runs/{Path(run).name or 'encoder'}"
+    if not Path(run).exists():
+        raise click.UsageError(
+            f"there is no folder {run!r} here{neighbor(Path(run))}; if it is a transformers id, say where the results go, for "
+            f"example {out}"
+        )
+    if Path(run).is_dir():
+        raise click.UsageError(f"{run} is no run folder: say where the results go, for example {out}")
     raise click.UsageError(f"{run} is a file: name a run folder, an encoder folder or a transformers id")
 
 
@@ -189,11 +198,13 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
 
 def show_verdict(screen: Screen, found: Any) -> None:
     """Accuracy by row and labels per class, then what there is to know about it."""
+    from withheld.report.wording import percent
+
     counts = sorted({score.labels_per_class for score in found.scores}, key=lambda n: (n is None, n or 0))
     rows: dict[str, dict[Any, str]] = {}
     best = {n: max(s.value for s in found.scores if s.labels_per_class == n) for n in counts}
     for score in found.scores:
-        text = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
+        text = percent(score.value, score.spread)
         rows.setdefault(score.method, {})[score.labels_per_class] = text + (
             " *" if score.value == best[score.labels_per_class] else ""
         )
@@ -205,7 +216,7 @@ def show_verdict(screen: Screen, found: Any) -> None:
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RUN)
 @talking
 def report_command(run: Path, screen: Screen) -> None:
     """Write the page of RUN, one file that opens anywhere, and print where it is.

@@ -8,12 +8,18 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import device_option, talking
-from withheld.cli.screen import Screen, size
+from withheld.cli.narrator import Narrator
+from withheld.cli.options import DATA, device_option, talking
+from withheld.cli.screen import Screen, duration, size
 from withheld.errors import InputError, nearest
 
-ENOUGH = 1_000_000
-"""Characters below which a language model has little to learn from."""
+MOST_ROWS = 1_000_000
+"""Rows of a table of which missing cells are counted."""
+PUBLIC = {
+    "simclr": "facebook/dinov2-small", "bert": "google/bert_uncased_L-2_H-128_A-2",
+    "videomae": "MCG-NJU/videomae-small-finetuned-kinetics",
+}  # fmt: skip
+"""Encoders that have learned elsewhere, to go on from where there is too little data; auto_rules.py names them too."""
 
 
 @click.command("list")
@@ -73,7 +79,7 @@ def _markdown(method: dict[str, Any]) -> str:
 
 
 @click.command("check")
-@click.argument("data")
+@click.argument("data", type=DATA)
 @click.option("--labels", help="A csv with the columns file and label, to look at the labels too.")
 @click.option("--labelled", is_flag=True, help="Look at the labels too: class folders, labels.csv, IDX labels.")
 @device_option
@@ -88,45 +94,91 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
       withheld check clips/
       withheld check reviews.csv
     """
+    from withheld.auto import TooLittle, decide
     from withheld.cost import measure
     from withheld.data.describe import describe
 
+    with Narrator(screen) as narrator:
+        try:
+            tell = lambda done, total: narrator.hear({"kind": "look", "done": done, "total": total})  # noqa: E731
+            lines = describe(data, labels or labelled or None, progress=tell).to_lines()
+        except InputError:
+            lines = _clips_or_texts_or_rows(data, labels or labelled or None)
+            if not lines:
+                raise
+    chosen, method, few = "auto", "", None
     try:
-        found = describe(data, labels or labelled or None)
-        lines, method = found.to_lines(), found.suggested_method
-    except InputError:
-        lines, method = _clips_or_texts(data, labels or labelled or None)
-        if not lines:
-            raise
-    screen.say("timing a few steps ...")
-    try:
-        lines += _cost(measure(method, data, device))
-    except InputError as error:  # what was found out about the data is told all the same
-        lines.append(("note", str(error)))
+        choice = decide(data, device=device)
+        method = choice.method
+        lines += [("suggested", choice.lines()[0].removeprefix("auto: ")), ("measured", choice.measured)]
+    except TooLittle as error:  # what was found out about the data is told all the same
+        chosen = method = error.method
+        few = error
+        lines.append(("note", error.why))
+    if method != "mixture":
+        screen.say("timing a few steps ...")
+        try:
+            lines += _cost(measure(method, data, device))
+        except InputError as error:
+            lines.append(("note", str(error)))
     wide = max(len(what) for what, _ in lines)
     for what, value in sorted(lines, key=lambda line: line[0] == "note"):
         screen.result(f"{what:<{wide}}  {value}")
     screen.result("")
-    screen.result(f"withheld pretrain {method} --data {shlex.quote(data)} --out runs/first --minutes 10")
+    _next(screen, shlex.quote(data), chosen, method, few is not None)
+
+
+def _next(screen: Screen, data: str, chosen: str, method: str, few: bool) -> None:
+    """What to type next; the one line on stdout is the first of it."""
+    if few:
+        screen.say("All the same, from scratch:")
+    screen.result(f"withheld pretrain {chosen} --data {data} --out runs/first --minutes 10")
+    if few and method in PUBLIC:
+        screen.say("or from an encoder that has seen more:")
+        screen.say(f"  withheld pretrain auto --data {data} --encoder {PUBLIC[method]} --out runs/first --minutes 10")
+    if method == "mixture":
+        screen.say(f"which row is in which group:  withheld predict runs/first {data} -o groups.csv")
+        return
+    screen.say(f"what it hides:       withheld show {method} {data}")
     if method == "videomae":
-        screen.say(f"what it hides:       withheld show videomae {shlex.quote(data)}")
         screen.say(
             "other things to ask: frame_order, arrow_of_time, track_color, next_frame (withheld list --modality video)"
         )
-    if method == "bert":
-        screen.say(f"what it hides:       withheld show bert {shlex.quote(data)}")
-        screen.say("did it help?         withheld evaluate runs/first --data LABELLED.csv")
-        screen.say("then, few labels:    withheld finetune runs/first --data LABELLED.csv --out models/first")
-        screen.say(f"label all the rest:  withheld predict models/first {shlex.quote(data)} -o labels.csv")
+    labelled = "LABELLED.csv" if method == "bert" else "LABELLED"
+    screen.say(f"what to label first: withheld suggest runs/first --data {data} -n 100")
+    screen.say(f"did it help?         withheld evaluate runs/first --data {labelled}")
+    screen.say(f"then, few labels:    withheld finetune runs/first --data {labelled} --out models/first")
+    screen.say(f"label all the rest:  withheld predict models/first {data} -o labels.csv")
 
 
-def _clips_or_texts(data: str, labels: Any) -> tuple[list[tuple[str, str]], str]:
-    """What is in data that holds no images, and a method for it; no lines where it holds neither clips nor texts."""
+def _clips_or_texts_or_rows(data: str, labels: Any) -> list[tuple[str, str]]:
+    """What is in data that holds no images; no lines where it holds neither clips, texts nor a table of numbers."""
+    from withheld.auto import look
     from withheld.data.describe_clips import describe_clips
 
     with contextlib.suppress(InputError):
-        return describe_clips(data, labels), "videomae"
-    return _texts(data, labels) or [], "bert"
+        return describe_clips(data, labels)
+    with contextlib.suppress(InputError):
+        if look(data).modality == "table":
+            return _rows(data)
+    return _texts(data, labels) or []
+
+
+def _rows(data: str) -> list[tuple[str, str]]:
+    """What is in a table of numbers."""
+    import numpy as np
+
+    from withheld.data.vectors import as_floats, open_vectors
+
+    table = open_vectors(data)
+    values = as_floats(np.asarray(table.values[:MOST_ROWS]))
+    missing = int(np.isnan(values).sum())
+    share = f"{missing:,} of {values.size:,}, {missing / max(1, values.size):.1%}" if missing else "none"
+    return [
+        ("kind", "a table of numbers"), ("rows", f"{len(table):,}"),
+        ("columns", f"{values.shape[1]}: {', '.join(table.columns[:8])}{', ...' if len(table.columns) > 8 else ''}"),
+        ("missing cells", share),
+    ]  # fmt: skip
 
 
 def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
@@ -144,7 +196,6 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
     if not sizes:
         return None
     middle = sorted(sizes)[len(sizes) // 2]
-    few = sum(sizes) < ENOUGH
     lines = [("kind", f"texts, {source.kind}"), ("items", f"{len(sizes):,}")]
     lines.append(("characters", f"{sum(sizes):,}; the median text has {middle:,}, the longest {max(sizes):,}"))
     if source.parts is not None:
@@ -152,8 +203,11 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
         lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
-    if few:
-        lines.append(("note", "little text to learn from: compare with a public encoder (evaluate --against)"))
+    elif source.kind == "table":
+        with contextlib.suppress(InputError):
+            names = open_texts(data, True).classes
+            shown = f"{', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"
+            lines.append(("note", f"its column of labels ({shown}) is not looked at by pretraining; evaluate looks"))
     lines += [("note", f"{line['file']}: {line['reason']}") for line in bad[:5]]
     return lines
 
@@ -162,7 +216,8 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     plan = cost.plan
     encoder = f"{plan['encoder']['name']} on {plan['device']}"
     lines = [("speed", f"{cost.items_per_second:,.0f} items/s with {encoder}, batch {plan['batch_size']}")]
-    lines.append(("minutes", f"{cost.minutes(1):.1f} an epoch, {cost.minutes(100):,.0f} for 100 epochs"))
+    once, hundred = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, 100))
+    lines.append(("time", f"{once} an epoch, {hundred} for 100 epochs"))
     if cost.memory_bytes is not None:
         lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))
     return lines

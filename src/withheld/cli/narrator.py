@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from typing import Any
 
 from withheld.cli.screen import Screen, duration
 
 STAGES = {
+    "look": "looking at images",
     "prepare": "preparing",
     "step": "learning",
     "features": "reading features",
@@ -77,18 +77,23 @@ class Narrator:
 
 
 def plan(settings: dict[str, Any]) -> str:
-    """What a run is going to do, in three lines."""
+    """What a run is going to do, in three lines; and a fourth where that is on too little."""
+    from withheld.auto import too_little
+
     data, encoder = settings["data"], settings["encoder"]
+    few = too_little(settings.get("modality", ""), data.get("clips", data["items"]), bool(encoder.get("pretrained")))
     patch = f", patch {encoder['patch']}" if encoder.get("patch") else ""
     start = (
         ", from published weights" if encoder.get("pretrained") else ", from scratch" if "pretrained" in encoder else ""
     )
     size = encoder["parameters"]
     numbers = f"{size / 1e6:.1f} M" if size >= 1e5 else f"{size:,}"
+    apart = f" ({data['held_out']:,} more are held out to watch its health)" if data.get("held_out") else ""
     return (
-        f"data     {data['items']:,} items{_shape_words(data)}\n"
+        f"data     {data['items']:,} items{apart}{_shape_words(data)}\n"
         f"{'encoder' if 'pretrained' in encoder else 'model  '}  {encoder['name']}, {numbers} parameters{patch}{start}\n"
         f"run      {settings['title']}, {_length_words(settings)}, on {settings['device']}"
+        + (f"\nnote     {few}" if few else "")
     )
 
 
@@ -123,9 +128,9 @@ def _length_words(settings: dict[str, Any]) -> str:
 
 def measured(score: dict[str, Any]) -> str:
     """One number of a verdict, as soon as it is there."""
-    spread = score["spread"]
-    interval = f" ± {100 * spread:.1f}" if isinstance(spread, float) and math.isfinite(spread) else ""
-    return f"{score['method']}, {score['labels_per_class']} per class: {100 * score['value']:.1f}{interval} %"
+    from withheld.report.wording import percent
+
+    return f"{score['method']}, {score['labels_per_class']} per class: {percent(score['value'], score['spread'])} %"
 
 
 def detected(line: dict[str, Any]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import glob
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from withheld.cli.screen import Screen
+from withheld.errors import InputError, neighbor
 
 
 class Counts(click.ParamType):
@@ -38,7 +41,61 @@ class Size(click.ParamType):
         return int(value)
 
 
+class Data(click.ParamType):
+    """Where data lies. What is no address (hf:NAME, table.csv:column) or pattern must be there: said before torch is loaded."""
+
+    name = "DATA"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value).expanduser()
+        if ":" not in str(value) and not glob.has_magic(str(value)) and not path.exists():
+            raise InputError(f"there is no file or folder {str(value)!r}{neighbor(path)}")
+        return value
+
+
+class Subject(click.ParamType):
+    """A run, an encoder folder, a preset or a transformers id. What is none of them is said before torch is loaded."""
+
+    name = "ENCODER"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = Path(value).expanduser()
+        if path.exists() or path.parent == Path("."):
+            return value
+        from withheld.hub import may_be_known
+
+        runs_beside = path.parent.is_dir() and any((each / "run.json").is_file() for each in path.parent.iterdir())
+        if runs_beside or len(path.parts) > 2 or not may_be_known(value):
+            raise InputError(
+                f"there is no folder {value!r}{neighbor(path)}, and transformers knows no such id here; "
+                f"`withheld pretrain ... --out {value}` makes a run"
+            )
+        return value
+
+
+class Made(click.ParamType):
+    """A folder that another command makes; where it is not there, that command is named."""
+
+    name = "FOLDER"
+
+    def __init__(self, what: str, by: str) -> None:
+        self.what, self.by = what, by
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise InputError(
+                f"there is no {self.what} {str(value)!r}{neighbor(path)}; `{self.by.format(value)}` makes one"
+            )
+        return path
+
+
 COUNTS = Counts()
+DATA = Data()
+SUBJECT = Subject()
+RUN = Made("run", "withheld pretrain METHOD --data DATA --out {}")
+MODEL = Made("model", "withheld finetune RUN --data LABELLED --out {}")
+DETECTOR = Made("detector", "withheld finetune RUN --voc DIR --out {}")
 SIZE = Size()
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, RUN, device_option, talking
 from withheld.cli.screen import Screen
 
 
 @click.command("probe-shortcuts")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", help="Items without labels.  [default: what RUN learned from]")
+@click.argument("run", type=RUN)
+@click.option("--data", type=DATA, help="Items without labels.  [default: what RUN learned from]")
 @click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
     help="For all short trainings together.",

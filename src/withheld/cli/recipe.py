@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.recipe_file import read_recipe
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
@@ -18,7 +18,7 @@ PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed
 
 @click.command("run")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--data", help="What to learn from; needed where the recipe names no data.")
+@click.option("--data", type=DATA, help="What to learn from; needed where the recipe names no data.")
 @click.option("--labelled", help="What to evaluate on.  [default: the recipe's, else --data]")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: runs/NAME-OF-THE-RECIPE]")
 @click.option("--resume", is_flag=True, help="Go on where it stopped; what is finished is kept.")
@@ -76,6 +76,7 @@ def once(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device
 def sweep(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device: str, path: Path) -> None:
     """A run for every value of one setting, and sweep.json, rewritten after each so that nothing is lost."""
     from withheld.report import write
+    from withheld.report.wording import percent
 
     (parameter, values), *_ = recipe["sweep"].items()
     if out.exists() and any(out.iterdir()) and not resume:
@@ -89,7 +90,7 @@ def sweep(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, devic
         scores += _row(folder, value, recipe["row"])
         table = {"parameter": parameter, "values": values, "metric": f"accuracy, {recipe['row']}", "scores": scores}
         (out / "sweep.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    rows = [[s["value"], s["labels_per_class"], f"{100 * s['mean']:.1f} ± {100 * s['spread']:.1f}"] for s in scores]
+    rows = [[s["value"], s["labels_per_class"], percent(s["mean"], s["spread"])] for s in scores]
     screen.table(
         f"Accuracy in %, {recipe['row']}", [parameter, "labels per class", "mean ± half the 95 % interval"], rows
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from withheld.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -84,11 +86,6 @@ def console(file: Any) -> Console:
 
     width = None if file.isatty() else 160
     return Console(file=file, width=width, highlight=False, soft_wrap=False)
-
-
-def printable(text: str) -> str:
-    """The text with control characters written out: a file name cannot move the cursor."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def duration(seconds: float) -> str:

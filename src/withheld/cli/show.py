@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import SIZE, device_option, talking
+from withheld.cli.options import DATA, RUN, SIZE, device_option, talking
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -17,8 +17,8 @@ SPARE = 3
 
 @click.command("show")
 @click.argument("method")
-@click.argument("data")
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="Draw what this run predicts, too.")
+@click.argument("data", type=DATA)
+@click.option("--run", "folder", type=RUN, help="Draw what this run predicts, too.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A PNG.  [default: METHOD.png]")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting: --set ratio=0.6. Repeatable.")
 @click.option("--items", type=click.IntRange(1, 32), default=6, show_default=True, help="How many items to draw.")

@@ -10,7 +10,7 @@ import click
 
 from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import SIZE, device_option, length_options, one_length, talking
+from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, talking
 from withheld.cli.screen import Screen
 
 
@@ -18,12 +18,17 @@ from withheld.cli.screen import Screen
 @click.argument("method")
 @click.option(
     "--data",
+    type=DATA,
     required=True,
     help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar' or hf:NAME. Labels are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
-    "--encoder", default="auto", show_default=True, help="vit-tiny, a transformers id, a local folder or config.json."
+    "--encoder",
+    type=SUBJECT,
+    default="auto",
+    show_default=True,
+    help="vit-tiny, a transformers id, a local folder or config.json.",
 )
 @length_options
 @click.option(
@@ -108,6 +113,7 @@ def pretrain_command(
 
     chosen: Any = method
     if method == AUTO:
+        screen.say(f"looking at {data} ...")
         asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device")}
         chosen = decide(data, minutes=minutes, **asked)
         method = chosen.method
@@ -120,6 +126,9 @@ def pretrain_command(
         screen.result(f"Encoder: {run.folder / 'encoder'}")
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
+        if ":" not in data:  # moving: and their kin are made while learning: there is nothing to label
+            screen.say("No labels yet? These first:")
+            screen.say(f"  withheld suggest {shlex.quote(str(out))} --data {shlex.quote(data)} -n 100")
         return
     screen.result(f"Model: {run.folder / 'model'}")
     if run.settings["modality"] == "table":
@@ -138,8 +147,8 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 
 
 @click.command("finetune")
-@click.argument("encoder", metavar="RUN")
-@click.option("--data", help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
+@click.argument("encoder", type=SUBJECT, metavar="RUN")
+@click.option("--data", type=DATA, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
 @voc_options
 @click.option(
     "--head",

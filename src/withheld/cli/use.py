@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, MODEL, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
 from withheld.errors import CannotWrite, InputError
 
 
 @click.command("predict")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data")
+@click.argument("model", type=MODEL)
+@click.argument("data", type=DATA)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("labels.csv"), show_default=True, help="A csv."
 )
@@ -45,8 +45,8 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 
 
 @click.command("embed")
-@click.argument("run")
-@click.argument("data")
+@click.argument("run", type=SUBJECT)
+@click.argument("data", type=DATA)
 @click.option(
     "-o",
     "--output",
@@ -74,7 +74,7 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
 
 
 @click.command("export")
-@click.argument("run")
+@click.argument("run", type=SUBJECT)
 @click.option(
     "--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file."
 )

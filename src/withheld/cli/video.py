@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
 
 @click.command("track")
-@click.argument("run")
-@click.argument("clip", type=click.Path(path_type=Path))
+@click.argument("run", type=SUBJECT)
+@click.argument("clip", type=DATA)
 @click.option(
     "--mask", required=True, type=click.Path(path_type=Path), help="A PNG of the first frame: black is nothing."
 )
@@ -23,7 +23,7 @@ from withheld.errors import InputError
 @click.option("--force", is_flag=True, help="Write over an output that exists.")
 @device_option
 @talking
-def track_command(run: str, clip: Path, mask: Path, output: Path, force: bool, device: str, screen: Screen) -> None:
+def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, device: str, screen: Screen) -> None:
     """Follow what MASK marks in the first frame of CLIP, with the features of RUN.
 
     \b
@@ -37,7 +37,7 @@ def track_command(run: str, clip: Path, mask: Path, output: Path, force: bool, d
     if not mask.is_file():
         raise InputError(f"--mask {mask}: no such file; draw one over the first frame and save it as a PNG")
     with Narrator(screen) as narrator:
-        written = track(run, clip, mask, output, device=device, listen=narrator.hear)
+        written = track(run, Path(clip), mask, output, device=device, listen=narrator.hear)
     screen.result(str(written))
 
 

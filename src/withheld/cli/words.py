@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from withheld.cli.options import device_option, talking
+from withheld.cli.options import SUBJECT, device_option, talking
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
 
 
 @click.command("score")
-@click.argument("run")
+@click.argument("run", type=SUBJECT)
 @click.argument("text")
 @device_option
 @talking
@@ -38,7 +38,7 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
 
 
 @click.command("fill")
-@click.argument("run")
+@click.argument("run", type=SUBJECT)
 @click.argument("text")
 @click.option("--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Candidates for each gap.")
 @device_option
@@ -57,7 +57,7 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 
 
 @click.command("generate")
-@click.argument("run")
+@click.argument("run", type=SUBJECT)
 @click.option("--prompt", default="", help="What the text begins with.")
 @click.option("--data", help="Of next_frame: a clip, a folder of clips, or moving:PATH, that goes on.")
 @click.option("--frames", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Of next_frame: to tell.")

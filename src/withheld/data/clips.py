@@ -108,7 +108,7 @@ def prepare_clips(
 
 def _check(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: float) -> None:
     total = len(source) + len(source.left_out)
-    shown = "\n".join(f"  {line['file']!a}: {line['reason']}" for line in skipped[:5])
+    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
     if not good:
         raise InputError(f"found 0 clips under {source.location} that can be read, of {total:,}; the first:\n{shown}")
     if total - good > allow_bad * total:

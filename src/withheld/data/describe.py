@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from withheld.data.build import is_grey
+from withheld.data.build import Progress, is_grey
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
 from withheld.data.work import reason_of, threaded
-from withheld.errors import InputError
+from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
 
 MOST_READ = 5000
@@ -67,7 +67,6 @@ class Description:
     classes: dict[str, int] = field(default_factory=dict)
     unknown: int = 0
     suggested_size: int = 0
-    suggested_method: str = "mae"
     prepared_bytes: int = 0
     warnings: list[str] = field(default_factory=list)
 
@@ -79,7 +78,7 @@ class Description:
     def to_lines(self) -> list[tuple[str, str]]:
         """(what, value) in the order to show them; file names are safe to print."""
         few = f" of the {self.looked:,} looked at" if self.sampled else ""
-        lines = [("data", f"{ascii(self.location)[1:-1]} ({self.kind})"), ("images", f"{self.items:,}")]
+        lines = [("data", f"{printable(self.location)} ({self.kind})"), ("images", f"{self.items:,}")]
         if self.sampled:
             lines.append(("looked at", f"{self.looked:,}, a seeded sample; what follows is about these"))
         if self.parts:
@@ -97,7 +96,7 @@ class Description:
         lines.append(("near-duplicates", f"{len(self.near):,} pairs{few}{_pair(self.near)}"))
         if self.classes:
             lines.append(("labels", self._labels()))
-        lines.append(("suggested", f"{self.suggested_method}, size {self.suggested_size}"))
+        lines.append(("suggested size", f"{self.suggested_size}"))
         lines.append(("prepared cache", f"{self.prepared_bytes / 1e6:,.0f} MB"))
         return lines + [("note", warning) for warning in self.warnings]
 
@@ -125,13 +124,14 @@ class _Seen:
     reason: str = ""
 
 
-def describe(data: Any, labels: Labels = None, seed: int = 0) -> Description:
+def describe(data: Any, labels: Labels = None, seed: int = 0, progress: Progress | None = None) -> Description:
     """Looks at a set of images; on more than 5,000 a seeded sample of them is read.
 
     Args:
         data: what `open_source` takes.
         labels: as for `open_source`; by default labels are not read, only names that look like them are mentioned.
         seed: of the sample.
+        progress: is told how many of how many images were looked at.
 
     Raises:
         InputError: where there is nothing to read.
@@ -140,7 +140,11 @@ def describe(data: Any, labels: Labels = None, seed: int = 0) -> Description:
     index = np.arange(len(source))
     if len(source) > MOST_READ:
         index = np.sort(np.random.default_rng([seed, 0xC4EC]).choice(len(source), MOST_READ, replace=False))
-    seen = [one for chunk in threaded(source.raw(index), _look_at_chunk) for one in chunk]
+    seen: list[_Seen] = []
+    for chunk in threaded(source.raw(index), _look_at_chunk):
+        seen += chunk
+        if progress is not None:
+            progress(len(seen), len(index))
     seen.sort(key=lambda one: one.position)
     found = Description(source.location, source.kind, len(source), len(index), left_out=source.left_out)
     if source.parts is not None:
@@ -242,10 +246,6 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
         warnings.append("shapes differ (width over height): every image is squashed to a square")
     if max(found.heights[1], found.widths[1]) > 64:
         warnings.append("the size suggested is for a CPU; on a GPU 224")
-    if found.items < 500:
-        warnings.append(
-            f"{found.items} images are few to learn from: compare with a public encoder (evaluate --against)"
-        )
     if set(found.channels) - {1, 3} and len(found.channels) > 1:
         warnings.append("the number of channels differs from image to image: those unlike the most are skipped")
     return warnings
@@ -256,7 +256,7 @@ def _label_like(source: Source) -> list[str]:
     if source.kind in ("folder", "tar", "zip"):
         names = sorted({f for f in find_layout(source.names).folders if f and f.lower() not in UNLABELED})
         if len(names) > 1:
-            told = ", ".join(ascii(name)[1:-1] for name in names[:3]) + (", ..." if len(names) > 3 else "")
+            told = ", ".join(printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
             warnings.append(
                 f"{len(names)} folder names look like labels ({told}): pretraining does not look at them, evaluate does"
             )
@@ -273,8 +273,8 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _first(lines: list[dict[str, str]]) -> str:
-    return f", first {lines[0]['file']!a}: {lines[0]['reason']}" if lines else ""
+    return f", first {lines[0]['file']!r}: {lines[0]['reason']}" if lines else ""
 
 
 def _pair(pairs: list[tuple[str, str]]) -> str:
-    return f", such as {pairs[0][0]!a} and {pairs[0][1]!a}" if pairs else ""
+    return f", such as {pairs[0][0]!r} and {pairs[0][1]!r}" if pairs else ""

@@ -16,7 +16,7 @@ from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
 from withheld.data.shards import TARS, open_shards
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
-from withheld.data.wanted import IMAGES, Wanted
+from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError
 
 ARCHIVES = (*TARS, ".zip")
@@ -196,5 +196,5 @@ def _nothing(text: str, scan: Scan) -> str:
     if scan.others:
         suffixes = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in scan.others)
         told = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(5))
-        message += f"; saw only files {told}"
+        message += f"; saw only files {told}{instead(suffixes)}"
     return message

@@ -282,7 +282,11 @@ def _columns(rows: list[tuple[int, list[str]]], shown: str, names: Sequence[str]
 def _numbered(texts: list[str], shown: str) -> tuple[np.ndarray, list[str]]:
     classes = _ordered({text for text in texts if text})
     if len(classes) < 2:
-        found = f"one class, {_show(classes[0])}" if classes else "no labels"
+        found = (
+            f"one class, {_show(classes[0])}"
+            if classes
+            else "no labels" + (" yet: fill in its column" if texts else "")
+        )
         raise InputError(f"{shown} holds {found}; at least two classes are needed to learn from labels")
     place = {name: i for i, name in enumerate(classes)}
     return np.array([place.get(text, UNKNOWN_LABEL) for text in texts], np.int64), classes

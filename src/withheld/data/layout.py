@@ -81,8 +81,15 @@ def folder_labels(layout: Layout, location: str) -> tuple[np.ndarray, list[str]]
         InputError: where there are not at least two class folders.
     """
     classes = sorted({folder for folder in layout.folders if folder and folder.lower() not in UNLABELED})
+    shared = layout.root.rsplit("/", 1)[-1]
+    if not classes and shared:
+        classes = [shared]
     if len(classes) < 2:
-        found = f"only one class folder, {classes[0]!r}," if classes else "no class folders"
+        found = (
+            f"only one class folder, {classes[0]!r} (a classifier tells two or more apart),"
+            if classes
+            else "no class folders"
+        )
         raise InputError(
             f"labels were asked for, but {location} has {found} and no labels.csv; put the images of each class into a "
             "folder of its own (train/CLASS, test/CLASS also work) or add labels.csv with the columns file,label"

@@ -156,7 +156,7 @@ def _prepared(
 
 
 def _check_share(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: float, total: int) -> None:
-    shown = "\n".join(f"  {line['file']!a}: {line['reason']}" for line in skipped[:5])
+    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
     if not good:
         raise InputError(f"found 0 images under {source.location} that can be read, of {total:,}; the first:\n{shown}")
     if len(skipped) > allow_bad * total:

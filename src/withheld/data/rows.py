@@ -106,4 +106,4 @@ class Streamed:
                     return block[0]
                 self.skipped.update(bad)
         first = self.source.names[position]
-        raise InputError(f"{self.source.location}: 1,000 images in a row cannot be read, from {first!a}; check them")
+        raise InputError(f"{self.source.location}: 1,000 images in a row cannot be read, from {first!r}; check them")

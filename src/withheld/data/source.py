@@ -17,8 +17,9 @@ from PIL import Image
 
 from withheld.data.decode import Decoded, Raw, decode, is_image
 from withheld.data.image import spread
+from withheld.data.wanted import instead
 from withheld.data.windows import Windows
-from withheld.errors import InputError
+from withheld.errors import InputError, neighbor
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
 
@@ -201,7 +202,7 @@ def _open_path(path: Path, text: str, labels: Labels) -> Source:
             from withheld.data.shards import open_pattern
 
             return open_pattern(text, labels)
-        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder or archive of images")
+        raise InputError(f"there is no file or folder {text!r}{neighbor(path)}; give a folder or archive of images")
     if path.is_dir():
         from withheld.data.folder import open_folder
 
@@ -232,17 +233,6 @@ def open_file(path: Path, text: str, labels: Labels) -> Source:
     if archive.is_tar(path):
         return archive.open_tar(path, text, labels)
     raise InputError(
-        f"{text!r} is not a kind of data that is read here: give a folder of images, a tar, tar.gz or zip of images, "
-        "an IDX file, a .npy array, a Parquet file, or hf:NAME; unpack other archives first"
+        f"{text!r} is not a kind of data that images are read from: give a folder of images, a tar, tar.gz or zip of images, "
+        f"an IDX file, a .npy array, a Parquet file, or hf:NAME{instead([text]) or '; unpack other archives first'}"
     )
-
-
-def _sibling(path: Path) -> str:
-    from withheld.errors import nearest
-
-    try:
-        names = [entry.name for entry in os.scandir(path.parent)][:2000]
-    except OSError:
-        return ""
-    hint = nearest(path.name, names)
-    return f" ({hint})" if hint.startswith("did you mean") else ""

@@ -20,7 +20,7 @@ from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
 from withheld.data.wanted import TEXTS
-from withheld.errors import InputError, nearest
+from withheld.errors import InputError, nearest, neighbor
 
 MOST_BYTES = 2 << 30
 MOST_WRONG = 0.1
@@ -116,9 +116,7 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
     if path.is_dir():
         return _named_parts(_open_folder(path, text, labels))
     if not path.is_file():
-        from withheld.data.source import _sibling
-
-        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder or file of texts")
+        raise InputError(f"there is no file or folder {text!r}{neighbor(path)}; give a folder or file of texts")
     return _named_parts(_open_file(path, text, labels, column))
 
 

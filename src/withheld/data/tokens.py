@@ -120,7 +120,7 @@ def prepare_tokens(
         ids = np.memmap(entry / "ids.bin", dtype=facts["type"], mode="r") if facts["tokens"] else np.zeros(0, np.uint16)
     skipped = source.left_out + facts["skipped"]
     lost = len(source) - len(np.unique(counts[:, 3]))
-    shown = "\n".join(f"  {line['file']!a}: {line['reason']}" for line in skipped[:5])
+    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
     if not len(counts):
         raise InputError(f"found 0 texts under {source.location} that can be read; the first:\n{shown}")
     if lost > allow_bad * len(source):

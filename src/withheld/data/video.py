@@ -18,7 +18,7 @@ from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
 from withheld.data.wanted import IMAGES, Wanted
-from withheld.errors import InputError
+from withheld.errors import InputError, neighbor
 
 VIDEOS = Wanted(
     "videos",
@@ -98,9 +98,7 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
     if path.is_dir():
         return _open_folder(path, text, labels)
     if not path.is_file():
-        from withheld.data.source import _sibling
-
-        raise InputError(f"there is no file or folder {text!r}{_sibling(path)}; give a folder of videos")
+        raise InputError(f"there is no file or folder {text!r}{neighbor(path)}; give a folder of videos")
     return _open_file(path, text, labels)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from withheld.data.decode import SUFFIXES
 
@@ -29,3 +31,18 @@ class Wanted:
 
 IMAGES = Wanted("images", SUFFIXES)
 TEXTS = Wanted("texts", frozenset((".txt", ".txt.gz", ".text")))
+
+
+OTHERS = {
+    "clips": ("video", (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")),
+    "texts, or rows of numbers (mixture)": ("text", (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")),
+}
+
+
+def instead(names: Iterable[str]) -> str:
+    """What files are that are no images, for an error: "; these are clips: ..." or nothing where it cannot be told."""
+    ends = tuple(Path(name).suffix.lower() or name.lower() for name in names)
+    for what, (modality, suffixes) in OTHERS.items():
+        if any(end in suffixes for end in ends):
+            return f"; these are {what}, for methods and runs of another kind (withheld list --modality {modality})"
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,13 @@ def blank(width: int, height: int, words: str = "") -> Tile:
     return out
 
 
-def written(words: str, across: int = 88) -> Tile:
-    """Words in letters of one width, broken after so many, so that parts of one text stand under each other."""
+def written(words: str, across: int = 88, whole: bool = False) -> Tile:
+    """Words in letters of one width, broken after so many, so that parts of one text stand under each other; or between words."""
     words = printable(words)[: across * 12]
-    lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
+    if whole:
+        lines = textwrap.wrap(words, across)[:12] or [""]
+    else:
+        lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
     letters = font(13, mono=True)
     out = blank(round(across * letters.getlength("m")) + 2, 19 * len(lines))
     draw = ImageDraw.Draw(out)
@@ -116,20 +120,22 @@ def ladder(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, Tile]]]])
 def page(width: int, height: int, title: str, edge: int) -> Tile:
     """A white picture with a title."""
     out = Image.new("RGBA", (width, height), (255, 255, 255, 255))
-    words = fitted(title, width - 2 * edge, 15)
+    words = fitted(title, width - 2 * edge, 15, end=0)
     ImageDraw.Draw(out).text((edge, edge + 6), words, fill=SOFT, font=font(15), anchor="lm")
     return out
 
 
-def fitted(words: str, width: float, size: int) -> str:
-    """Words that fit a width; the middle is left out where they do not."""
+def fitted(words: str, width: float, size: int, end: float = 0.5) -> str:
+    """Words that fit a width; where they do not, of what is kept the share `end` is their end (of names the ends differ)."""
     words = printable(words)
     if font(size).getlength(words) <= width:
         return words
-    keep = len(words)
-    while keep > 8 and font(size).getlength(words[: keep // 2] + "…" + words[-(keep // 2) :]) > width:
-        keep -= 1
-    return words[: keep // 2] + "…" + words[-(keep // 2) :]
+    for keep in range(len(words) - 1, 7, -1):
+        last = round(keep * end)
+        short = words[: keep - last] + "…" + words[len(words) - last :]
+        if font(size).getlength(short) <= width:
+            break
+    return short
 
 
 def printable(words: str) -> str:

@@ -119,7 +119,7 @@ def colorize(
         except (MemoryError, InputError):
             raise
         except Exception as error:  # damaged files raise anything
-            bad.append(f"{name!a}: {reason_of(error)}")
+            bad.append(f"{name!r}: {reason_of(error)}")
             listen({"kind": "note", "text": f"left out {bad[-1]}"})
             continue
         where = out if single else _named(out, name, written)

@@ -47,6 +47,7 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
         listen: is told {"kind": "features", "done", "total"}.
     """
     parts = []
+    listen({"kind": "features", "done": 0, "total": len(images_NCHW)})  # the first batch may take long
     for first in range(0, len(images_NCHW), batch_size):
         part = np.array(images_NCHW[first : first + batch_size])  # a copy: what is mapped cannot be written to
         parts.append(np.asarray(encoder.transform(part), dtype=np.float32).reshape(len(part), -1))
@@ -60,7 +61,7 @@ def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prep
     prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
     if prepared.skipped:
         first = prepared.skipped[0]
-        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!a}"
+        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!r}"
         listen({"kind": "note", "text": f"{text} ({first['reason']})"})
     return prepared
 

@@ -41,7 +41,7 @@ def generate(
         )
     if not trunk.causal:
         raise InputError(
-            f"{encoder.name} sees both ways and cannot go on from a prompt: use withheld fill, or a run of gpt"
+            f"{encoder.name}: a model that sees both ways cannot go on from a prompt: use withheld fill, or give a run of gpt"
         )
     prompted = encode(encoder.tokenizer, [prompt])[0] if prompt else []
     ids = [*encoder.start, *prompted]

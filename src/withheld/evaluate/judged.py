@@ -133,7 +133,7 @@ class JudgedTexts(Judged):
         kept, found = [position for position, _ in read], [text for _, text in read]
         lost = [line for line in bad if not line["reason"].startswith("kept")]
         if lost:
-            first = f"the first: {lost[0]['file']!a} ({lost[0]['reason']})"
+            first = f"the first: {lost[0]['file']!r} ({lost[0]['reason']})"
             told = f"{len(lost):,} of {len(source):,} texts could not be read and were left out, {first}"
             listen({"kind": "note", "text": told})
         if not found:

@@ -151,7 +151,7 @@ def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> 
     first = pairs[0]
     names = [labelled.source.names[int(some[at])] for some, at in ((learn, first[0]), (test, first[1]))]
     return [
-        f"{twice} of {len(test)} tested items nearly equal a labelled one (such as {names[0]!a} and {names[1]!a}): "
+        f"{twice} of {len(test)} tested items nearly equal a labelled one (such as {names[0]!r} and {names[1]!r}): "
         "accuracies are too high by up to that share, for every row alike"
     ]
 

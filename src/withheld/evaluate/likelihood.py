@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def importance_bound(network: LatentAutoencoder, t: Tensor, samples: int) -> tup
 
 
 def likelihood(
-    run: str | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
+    run: str | Path | Run, data: Any, *, samples: int = 100, items: int | None = None, seed: int = 0, device: str = "auto",
     listen: Listen = lambda event: None,
 ) -> Any:  # fmt: skip
     """-log p(x) of held-out items under a run of `vae`, `mixture`, `mean_field` or `code_prior` (both stages counted).

@@ -133,7 +133,7 @@ def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Foun
     doubles = _doubles([item, *items])
     said = [f"{c:.3f}{' nearly equal' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
     sheet = [shown(query, "query", item), *map(shown, names, said, items)]
-    below = [f"{what} {name}" for what, name in zip(said, names, strict=True)]
+    below = [f"{what}  {name}" for what, name in zip(said, names, strict=True)]
     picture = draw_sheet(f"nearest to {query}", [("query", item), *zip(below, items, strict=True)])
     texts = [first_words(one) if isinstance(one, str) else "" for one in items]
     return Found(query, names, [float(c) for c in cosine], doubles, texts, sheet, picture, list(pool.notes))

@@ -21,7 +21,7 @@ from withheld.evaluate.features import features
 from withheld.evaluate.few_label import standard
 from withheld.evaluate.judged import JudgedClips
 from withheld.evaluate.measure import Array, Measurement, Table
-from withheld.evaluate.self_training import SelfTraining
+from withheld.evaluate.self_training import WORDS, SelfTraining
 from withheld.evaluate.sentence import SELF_TRAINED
 
 MOST, SHARE, SECONDS_AN_ITEM = 10_000, 0.05, 4e-4
@@ -82,7 +82,7 @@ def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.in
         learn, rest, tested = (np.concatenate(part, axis=1) for part in zip(*map(_even, parts), strict=True))
         found = SelfTraining(m.classes, draw.seed).fit(learn, m.labelled.labels[draw.train], rest)
         ways[found.way] += 1
-        told = ", ".join(f"{way} {count}" for way, count in ways.most_common())
+        told = ", ".join(f"{WORDS[way]} ({count} of {ways.total()})" for way, count in ways.most_common())
         row.note = f"{len(rest):,} unlabelled items; {told}"
         return found.probabilities(tested)
 

@@ -33,6 +33,8 @@ ROUNDS = (0.3, 0.6, 0.9)
 """Share of an equal part of all unlabelled items that every class may take, round by round."""
 WAYS = ("flow", "rounds", "alone")
 """What there is to choose from; the first, unless another is better for certain."""
+WORDS = {"flow": "labels flow to neighbors", "rounds": "own guesses in rounds", "alone": "labels alone"}
+"""How a table says which way was chosen."""
 CERTAIN = 1.0
 """Standard errors of the difference in right answers (McNemar) by which another way must be better."""
 FLOOR = 1e-3

@@ -252,7 +252,8 @@ def _flat(gap: Difference) -> str:
 def _interval(gap: Difference) -> str:
     if not math.isfinite(gap.low):
         return "one seed, no interval"
-    return f"95 % CI {100 * gap.low:.1f} to {100 * gap.high:.1f}"
+    low, high = max(gap.low, -1.0), min(gap.high, 1.0)  # of a few draws that differ much; no share differs by more
+    return f"95 % CI {100 * low:.1f} to {100 * high:.1f}"
 
 
 def _numbers(gap: Difference, ours: str) -> str:

@@ -29,7 +29,7 @@ from withheld.learn.schedule import Items, seed_everything
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import commit_of_code
-from withheld.run import Run, constant, load_method, open_run, pick_device, split_settings
+from withheld.run import Run, constant, load_method, method_names, open_run, pick_device, split_settings
 from withheld.shortcuts import Bounds, Probe, Variant
 from withheld.types import Moment, Recipe
 
@@ -106,7 +106,10 @@ def _declared(run: Run) -> list[Variant | Probe]:
         raise InputError(f"{run.folder}: trained with an objective of your own, which declares no shortcuts")
     shortcuts = constant(name, "shortcuts", None)
     if shortcuts is None:
-        raise InputError(f"{name} has no shortcut tests: its file defines no shortcuts()")
+        with_tests = ", ".join(each for each in method_names() if constant(each, "shortcuts", None) is not None)
+        raise InputError(
+            f"{name} declares no way to cheat, so there is nothing to probe; methods that do: {with_tests}"
+        )
     return list(shortcuts())
 
 

@@ -125,7 +125,12 @@ def _shown(pool: Pool, places: np.ndarray, known: dict[str, str], doubles: int, 
     texts = [first_words(item) if isinstance(item, str) else "" for item in items]
     notes = list(pool.notes)
     if doubles:
-        notes.append(f"{doubles:,} items nearly equal another one and were passed over")
+        many = (
+            "1 item nearly equals another one and was"
+            if doubles == 1
+            else f"{doubles:,} items nearly equal another one and were"
+        )
+        notes.append(f"{many} passed over")
     if len(names) > MOST_DRAWN:
         notes.append(f"the sheets show the first {MOST_DRAWN}")
     return Suggestion(names, sheet, picture, known, texts, doubles, notes)

@@ -58,10 +58,20 @@ def picture(item: Any) -> Tile:
     return out
 
 
+def caption(said: str, width: float) -> str:
+    """What stands below a tile: the number in front whole, and of the name behind it as much as fits, rather its end."""
+    lead, gap, name = said.partition("  ")
+    return (
+        lead + gap + fitted(name, width - font(11).getlength(lead + gap), 11, end=0.7)
+        if gap
+        else fitted(said, width, 11)
+    )
+
+
 def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     """A PNG of items with what is written below each (images, clips) or beside it (texts)."""
     if items and isinstance(items[0][1], str):
-        return png(ladder(title, [(said, [("", written(first_words(text), 100))]) for said, text in items]))
+        return png(ladder(title, [(said, [("", written(first_words(text), 100, whole=True))]) for said, text in items]))
     tiles = [(said, picture(item)) for said, item in items]
     width, height = max(t.width for _, t in tiles), max(t.height for _, t in tiles)
     gap, edge, below = 12, 28, 20
@@ -74,5 +84,5 @@ def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     for at, (said, each) in enumerate(tiles):
         x, y = edge + at % across * (width + gap), edge + 36 + at // across * (height + below + gap)
         out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
-        draw.text((x, y + height + 9), fitted(said, width, 11), fill=SOFT, font=font(11), anchor="lm")
+        draw.text((x, y + height + 9), caption(said, width), fill=SOFT, font=font(11), anchor="lm")
     return png(out)

@@ -240,12 +240,13 @@ class Images(Modality):
         self.mean, self.std = list(self.prepared.mean), list(self.prepared.std)
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
         if self.skipped:
-            self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} files were skipped: see skipped.jsonl")
+            first = f"{self.skipped[0]['file']}: {self.skipped[0]['reason']}"
+            many = f"{len(self.skipped):,} of {len(self.source):,} files were skipped"
+            self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
         scale = self.prepared.scale
         if scale is not None:
-            self.tell(
-                "note", text=f"pixels are not bytes: {min(scale.low):g} becomes 0 and {max(scale.high):g} becomes 1"
-            )
+            ends = f"{min(scale.low):g} becomes black and {max(scale.high):g} white"
+            self.tell("note", text=f"images of more than 8 bits a pixel: {ends}")
 
     def _tell_stream(self) -> None:
         images = self.prepared.images

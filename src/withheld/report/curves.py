@@ -113,7 +113,7 @@ def _end_names(table: Table, x_of: dict[float | None, float], y_of: Scale, frame
         drawn.append(marker(row.marker, (start + 5, height), f"mark {row.kind}", 4))
         strong = "strong" if row.role in (*OURS, "scratch") else None
         drawn.append(text(start + 58, height + 4, value, "number", "end"))
-        drawn.append(text(start + 68, height + 4, shorten(table.end_name(row), 28), strong))
+        drawn.append(text(start + 68, height + 4, table.end_name(row), strong))
     return drawn
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from withheld.errors import CannotWrite, InputError
-from withheld.report.clean import one_line, shorten
+from withheld.report.clean import one_line
 from withheld.report.folder import read_folder
 from withheld.report.headline import parted
 from withheld.report.scores import OURS, Row, Table, read_scores
@@ -148,7 +148,7 @@ def _name_ends(axes: Any, table: Table, ends: list[tuple[float, float]]) -> None
         axes.text(right + 4.4 * step, height, value, fontsize=9, color=SOFT, va="center", ha="right")
         weight = "bold" if row.role in (*OURS, "scratch") else "normal"
         said = {"fontsize": 9, "color": INK, "va": "center", "weight": weight, "parse_math": False}
-        axes.text(right + 4.8 * step, height, shorten(table.end_name(row), 28), **said)
+        axes.text(right + 4.8 * step, height, table.end_name(row), **said)
 
 
 def _color(row: Row) -> str:

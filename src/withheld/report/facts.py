@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -149,7 +150,9 @@ def settings_facts(found: Contents) -> Facts:
 def version_facts(found: Contents) -> Facts:
     """Commit and versions."""
     versions = [(one_line(key), _any(value)) for key, value in mapping(found.run.get("versions")).items()]
-    return _present([("commit", _said(found.run.get("commit"))), *versions])
+    return _present(
+        [("commit", re.sub(r"^([0-9a-f]{12})[0-9a-f]{28}", r"\1", _said(found.run.get("commit")))), *versions]
+    )
 
 
 def config_text(found: Contents) -> str:

@@ -27,6 +27,7 @@ from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
 from withheld.report.scores import Table, read_scores
+from withheld.report.wording import short_numbers
 
 TEMPLATES = Path(__file__).parent / "template"
 
@@ -176,7 +177,7 @@ def _view(found: Contents) -> dict[str, Any]:
         "evaluation_notes": facts.notes(found),
         "evaluations": found.evaluations,
         "damage": found.notes,
-        "split_words": facts.one_line(found.run.get("split") or ""),
+        "split_words": short_numbers(facts.one_line(found.run.get("split") or "")),
     }
     for name in ("split", "neighbors", "patches", "map"):
         view[name] = pictures.pop(name, [])

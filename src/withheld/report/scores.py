@@ -10,7 +10,7 @@ from withheld.report.clean import one_line
 from withheld.report.folder import Contents, number
 from withheld.report.svg import MARKERS
 from withheld.report.wording import count as counted
-from withheld.report.wording import plain
+from withheld.report.wording import plain, within
 
 # What a row is, where its score does not say: by how its name starts, else by the first of these words in it.
 _NAMES = {
@@ -35,6 +35,8 @@ _ORDER = {"tuned": 0, "probe": 1, "knn": 2, "scratch": 3, "random": 4, "floor": 
 OURS = ("tuned", "probe", "knn")
 LAYER = re.compile(r"linear probe, layer (\d{1,4}) of \d{1,4}")
 """The rows of single layers: a curve of their own, and no part of the comparison."""
+END_NAME = 28
+"""Letters that there is room for at the end of a line."""
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Table:
         shown = f"{scale * value:.1f}" if self.percent else plain(value)
         return {
             "value": shown,
-            "spread": f"± {scale * spread:.1f}" if self.percent else f"± {plain(spread)}",
+            "spread": within(spread, scale).strip() if self.percent else f"± {plain(spread)}",
             "best": value == best,
         }
 
@@ -88,9 +90,12 @@ class Table:
         return sorted(rows, key=lambda row: -row.points[self.last(row)][0])
 
     def end_name(self, row: Row) -> str:
-        """What stands at the end of a row's line: its name, and where it ended if others went on."""
+        """What stands at the end of a row's line: its name, and where it ended if others went on. Names differ at their start."""
         last = self.last(row)
-        return row.method if last == self.counts[-1] or last is None else f"{row.method}, at {counted(last)}"
+        more = "" if last == self.counts[-1] or last is None else f", at {counted(last)}"
+        room = END_NAME - len(more)
+        name = one_line(row.method)
+        return (name if len(name) <= room else f"{name[: room - 1].rstrip()}…") + more
 
     def last(self, row: Row) -> float | None:
         """The most labels that a row was measured with."""

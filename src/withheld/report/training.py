@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,15 +140,24 @@ def held_out_words(log: Sequence[dict[str, Any]], floor: float | None) -> str:
     return found + (f" Held-out minus training loss: {gap:+.2f} nats." if gap is not None else "")
 
 
+def _told_apart(low: float, high: float, ticks: int) -> tuple[float, float]:
+    """The range of an axis, wide enough that so many ticks differ in the four digits that are written."""
+    most = max(abs(low), abs(high))
+    least = ticks * 10.0 ** (math.floor(math.log10(most)) - 3) if most > 0 else 0.0
+    missing = max(0.0, least - (high - low)) / 2
+    return low - missing, high + missing
+
+
 def _axes(series: Series, frame: Frame, title: str, x_ticks: int, window: int = 1) -> list[Markup]:
     """Grid, ticks and the line; with a window the line is its running mean and every value is drawn faintly."""
     values = sorted(value for _, value in series)
     # A spike at the start must not flatten the rest: the line leaves the plot at the top there.
-    ticks = nice_ticks(values[0], values[min(len(values) - 1, int(0.995 * len(values)))], 4 if title else 2)
+    about = 4 if title else 2
+    ticks = nice_ticks(*_told_apart(values[0], values[min(len(values) - 1, int(0.995 * len(values)))], about), about)
     y_of = Scale(ticks[0], ticks[-1], frame.bottom, frame.top)
     first, last = series[0][0], series[-1][0]
     x_of = Scale(first, last, frame.left, frame.right)
-    steps = [step for step in nice_ticks(first, last, x_ticks) if first <= step <= last]
+    steps = sorted({round(step) for step in nice_ticks(first, last, x_ticks) if first <= round(step) <= last})
     drawn = frame.horizontal(y_of, ticks, plain)
     drawn += frame.below([(x_of(step), short_count(step)) for step in steps], title)
     shown = [(series, "raw"), (smoothed(series, window), "smooth")] if window > 1 else [(series, "smooth")]

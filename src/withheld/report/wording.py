@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 
 def count(value: float) -> str:
     """1600 -> "1,600"."""
@@ -28,6 +31,23 @@ def plain(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def short_numbers(text: str) -> str:
+    """The numbers in a text with four digits that matter: scale=(0.25, 1.3333333333333333) -> scale=(0.25, 1.333)."""
+    return re.sub(r"\d+\.\d{5,}(?!\d*e)", lambda found: f"{float(found[0]):.4g}", text)
+
+
+def percent(mean: float, half: float | None, scale: float = 100.0) -> str:
+    """An accuracy and half its interval: (0.712, 0.013) -> "71.2 ± 1.3"; one that spans all there is says no more than that."""
+    return f"{scale * mean:.1f}{within(half, scale)}"
+
+
+def within(half: float | None, scale: float = 100.0) -> str:
+    """ " ± 1.3"; " ± >100" where few draws leave everything open, and nothing where there is no interval."""
+    if half is None or not math.isfinite(half):
+        return ""
+    return " ± >100" if scale * half > 100 else f" ± {scale * half:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,46 @@
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+from withheld.report.scores import END_NAME, Row, Table
+from withheld.report.svg import nice_ticks
+from withheld.report.training import _told_apart
+from withheld.report.wording import percent, plain, short_numbers
+
+
+def test_an_interval_wider_than_all_there_is_says_no_more_than_that() -> None:
+    assert percent(0.712, 0.013) == "71.2 ± 1.3"
+    assert percent(0.559, 1.464) == "55.9 ± >100"
+    assert percent(0.5, None) == percent(0.5, float("nan")) == "50.0"
+
+
+def test_settings_are_shown_with_the_digits_that_matter() -> None:
+    text = "View(scale=(0.25, 1.3333333333333333), mean=[0.49047892412173205], rate=1.23456e-05, size=32, version=1.2)"
+    assert short_numbers(text) == "View(scale=(0.25, 1.333), mean=[0.4905], rate=1.23456e-05, size=32, version=1.2)"
+
+
+def test_names_at_the_ends_of_lines_tell_rows_apart() -> None:
+    names = ("self-training with HOG + color histogram", "self-training on HOG + color histogram", "kNN")
+    rows = [Row(name, "probe", points=dict.fromkeys((1.0, 10.0), (0.5, 0.1, 5))) for name in names]
+    rows += [Row(f"{names[0]}, more", "probe", points={1.0: (0.5, 0.1, 5)})]
+    table = Table(rows, [1.0, 10.0], "accuracy", True)
+    told = [table.end_name(row) for row in rows]
+    assert told[0] == "self-training with HOG + co…"
+    assert told[2] == "kNN"
+    assert told[3].endswith("…, at 1")
+    assert len(set(told)) == 4
+    assert max(map(len, told)) <= END_NAME
+
+
+def test_ticks_of_what_hardly_changes_have_words_of_their_own() -> None:
+    for low, high in (
+        (6.46412, 6.46413),
+        (0.0, 0.0),
+        (-3.0, -3.0),
+        (0.69314, 0.69315),
+        (1234.56, 1234.57),
+        (5.6, 4.2e3),
+    ):
+        for about in (2, 4):
+            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, about), about)]
+            assert len(set(words)) == len(words), words
