@@ -35,7 +35,7 @@ def plain(value: float) -> str:
 
 def short_numbers(text: str) -> str:
     """The numbers in a text with four digits that matter: scale=(0.25, 1.3333333333333333) -> scale=(0.25, 1.333)."""
-    return re.sub(r"\d+\.\d{5,}(?!\d*e)", lambda found: f"{float(found[0]):.4g}", text)
+    return re.sub(r"(?<!\d)\d+\.\d{5,}(?![\de])", lambda found: f"{float(found[0]):.4g}", text)
 
 
 def percent(mean: float, half: float | None, scale: float = 100.0) -> str:
