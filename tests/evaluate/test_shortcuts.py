@@ -83,7 +83,7 @@ def test_exemplars_are_asked_of_the_items_themselves(runs, monkeypatch):
 def test_methods_without_shortcuts_and_bad_settings_are_said(tmp_path, runs):
     np.save(tmp_path / "a.npy", photos(8, 16))
     withheld.pretrain("mae", tmp_path / "a.npy", tmp_path / "mae", steps=1, batch_size=4, pictures=False)
-    with pytest.raises(InputError, match="no shortcut tests"):
+    with pytest.raises(InputError, match="no way to cheat"):
         probe_shortcuts(tmp_path / "mae")
     with pytest.raises(InputError, match="minutes"):
         probe_shortcuts(runs["exemplar"], minutes=0)
