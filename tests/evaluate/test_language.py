@@ -232,7 +232,7 @@ def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
 
 @pytest.mark.parametrize("kind", ["lm", "both_ways"])
 def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
-    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.12)
+    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.5)
     scores = {score.method: score.value for score in found.scores}
     assert {"fine-tuned", "from scratch", "tf-idf"} <= set(scores)
     assert max(scores["fine-tuned"], scores["from scratch"]) > 0.6

@@ -196,14 +196,15 @@ def test_a_read_only_folder_is_refused_before_the_data_is_looked_at(tmp_path: Pa
     if subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine gives no namespace in which a folder could be mounted read-only")
     (tmp_path / "out").mkdir()
-    words = f"'{sys.executable}' -m withheld pretrain mae --data '{tmp_path}/nothing-there' --out '{tmp_path}/out/run' --steps 2"
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    words = f"'{sys.executable}' -m withheld pretrain mae --data '{tmp_path}/broken.png' --out '{tmp_path}/out/run' --steps 2"
     script = f"mount --bind '{tmp_path}/out' '{tmp_path}/out'; mount -o remount,ro,bind '{tmp_path}/out'; {words}"
     done = subprocess.run(
         ["unshare", "-Urm", "bash", "-c", script], capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 74, done.stderr
     assert "read-only" in done.stderr.lower()
-    assert "nothing-there" not in done.stderr
+    assert "broken.png" not in done.stderr
     tally("R5", 1, 1, "run folder on a read-only disk: exit 74 before the data was looked for")
 
 

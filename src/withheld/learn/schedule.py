@@ -41,7 +41,7 @@ class InWindows(Protocol):
     """Items that may have to be read window by window."""
 
     @property
-    def windows(self) -> Windows | None:
+    def read_windows(self) -> Windows | None:
         """Of the items' numbers; None where they are read in any order."""
 
 
@@ -49,7 +49,7 @@ def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | St
     """The order that a recipe wants and that the items can be read in."""
     if recipe.order == "streams":
         return Streams(len(items), recipe.batch_size)
-    windows = items.windows if isinstance(items, InWindows) else None
+    windows = items.read_windows if isinstance(items, InWindows) else None
     if windows is not None:
         return Windowed(windows.starts, windows.rows, windows.together(shards), recipe.batch_size, seed, shards)
     return Order(len(items), recipe.batch_size, seed, items.lengths if isinstance(items, Ragged) else None)
