@@ -61,7 +61,7 @@ def test_names_are_escaped_on_the_page(run: Path, tmp_path: Path, withheld: Comm
     [
         (("search", "RUN", "nothing.png", "--data", "DATA"), "neither a file nor the name of an item"),
         (("search", "RUN", "x", "--data", "DATA", "-o", "sheet.txt"), "ends in .html or .png"),
-        (("suggest", "elsewhere", "--data", "DATA"), "no run folder"),
+        (("suggest", "elsewhere", "--data", "DATA"), "is no folder here"),
         (("suggest", "RUN", "--data", "DATA", "--labels", "none.csv", "--out", "new"), "no labels file"),
     ],
 )
