@@ -61,9 +61,9 @@ def quantized(tmp_path_factory):
     )
 
 
-def typed(*words):
+def typed(*words, code=0):
     done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done.output
 
 
@@ -232,6 +232,8 @@ def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
         typed(words[0], vae.folder, *words[1:], "-o", out)
         with Image.open(out) as picture:
             assert np.asarray(picture.convert("L")).std() > 1
+        assert "exists: choose another name, or --force" in typed(words[0], vae.folder, *words[1:], "-o", out, code=2)
+    typed("traverse", vae.folder, "-o", tmp_path / "traverse.png", "--force")
     said = typed("likelihood", vae.folder, "--data", digits, "--samples", "20", "--items", "50")
     assert "20 samples" in said
     assert vae.results()[-1]["kind"] == "likelihood"

@@ -9,6 +9,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SUBJECT, device_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -20,7 +21,7 @@ from withheld.errors import InputError
     "--mask", required=True, type=click.Path(path_type=Path), help="A PNG of the first frame: black is nothing."
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A video, or a folder for masks.")
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@force_option
 @device_option
 @talking
 def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, device: str, screen: Screen) -> None:
@@ -32,8 +33,7 @@ def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, de
     """
     from withheld.evaluate.tracking.track import track
 
-    if output.exists() and not force and (output.is_file() or any(output.iterdir())):
-        raise InputError(f"{output} exists: choose another -o, or --force")
+    check_output(output, force)
     if not mask.is_file():
         raise InputError(f"--mask {mask}: no such file; draw one over the first frame and save it as a PNG")
     with Narrator(screen) as narrator:

@@ -124,7 +124,7 @@ def colorize(
             continue
         where = out if single else _named(out, name, written)
         if where.exists() and not force:
-            raise InputError(f"{where} exists: choose another -o, or --force to write over it")
+            raise InputError(f"{where} exists: choose another name, or --force to write over it")
         written.append(_write(picture, where))
     if not written:
         raise InputError("no picture could be read:\n  " + "\n  ".join(bad[:5]))
@@ -134,7 +134,7 @@ def colorize(
 def _free(out: Path, single: bool, force: bool) -> None:
     """Fails before the work instead of after it."""
     if single and out.exists() and not force:
-        raise InputError(f"{out} exists: choose another -o, or --force to write over it")
+        raise InputError(f"{out} exists: choose another name, or --force to write over it")
     if not single and out.exists() and not out.is_dir():
         raise InputError(f"-o {out} is a file: name a folder for several pictures")
 
