@@ -79,6 +79,8 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     assert "Components" in page
     assert "nats an item" in page
     assert "withheld evaluate" not in page
+    assert "parameters in the model" in page
+    assert ">encoder<" not in page
     rows = (typed("sample", out, "-n", 7, "-o", tmp_path / "rows.csv"), (tmp_path / "rows.csv").read_text())[1]
     assert rows.splitlines()[0] == "a,b,c,d,component"
     assert len(rows.splitlines()) == 8
