@@ -224,6 +224,8 @@ def test_mean_field_and_pixels_and_features_of_a_run(digits, vae, tmp_path):
 
 
 def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
+    from withheld.evaluate.fidelity import fidelity
+
     sections = {p["section"] for p in json.loads((vae.folder / "pictures" / "index.json").read_text(encoding="utf-8"))}
     assert {"reconstructions", "drawn", "manifold", "traversals", "interpolations", "posterior"} - sections <= {
         "traversals"
@@ -240,6 +242,9 @@ def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
     assert "20 samples" in said
     assert vae.results()[-1]["kind"] == "likelihood"
     assert "real against real" in typed("fidelity", vae.folder, "--data", digits, "--items", "60")
+    heard: list[dict] = []
+    fidelity(vae, str(digits), 60, listen=heard.append)
+    assert {(e["kind"], e["done"], e["total"]) for e in heard} >= {("samples", 60, 60), ("features", 60, 60)}
 
 
 def test_the_kept_encoder_opens_again_and_gives_the_posterior_mean(vae, digits):

@@ -173,10 +173,13 @@ def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> No
       withheld fidelity runs/vae --data mnist/
       withheld fidelity runs/prior --data photos/ --encoder facebook/dinov2-small
     """
+    from withheld.cli.narrator import Narrator
     from withheld.evaluate.fidelity import fidelity
     from withheld.run import open_run
 
-    _keep(run, fidelity(open_run(run), data, **options), screen)
+    with Narrator(screen) as narrator:
+        found = fidelity(open_run(run), data, listen=narrator.hear, **options)
+    _keep(run, found, screen)
 
 
 def _say_lines(lines: list[str], screen: Screen) -> None:

@@ -91,7 +91,7 @@ def colorize(
         force: whether a file that exists is written over.
         device: "auto", "cpu", "cuda", "mps".
         temperature: of the annealed mean: 1 is calm, towards 0 vivid; None takes the run's.
-        listen: is told of files that could not be read.
+        listen: is told {"kind": "colorize", "done", "total"}, and of files that could not be read.
 
     Returns:
         The files written.
@@ -126,6 +126,7 @@ def colorize(
         if where.exists() and not force:
             raise InputError(f"{where} exists: choose another name, or --force to write over it")
         written.append(_write(picture, where))
+        listen({"kind": "colorize", "done": len(written) + len(bad), "total": total})
     if not written:
         raise InputError("no picture could be read:\n  " + "\n  ".join(bad[:5]))
     return written
