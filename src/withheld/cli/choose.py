@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import DATA, SUBJECT, device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
@@ -33,7 +33,7 @@ PICTURES = (".png", ".html")
 @click.option("--labels", type=click.Path(path_type=Path), help="A csv of labels you have: more beside those.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder.  [default: RUN/suggested]")
 @click.option("--most", type=click.IntRange(min=1), default=20_000, show_default=True, help="Items to look at.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option("--force", is_flag=True, help="Write over a labels.csv that exists, filled in or not.")
 @device_option
 @talking

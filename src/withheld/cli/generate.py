@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import DATA, RUN, SUBJECT, device_option, talking
+from withheld.cli.options import DATA, RUN, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 
@@ -30,7 +30,7 @@ OUTPUT = click.Path(path_type=Path)
     show_default=True,
     help="Of code_prior and sentence_vae.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
 @force_option
 @talking
@@ -135,7 +135,7 @@ def interpolate_command(
 @click.option("--data", type=DATA, required=True, help="Held-out items; the test part where there is one.")
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Of z for every item.")
 @click.option("--items", type=click.IntRange(min=1), help="At most so many items.  [default: all]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @device_option
 @talking
 def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
@@ -164,7 +164,7 @@ def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> 
     help="Whose features: a run, a folder or a transformers id.  [default: oriented gradients]",
 )
 @click.option("--items", type=click.IntRange(min=2), default=2000, show_default=True, help="Of each set.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @talking
 def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
     """How like real images are the samples of RUN: Frechet distance to DATA, real against real as its floor, and sharpness.

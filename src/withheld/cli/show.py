@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import DATA, RUN, SIZE, device_option, talking
+from withheld.cli.options import DATA, RUN, SIZE, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
@@ -30,7 +30,7 @@ SPARE = 3
     show_default=True,
     help="Side of the images in pixels, or tokens of a block of text.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @force_option
 @device_option
 @talking

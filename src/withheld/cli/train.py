@@ -10,7 +10,7 @@ import click
 
 from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, talking
+from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, seed_option, talking
 from withheld.cli.screen import Screen
 
 USES = {
@@ -61,7 +61,7 @@ USES = {
 @click.option(
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option(
     "--labels", help="mixture: labels of some rows, a csv of row,label (or file,label) or a column of the table."
 )
@@ -187,7 +187,7 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @length_options
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @device_option
 @talking
 def finetune_command(

@@ -78,7 +78,12 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
 @click.option(
     "--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/export-hf, RUN/export.onnx]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A folder for hf, an .onnx file.  [default: RUN/export-hf, RUN/export.onnx]",
+)
 @force_option
 @talking
 def export_command(run: str, target: str, output: Path | None, force: bool, screen: Screen) -> None:

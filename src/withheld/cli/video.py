@@ -18,9 +18,18 @@ from withheld.errors import InputError
 @click.argument("run", type=SUBJECT)
 @click.argument("clip", type=DATA)
 @click.option(
-    "--mask", required=True, type=click.Path(path_type=Path), help="A PNG of the first frame: black is nothing."
+    "--mask",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A PNG as large as the first frame: any color on black.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A video, or a folder for masks.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .mp4, .mkv or .gif; a folder gets one mask a frame.",
+)
 @force_option
 @device_option
 @talking
@@ -30,6 +39,9 @@ def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, de
     \b
       withheld track runs/colors clip.mp4 --mask first.png -o followed.mp4
       withheld track runs/colors frames/ --mask first.png -o masks/
+
+    Any run on images or clips has such features; runs of track_color are trained for it. To make MASK, paint over the first
+    frame what shall be followed, in one color, on black or on a layer of its own.
     """
     from withheld.evaluate.tracking.track import track
 

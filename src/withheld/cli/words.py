@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from withheld.cli.options import DATA, SUBJECT, device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
@@ -78,7 +78,7 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 @click.option(
     "--top-p", type=click.FloatRange(0.01, 1), default=1.0, help="Only the likeliest that have this much together."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @force_option
 @device_option
 @talking
