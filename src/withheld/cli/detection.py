@@ -155,19 +155,23 @@ def detect_command(
     rows: list[dict[str, Any]] = []
     count = 0
     with Narrator(screen) as narrator:
-        for name, path, found, detector in detect_files(
+        for name, path, boxed, detector in detect_files(
             model, images, least=least, device=device, listen=narrator.hear
         ):
             target = output / Path(name).with_suffix(".png") if folder else output
-            draw_file(path, found, detector.classes, target)
-            rows += rows_of(name, path, found, detector.classes)
+            draw_file(path, boxed, detector.classes, target)
+            rows += rows_of(name, path, boxed, detector.classes)
             count += 1
     if not count:
         raise InputError(f"{data}: no image could be read, so nothing was written")
     if boxes is not None:
         write_boxes(boxes, rows)
         screen.say(f"Boxes: {boxes}")
-    screen.say(f"{len(rows)} objects in {count} {'image' if count == 1 else 'images'}")
+    found = f"{len(rows)} {'object' if len(rows) == 1 else 'objects'} in {count} {'image' if count == 1 else 'images'}"
+    asked = f"{detector.threshold if least is None else least:g}"
+    screen.say(
+        found if rows else f"{found}: none has a score of {asked} or more; a lower --score shows what is less sure"
+    )
     screen.result(str(output))
 
 

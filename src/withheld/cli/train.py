@@ -160,7 +160,7 @@ def pretrain_command(
 def _say_use(screen: Screen, method: str, out: Path) -> None:
     """What a run of this method can do beside giving features."""
     if method in USES:
-        screen.say("What it was trained for:")
+        screen.say("What it is for:")
         for words in USES[method]:
             screen.say(f"  withheld {words.format(shlex.quote(str(out)))}")
 
