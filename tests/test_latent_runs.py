@@ -61,9 +61,9 @@ def quantized(tmp_path_factory):
     )
 
 
-def typed(*words):
+def typed(*words, code=0):
     done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done.output
 
 
@@ -79,6 +79,8 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     assert "Components" in page
     assert "nats an item" in page
     assert "withheld evaluate" not in page
+    assert "parameters in the model" in page
+    assert ">encoder<" not in page
     rows = (typed("sample", out, "-n", 7, "-o", tmp_path / "rows.csv"), (tmp_path / "rows.csv").read_text())[1]
     assert rows.splitlines()[0] == "a,b,c,d,component"
     assert len(rows.splitlines()) == 8
@@ -222,6 +224,8 @@ def test_mean_field_and_pixels_and_features_of_a_run(digits, vae, tmp_path):
 
 
 def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
+    from withheld.evaluate.fidelity import fidelity
+
     sections = {p["section"] for p in json.loads((vae.folder / "pictures" / "index.json").read_text(encoding="utf-8"))}
     assert {"reconstructions", "drawn", "manifold", "traversals", "interpolations", "posterior"} - sections <= {
         "traversals"
@@ -232,10 +236,15 @@ def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
         typed(words[0], vae.folder, *words[1:], "-o", out)
         with Image.open(out) as picture:
             assert np.asarray(picture.convert("L")).std() > 1
+        assert "exists: choose another name, or --force" in typed(words[0], vae.folder, *words[1:], "-o", out, code=2)
+    typed("traverse", vae.folder, "-o", tmp_path / "traverse.png", "--force")
     said = typed("likelihood", vae.folder, "--data", digits, "--samples", "20", "--items", "50")
     assert "20 samples" in said
     assert vae.results()[-1]["kind"] == "likelihood"
     assert "real against real" in typed("fidelity", vae.folder, "--data", digits, "--items", "60")
+    heard: list[dict] = []
+    fidelity(vae, str(digits), 60, listen=heard.append)
+    assert {(e["kind"], e["done"], e["total"]) for e in heard} >= {("samples", 60, 60), ("features", 60, 60)}
 
 
 def test_the_kept_encoder_opens_again_and_gives_the_posterior_mean(vae, digits):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from withheld.cli import COMMANDS, main, options
+from withheld.cli.train import USES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,14 @@ def shown_commands(text: str) -> list[str]:
     return [line.split("#")[0].split(">")[0].strip() for line in lines + inline if line.startswith("withheld ")]
 
 
+@pytest.fixture(autouse=True)
+def _all_files_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be typed is asked here, not whether photos/ is there."""
+    for kind in (options.Data, options.Subject):
+        monkeypatch.setattr(kind, "convert", lambda self, value, param, ctx: value)
+    monkeypatch.setattr(options.Made, "convert", lambda self, value, param, ctx: Path(value))
+
+
 def parse(line: str) -> None:
     """Parses a command as click does, without running it."""
     words = shlex.split(line)[1:]
@@ -37,9 +46,7 @@ def parse(line: str) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
-def test_every_command_of_the_documents_can_be_typed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in (options.Data, options.Subject, options.Made):  # the documents' files lie elsewhere
-        monkeypatch.setattr(kind, "convert", lambda self, value, param, ctx: value)
+def test_every_command_of_the_documents_can_be_typed(path: Path) -> None:
     for line in shown_commands(path.read_text(encoding="utf-8")):
         if "..." in line:  # told in short
             continue
@@ -47,6 +54,24 @@ def test_every_command_of_the_documents_can_be_typed(path: Path, monkeypatch: py
         assert words[0] in {*COMMANDS, "--help"}, line
         if len(words) > 1 or words[0] in ("demo", "list", "methods"):
             parse(line)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_of_the_help_can_be_typed(name: str) -> None:
+    command = main.get_command(main.make_context("withheld", [], resilient_parsing=True), name)
+    assert command is not None
+    shown = [line.strip().split(" #")[0].split(" ||")[0].split(" > ")[0] for line in (command.help or "").splitlines()]
+    examples = [line for line in shown if line.startswith("withheld ")]
+    assert examples, f"withheld {name} --help shows no example"
+    for line in examples:
+        parse(line)
+
+
+@pytest.mark.parametrize("method", USES)
+def test_what_a_run_can_do_can_be_typed(method: str) -> None:
+    assert (ROOT / "src" / "withheld" / "methods" / f"{method}.py").is_file()
+    for words in USES[method]:
+        parse(f"withheld {words.format('runs/a')}")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)

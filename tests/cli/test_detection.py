@@ -70,6 +70,8 @@ def test_one_image(model: Path, voc: Path, withheld: Typed, tmp_path: Path) -> N
     again = withheld("detect", model, image, "-o", tmp_path / "out.png")
     assert again.exit_code == 2
     assert "exists: choose another name, or --force" in again.stderr
+    unsure = withheld("detect", model, image, "-o", tmp_path / "none.png", "--score", 1.0)
+    assert "0 objects in 1 image: none has a score of 1 or more; a lower --score" in unsure.stderr
 
 
 def test_a_folder_with_a_broken_image(model: Path, voc: Path, withheld: Typed, tmp_path: Path) -> None:

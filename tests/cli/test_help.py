@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +19,14 @@ def test_every_command_shows_how_it_is_typed(name: str) -> None:
     assert result.exit_code == 0, result.output
     assert f"withheld {name}" in result.output
     assert f"Usage: withheld {name}" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    silent = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
+    assert not silent
 
 
 def test_the_help_names_every_command_and_exit_code() -> None:

@@ -31,6 +31,15 @@ def test_tables_take_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[/]" in out
 
 
+def test_titles_are_not_folded_and_numbers_stand_to_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "[b]clip[/b].mp4: squared error, summed over a frame"
+    Screen().table(title, ["frame", "told"], [[1, "3.5"], [22, "100.0"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == title
+    assert [line.split() for line in lines[-3:-1]] == [["1", "3.5"], ["22", "100.0"]]
+    assert len({len(line.rstrip()) for line in lines[-3:-1]}) == 1
+
+
 def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
     quiet = Screen(verbose=True)

@@ -107,7 +107,7 @@ def test_numbers_are_ordered_as_numbers() -> None:
 
 def test_the_csv_beside_the_images_wins_and_another_can_be_named(tmp_path: Path) -> None:
     names = write_images(tmp_path / "photos", 3)
-    with pytest.raises(InputError, match=r"no labels\.csv; put the images of each class into a folder"):
+    with pytest.raises(InputError, match=r"no labels\.csv; put the files of each class into a folder"):
         open_source(tmp_path / "photos", labels=True)
     (tmp_path / "photos" / "labels.csv").write_text(f"file,label\n{names[0]},x\n{names[2]},y\n")
     source = open_source(tmp_path / "photos", labels=True)

@@ -127,3 +127,12 @@ def test_videos_and_folders_of_frames_beside_each_other(tmp_path):
     clips = prepare_clips(source, 16)
     assert dict(zip(clips.names, np.diff(clips.starts).tolist(), strict=True)) == {"a/run.mp4": 8, "b/walk": 3}
     assert dict(zip(clips.names, clips.rates.tolist(), strict=True)) == {"a/run.mp4": 12.0, "b/walk": 25.0}
+
+
+def test_folders_of_single_images_are_no_classes_of_clips(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(InputError, match=r"holds images: every folder of them is read as one clip.*above the 2 here"):
+        open_videos(tmp_path, labels=True)

@@ -246,9 +246,15 @@ class TestTrack:
             main, ["track", str(saved), str(clip), "--mask", str(mask), "-o", str(tmp_path / "o.mp4")]
         )
         assert found.exit_code == 0, found.output
+        assert "following 1 object through 6 frames" in found.output
         with av.open(str(tmp_path / "o.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 6
-        track(saved, folder, mask, tmp_path / "masks")
+        heard = []
+        track(saved, folder, mask, tmp_path / "masks", listen=heard.append)
+        assert {(e["kind"], e["done"], e["total"]) for e in heard if "done" in e} >= {
+            ("features", 6, 6),
+            ("follow", 6, 6),
+        }
         assert len(list((tmp_path / "masks").glob("*.png"))) == 6
         again = ["track", str(saved), str(clip), "--mask", str(mask), "-o", str(tmp_path / "o.mp4")]
         assert CliRunner().invoke(main, again).exit_code == 2
@@ -263,3 +269,19 @@ class TestTrack:
             track(encoder(), clip, tmp_path / "m.png", tmp_path / "o.mp4")
         with pytest.raises(InputError, match=r"\.mp4, \.mkv or \.gif"):
             track(encoder(), clip, mask, tmp_path / "o.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_painted_masks_of_any_color_with_soft_edges_are_one_object(tmp_path, mode):
+    painted = np.zeros((8, 8, len(mode)), np.uint8)
+    for rows, color in ((slice(1, 3), (255, 0, 0)), (slice(5, 7), (0, 0, 200))):
+        painted[rows, 1:7, :3] = color
+        painted[rows, 1:7, 3:] = 255
+    painted[1, 1, :3] = (60, 0, 0)  # a soft edge
+    if mode == "RGBA":
+        painted[3:5, :, :3] = 255  # white, and transparent
+    Image.fromarray(painted).save(tmp_path / "m.png")
+    expected = np.zeros((8, 8), np.int64)
+    expected[1:3, 1:7] = expected[5:7, 1:7] = 1
+    expected[1, 1] = 0
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), expected)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from withheld.learn.schedule import Windowed
+from withheld.data.clips import ClipItems, find_windows, prepare_clips
+from withheld.data.video import open_videos
+from withheld.learn.schedule import Order, Windowed, order_of
+from withheld.types import Recipe
 
 ROWS = np.array([7, 3, 11, 1, 8, 5, 9, 2, 6, 10])
 STARTS = np.array([0, 7, 12, 23, 24, 40, 45, 54, 60, 66])  # rows between them belong to nobody
@@ -90,3 +93,12 @@ def test_only_a_few_windows_are_open_at_a_time() -> None:
 def test_fewer_items_than_shards() -> None:
     order = Windowed(np.array([0]), np.array([3]), 1, 8, 0, 8)
     assert set(order.step(0).tolist()) == {0, 1, 2}
+
+
+def test_windows_of_clips_are_items_and_no_order() -> None:
+    clips = prepare_clips(
+        open_videos([np.random.default_rng(i).integers(0, 256, (12, 32, 32, 3), np.uint8) for i in (1, 2)]), 16
+    )
+    items = ClipItems(clips, find_windows(clips, 4, 0.0), 4, [0.0] * 3, [1.0] * 3)
+    assert len(items.windows) > 4
+    assert isinstance(order_of(items, Recipe(batch_size=2), seed=0, shards=1), Order)

@@ -95,7 +95,7 @@ def test_absent_parts_are_absent(tmp_path: Path) -> None:
     assert sections(reader) == {"verdict", "data", "cost", "reproduce"}
     words = " ".join(reader.words)
     assert "withheld evaluate" in words
-    assert "has not been evaluated yet" in words
+    assert "was not measured yet" in words
 
 
 def test_only_scores(tmp_path: Path) -> None:

@@ -105,5 +105,6 @@ def main() -> None:
       withheld suggest runs/first --data photos/ -n 100
       withheld evaluate runs/first --data labelled/
 
-    labelled/ holds one folder per class, or a labels.csv with the columns file and label.
+    labelled/ holds one folder per class, or a labels.csv with the columns file and label. Nothing that
+    exists is written over without --force.
     """

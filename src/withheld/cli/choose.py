@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import DATA, SUBJECT, device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
 
@@ -32,7 +33,7 @@ PICTURES = (".png", ".html")
 @click.option("--labels", type=click.Path(path_type=Path), help="A csv of labels you have: more beside those.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder.  [default: RUN/suggested]")
 @click.option("--most", type=click.IntRange(min=1), default=20_000, show_default=True, help="Items to look at.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option("--force", is_flag=True, help="Write over a labels.csv that exists, filled in or not.")
 @device_option
 @talking
@@ -98,7 +99,7 @@ def _beside(run: str) -> Path:
 @click.option("-n", "count", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A sheet of thumbnails: .html or .png.")
 @click.option("--most", type=click.IntRange(min=1), default=200_000, show_default=True, help="Items to look at.")
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@force_option
 @device_option
 @talking
 def search_command(
@@ -112,10 +113,8 @@ def search_command(
       withheld search runs/bert "the ending was a disappointment" --data reviews.csv
       withheld search runs/clips goal.mp4 --data clips/ -o goals.png
     """
-    if output is not None and output.suffix not in PICTURES:
-        raise InputError(f"{output}: the sheet is written to a file that ends in .html or .png")
-    if output is not None and output.exists() and not force:
-        raise InputError(f"{output} exists: choose another -o, or --force to write over it")
+    if output is not None:
+        check_output(output, force, *PICTURES)
     from withheld.evaluate.search import search
 
     with Narrator(screen) as narrator:

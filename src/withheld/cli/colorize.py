@@ -9,6 +9,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, RUN, device_option, talking
+from withheld.cli.outputs import force_option
 from withheld.cli.screen import Screen
 
 
@@ -24,7 +25,7 @@ from withheld.cli.screen import Screen
     type=click.FloatRange(min=0, min_open=True),
     help="1 is calm, towards 0 vivid.  [default: RUN's, 0.38]",
 )
-@click.option("--force", is_flag=True, help="Write over pictures that exist.")
+@force_option
 @device_option
 @talking
 def colorize_command(run: Path, data: tuple[str, ...], output: Path, screen: Screen, **options: Any) -> None:

@@ -23,7 +23,13 @@ DIGITS_STEPS, PHOTOGRAPHS_STEPS = (600, 1500), (250, 600)
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="A folder for its runs.",
+)
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=MINUTES, show_default=True, help="For everything.")
 @device_option
 @talking

@@ -11,6 +11,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, DETECTOR, device_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -122,7 +123,7 @@ def finetune_detector_aloud(screen: Screen, encoder: str, voc: Path, out: Path, 
     help="A .csv or .json of all boxes.  [default for a folder: boxes.csv in it]",
 )
 @click.option("--score", "least", type=click.FloatRange(0, 1), help="The least score that is shown.  [default: 0.5]")
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@force_option
 @device_option
 @talking
 def detect_command(
@@ -154,33 +155,30 @@ def detect_command(
     rows: list[dict[str, Any]] = []
     count = 0
     with Narrator(screen) as narrator:
-        for name, path, found, detector in detect_files(
+        for name, path, boxed, detector in detect_files(
             model, images, least=least, device=device, listen=narrator.hear
         ):
             target = output / Path(name).with_suffix(".png") if folder else output
-            draw_file(path, found, detector.classes, target)
-            rows += rows_of(name, path, found, detector.classes)
+            draw_file(path, boxed, detector.classes, target)
+            rows += rows_of(name, path, boxed, detector.classes)
             count += 1
     if not count:
         raise InputError(f"{data}: no image could be read, so nothing was written")
     if boxes is not None:
         write_boxes(boxes, rows)
         screen.say(f"Boxes: {boxes}")
-    screen.say(f"{len(rows)} objects in {count} {'image' if count == 1 else 'images'}")
+    found = f"{len(rows)} {'object' if len(rows) == 1 else 'objects'} in {count} {'image' if count == 1 else 'images'}"
+    asked = f"{detector.threshold if least is None else least:g}"
+    screen.say(
+        found if rows else f"{found}: none has a score of {asked} or more; a lower --score shows what is less sure"
+    )
     screen.result(str(output))
 
 
 def _check_outputs(output: Path, boxes: Path | None, folder: bool, force: bool) -> None:
     """Fails before the work instead of after it."""
-    if boxes is not None and boxes.suffix not in (".csv", ".json"):
-        raise InputError(f"--boxes {boxes}: boxes are written to a file that ends in .csv or .json")
-    if folder:
-        if output.exists() and not output.is_dir():
-            raise InputError(f"-o {output} is a file: for a folder of images name a folder")
-        used = output.is_dir() and any(output.iterdir())
-    else:
-        if output.suffix.lower() not in PICTURES:
-            raise InputError(f"-o {output}: pictures end in {', '.join(PICTURES)}")
-        used = output.exists()
-    if (used or (boxes is not None and boxes.exists())) and not force:
-        raise InputError(f"{output if used else boxes} exists: choose another name, or --force to write over it")
+    if folder and output.is_file():
+        raise InputError(f"-o {output} is a file: for a folder of images name a folder")
+    check_output(output, force, *(() if folder else PICTURES))
+    if boxes is not None:
+        check_output(boxes, force, ".csv", ".json")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import DATA, RUN, SUBJECT, device_option, talking
+from withheld.cli.options import DATA, RUN, SUBJECT, device_option, seed_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 
 OUTPUT = click.Path(path_type=Path)
@@ -29,11 +30,19 @@ OUTPUT = click.Path(path_type=Path)
     show_default=True,
     help="Of code_prior and sentence_vae.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
+@force_option
 @talking
 def sample_command(
-    run: Path, count: int, output: Path | None, temperature: float, seed: int, unknown: bool, screen: Screen
+    run: Path,
+    count: int,
+    output: Path | None,
+    temperature: float,
+    seed: int,
+    unknown: bool,
+    force: bool,
+    screen: Screen,
 ) -> None:
     """Draw new items from RUN: z from its prior, then an item from z.
 
@@ -50,25 +59,30 @@ def sample_command(
     if opened.settings.get("modality") == "text":
         from withheld.evaluate.latent_text import sample_text, write_lines
 
+        if output is not None:
+            check_output(output, force, ".txt")
         lines = sample_text(opened, count, temperature, seed, unknown)
         _say_lines(lines, screen) if output is None else screen.result(str(write_lines(lines, output)))
         return
     ending = "csv" if opened.settings.get("modality") == "table" else "png"
-    screen.result(str(sample(opened, output or Path(f"samples.{ending}"), count, temperature, seed)))
+    output = check_output(output or Path(f"samples.{ending}"), force)
+    screen.result(str(sample(opened, output, count, temperature, seed)))
 
 
 @click.command("traverse")
 @click.argument("run", type=RUN)
 @click.option("-o", "--output", type=OUTPUT, default=Path("traverse.png"), show_default=True, help="A PNG.")
 @click.option("--item", help="An image file, or the number of an item of the run's data, to start from.")
+@force_option
 @talking
-def traverse_command(run: Path, output: Path, item: str | None, screen: Screen) -> None:
+def traverse_command(run: Path, output: Path, item: str | None, force: bool, screen: Screen) -> None:
     """Draw what each dimension of z of RUN does, strongest first.
 
     \b
       withheld traverse runs/vae -o traverse.png
       withheld traverse runs/vae --item digit.png
     """
+    check_output(output, force, ".png")
     from withheld.evaluate.generate import traverse
 
     screen.result(str(traverse(run, output, item)))
@@ -82,9 +96,10 @@ def traverse_command(run: Path, output: Path, item: str | None, screen: Screen) 
 @click.option("--steps", type=click.IntRange(2, 1000), default=7, show_default=True, help="Of sentence_vae: places.")
 @click.option("--beams", type=click.IntRange(1, 100), default=5, show_default=True, help="Of sentence_vae.")
 @click.option("--unknown", is_flag=True, help="Of sentence_vae: <unk> may be told, too.")
+@force_option
 @talking
 def interpolate_command(
-    run: Path, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, screen: Screen
+    run: Path, a: str, b: str, output: Path | None, steps: int, beams: int, unknown: bool, force: bool, screen: Screen
 ) -> None:
     """Draw the way from A to B through the z of RUN. A and B are image files, or numbers of items of its data; sentences, of
     a run of sentence_vae.
@@ -101,8 +116,11 @@ def interpolate_command(
 
     opened = open_run(run)
     if opened.settings.get("modality") != "text":
-        screen.result(str(interpolate(opened, a, b, output or Path("interpolation.png"))))
+        output = check_output(output or Path("interpolation.png"), force, ".png")
+        screen.result(str(interpolate(opened, a, b, output)))
         return
+    if output is not None:
+        check_output(output, force, ".txt")
     from withheld.evaluate.latent_text import interpolate_text, write_lines
 
     rows = interpolate_text(opened, a, b, steps=steps, beams=beams, unknown=unknown)
@@ -117,7 +135,7 @@ def interpolate_command(
 @click.option("--data", type=DATA, required=True, help="Held-out items; the test part where there is one.")
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Of z for every item.")
 @click.option("--items", type=click.IntRange(min=1), help="At most so many items.  [default: all]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @device_option
 @talking
 def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
@@ -146,7 +164,7 @@ def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> 
     help="Whose features: a run, a folder or a transformers id.  [default: oriented gradients]",
 )
 @click.option("--items", type=click.IntRange(min=2), default=2000, show_default=True, help="Of each set.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @talking
 def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> None:
     """How like real images are the samples of RUN: Frechet distance to DATA, real against real as its floor, and sharpness.
@@ -155,10 +173,13 @@ def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> No
       withheld fidelity runs/vae --data mnist/
       withheld fidelity runs/prior --data photos/ --encoder facebook/dinov2-small
     """
+    from withheld.cli.narrator import Narrator
     from withheld.evaluate.fidelity import fidelity
     from withheld.run import open_run
 
-    _keep(run, fidelity(open_run(run), data, **options), screen)
+    with Narrator(screen) as narrator:
+        found = fidelity(open_run(run), data, listen=narrator.hear, **options)
+    _keep(run, found, screen)
 
 
 def _say_lines(lines: list[str], screen: Screen) -> None:

@@ -45,6 +45,7 @@ from withheld.errors import neighbor
     "--clips",
     is_flag=False,
     flag_value="",
+    metavar="[CLIPS]",
     help="Instead of --data: how well RUN does what it was trained for, on clips without labels that it has not seen; those it "
     "held out where nothing follows.",
 )

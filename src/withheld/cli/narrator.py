@@ -17,6 +17,9 @@ STAGES = {
     "proposals": "proposing regions",
     "regions": "learning from regions",
     "detect": "detecting",
+    "follow": "following",
+    "colorize": "coloring",
+    "samples": "drawing samples",
 }
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""

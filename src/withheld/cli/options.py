@@ -15,7 +15,7 @@ from withheld.errors import InputError, neighbor
 
 
 class Counts(click.ParamType):
-    """`1,10,100`: positive whole numbers, in rising order; `all` stands for every label."""
+    """`1,10,100`: positive whole numbers, in rising order."""
 
     name = "N,N,..."
 
@@ -114,6 +114,13 @@ def talking(command: Callable[..., Any]) -> Callable[..., Any]:
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """--device auto|cpu|cuda|mps."""
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")(command)
+
+
+def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--seed N."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that chance decides."
+    )(command)
 
 
 def length_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,9 @@ PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", type=DATA, help="What to learn from; needed where the recipe names no data.")
 @click.option("--labelled", help="What to evaluate on.  [default: the recipe's, else --data]")
-@click.option("--out", type=click.Path(path_type=Path), help="[default: runs/NAME-OF-THE-RECIPE]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder of its runs.  [default: runs/NAME-OF-THE-RECIPE]"
+)
 @click.option("--resume", is_flag=True, help="Go on where it stopped; what is finished is kept.")
 @device_option
 @talking

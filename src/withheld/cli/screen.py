@@ -51,7 +51,7 @@ class Screen:
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()
     ) -> None:
-        """A table on stdout; numbers stand to the right, `styles` has one rich style a row or is empty."""
+        """A table on stdout; numbers (also written out) stand to the right, `styles` has one rich style a row."""
         if not self.first:
             return
         from rich.box import SIMPLE_HEAD
@@ -59,14 +59,17 @@ class Screen:
         from rich.text import Text
 
         cells = [list(row) for row in rows]
-        table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for at, column in enumerate(columns):
-            right = bool(cells) and all(isinstance(row[at], int | float) for row in cells)
+            right = bool(cells) and all(_is_number(row[at]) for row in cells)
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for at, row in enumerate(cells):
             # Text, not str: a file name in square brackets is no markup.
             table.add_row(*(Text(printable(str(cell))) for cell in row), style=styles[at] if styles else None)
-        console(sys.stdout).print(table)
+        out = console(sys.stdout)
+        if title:  # a line of its own: rich would fold it to the width of the table
+            out.print(Text(printable(title), style="italic"))
+        out.print(table)
 
     @contextmanager
     def progress(self, title: str, wait: float = 0.0) -> Iterator[Callable[..., None]]:
@@ -78,6 +81,15 @@ class Screen:
                 yield update
         else:
             yield _lines(title, wait)
+
+
+def _is_number(cell: Any) -> bool:
+    """Whether a cell is a number, or one already written out."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def console(file: Any) -> Console:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from withheld.cli.options import DATA, RUN, SIZE, device_option, talking
+from withheld.cli.options import DATA, RUN, SIZE, device_option, seed_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -29,7 +30,8 @@ SPARE = 3
     show_default=True,
     help="Side of the images in pixels, or tokens of a block of text.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
+@force_option
 @device_option
 @talking
 def show_command(
@@ -41,6 +43,7 @@ def show_command(
     items: int,
     size: str | int,
     seed: int,
+    force: bool,
     device: str,
     screen: Screen,
 ) -> None:
@@ -57,15 +60,13 @@ def show_command(
       withheld show predict_part clip.gif --set part=future --set given=recent
       withheld show predict_part book.txt --set part=past
     """
+    output = check_output(output or Path(f"{method}.png"), force, ".png")
     from withheld.cli.settings import split_pairs, typed
     from withheld.cli.show_text import show_text
     from withheld.evaluate.pictures import show
     from withheld.run import load_method, modality_of, pick_device
 
     settings = typed(method, load_method(method), split_pairs(pairs))
-    output = output or Path(f"{method}.png")
-    if output.suffix.lower() != ".png":
-        raise InputError(f"{output}: pictures are written to a file that ends in .png")
     place = pick_device(device)
     if folder is not None and (pairs or size != "auto"):
         raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")

@@ -10,8 +10,25 @@ import click
 
 from withheld.cli.detection import finetune_detector_aloud, voc_options
 from withheld.cli.narrator import Narrator
-from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, talking
+from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, seed_option, talking
 from withheld.cli.screen import Screen
+
+USES = {
+    "next_frame": ("evaluate {} --clips", "generate {} --data clip.mp4 --frames 30 -o on.gif"),
+    "frame_order": ("evaluate {} --clips",),
+    "arrow_of_time": ("evaluate {} --clips",),
+    "track_color": ("evaluate {} --clips", "track {} clip.mp4 --mask first.png -o followed.mp4"),
+    "colorization": ("colorize {} photo.jpg -o out.png",),
+    "vae": ("sample {} -o samples.png", "traverse {}"),
+    "vq_vae2": ("pretrain code_prior --data run:{0} --out {0}-prior",),
+    "code_prior": ("sample {} -o samples.png",),
+    "sentence_vae": ("sample {} -n 10",),
+    "bert": ('fill {} "a [MASK] film"',),
+    "gpt": ('generate {} --prompt "Once upon a time"',),
+    "transformer_lm": ('generate {} --prompt "Once upon a time"',),
+    "lstm_lm": ('generate {} --prompt "Once upon a time"',),
+}
+"""What a run can do beside giving features: said when it is made. {} is the run."""
 
 
 @click.command("pretrain")
@@ -44,7 +61,7 @@ from withheld.cli.screen import Screen
 @click.option(
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.6. Repeatable."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @click.option(
     "--labels", help="mixture: labels of some rows, a csv of row,label (or file,label) or a column of the table."
 )
@@ -124,6 +141,7 @@ def pretrain_command(
         return
     if run.settings["modality"] in ("image", "text", "video"):
         screen.result(f"Encoder: {run.folder / 'encoder'}")
+        _say_use(screen, run.settings["method"], out)
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
         if ":" not in data:  # moving: and their kin are made while learning: there is nothing to label
@@ -134,8 +152,17 @@ def pretrain_command(
     if run.settings["modality"] == "table":
         screen.say("Which row belongs to what:")
         screen.say(f"  withheld predict {shlex.quote(str(out))} {shlex.quote(str(data))} -o groups.csv")
+    _say_use(screen, run.settings["method"], out)
     screen.say("Look at it:")
     screen.say(f"  withheld report {shlex.quote(str(out))}")
+
+
+def _say_use(screen: Screen, method: str, out: Path) -> None:
+    """What a run of this method can do beside giving features."""
+    if method in USES:
+        screen.say("What it is for:")
+        for words in USES[method]:
+            screen.say(f"  withheld {words.format(shlex.quote(str(out)))}")
 
 
 def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options: Any) -> Any:
@@ -160,7 +187,7 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
 @length_options
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
 @device_option
 @talking
 def finetune_command(

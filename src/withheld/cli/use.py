@@ -9,8 +9,8 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, MODEL, SUBJECT, device_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
-from withheld.errors import CannotWrite, InputError
 
 
 @click.command("predict")
@@ -19,7 +19,7 @@ from withheld.errors import CannotWrite, InputError
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("labels.csv"), show_default=True, help="A csv."
 )
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@force_option
 @device_option
 @talking
 def predict_command(model: Path, data: str, output: Path, force: bool, screen: Screen, **options: Any) -> None:
@@ -35,7 +35,7 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
     \b
       withheld predict runs/groups table.csv -o groups.csv
     """
-    _writable(output, (".csv",), force)
+    check_output(output, force, ".csv")
     from withheld.evaluate.finetune import predict
 
     with Narrator(screen) as narrator:
@@ -55,7 +55,7 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
     show_default=True,
     help=".parquet or .npz",
 )
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@force_option
 @device_option
 @talking
 def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen, **options: Any) -> None:
@@ -65,7 +65,7 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
       withheld embed runs/first photos/ -o features.parquet
       withheld embed runs/first photos/ -o features.npz
     """
-    _writable(output, (".parquet", ".npz"), force)
+    check_output(output, force, ".parquet", ".npz")
     from withheld.evaluate.features import embed
 
     with Narrator(screen) as narrator:
@@ -78,8 +78,13 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
 @click.option(
     "--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/export-hf, RUN/export.onnx]")
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A folder for hf, an .onnx file.  [default: RUN/export-hf, RUN/export.onnx]",
+)
+@force_option
 @talking
 def export_command(run: str, target: str, output: Path | None, force: bool, screen: Screen) -> None:
     """Hand the encoder of RUN (or a fine-tuned MODEL) to other software.
@@ -91,8 +96,7 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
       withheld export runs/bert --to onnx     # token numbers and their mask in; the tokenizer lies beside the file
     """
     output = output or (Path(run) / ("export-hf" if target == "hf" else "export.onnx"))
-    if output.exists() and not force:
-        raise InputError(f"{output} exists: choose another -o, or --force to write over it")
+    check_output(output, force)
     from withheld.evaluate.export import export
 
     written = export(run, output, target)
@@ -100,17 +104,3 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
     if target == "onnx" and beside.is_dir():
         screen.say(f"Its tokenizer, and how to feed it: {beside}")
     screen.result(str(written))
-
-
-def _writable(output: Path, endings: tuple[str, ...], force: bool) -> None:
-    """Fails before the work instead of after it."""
-    if output.suffix not in endings:
-        raise InputError(f"{output}: write to a file that ends in {' or '.join(endings)}")
-    if output.exists() and not force:
-        raise InputError(f"{output} exists: choose another -o, or --force to write over it")
-    if output.parent.exists() and not output.parent.is_dir():
-        raise CannotWrite(f"{output.parent} is a file: choose another -o")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"{output.parent}: {error.strerror}: choose another -o") from None

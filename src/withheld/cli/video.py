@@ -9,6 +9,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SUBJECT, device_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -17,10 +18,19 @@ from withheld.errors import InputError
 @click.argument("run", type=SUBJECT)
 @click.argument("clip", type=DATA)
 @click.option(
-    "--mask", required=True, type=click.Path(path_type=Path), help="A PNG of the first frame: black is nothing."
+    "--mask",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A PNG as large as the first frame: any color on black.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A video, or a folder for masks.")
-@click.option("--force", is_flag=True, help="Write over an output that exists.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .mp4, .mkv or .gif; a folder gets one mask a frame.",
+)
+@force_option
 @device_option
 @talking
 def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, device: str, screen: Screen) -> None:
@@ -29,11 +39,13 @@ def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, de
     \b
       withheld track runs/colors clip.mp4 --mask first.png -o followed.mp4
       withheld track runs/colors frames/ --mask first.png -o masks/
+
+    Any run on images or clips has such features; runs of track_color are trained for it. To make MASK, paint over the first
+    frame what shall be followed, in one color, on black or on a layer of its own.
     """
     from withheld.evaluate.tracking.track import track
 
-    if output.exists() and not force and (output.is_file() or any(output.iterdir())):
-        raise InputError(f"{output} exists: choose another -o, or --force")
+    check_output(output, force)
     if not mask.is_file():
         raise InputError(f"--mask {mask}: no such file; draw one over the first frame and save it as a PNG")
     with Narrator(screen) as narrator:

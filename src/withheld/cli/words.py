@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from withheld.cli.options import SUBJECT, device_option, talking
+from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
+from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
 
@@ -59,7 +60,7 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 @click.command("generate")
 @click.argument("run", type=SUBJECT)
 @click.option("--prompt", default="", help="What the text begins with.")
-@click.option("--data", help="Of next_frame: a clip, a folder of clips, or moving:PATH, that goes on.")
+@click.option("--data", type=DATA, help="Of next_frame: a clip, a folder of clips, or moving:PATH, that goes on.")
 @click.option("--frames", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Of next_frame: to tell.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Of next_frame: .gif, .mp4 or .mkv.  [default: frames.gif]"
@@ -77,12 +78,14 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
 @click.option(
     "--top-p", type=click.FloatRange(0.01, 1), default=1.0, help="Only the likeliest that have this much together."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@seed_option
+@force_option
 @device_option
 @talking
 def generate_command(
-    run: str, screen: Screen, count: int, data: str | None, frames: int, output: Path | None, **options: object
-) -> None:
+    run: str, screen: Screen, count: int, data: str | None, frames: int, output: Path | None, force: bool,
+    **options: object,
+) -> None:  # fmt: skip
     """How a text goes on, by RUN (or an encoder folder, or a transformers id) of a model that looks back only; or how a clip
     goes on, by RUN of next_frame.
 
@@ -98,7 +101,11 @@ def generate_command(
     if data is not None:
         if prompt:
             raise InputError("--prompt begins a text, --data a clip: give one of them")
-        _frames_aloud(screen, run, data, frames, output or Path("frames.gif"), count, str(options["device"]))
+        output = output or Path("frames.gif")
+        if output.exists() and Path(data).exists() and output.samefile(data):
+            raise InputError(f"-o {output} is the clip itself: choose another file")
+        check_output(output, force)
+        _frames_aloud(screen, run, data, frames, output, count, str(options["device"]))
         return
     if output is not None:
         raise InputError(f"-o {output}: texts are printed; for frames name the clip that goes on, with --data")
@@ -117,8 +124,6 @@ def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path
     from withheld.evaluate.roll_out import check_film, roll_out, write_film
 
     check_film(output)
-    if output.exists() and Path(data).exists() and output.samefile(data):
-        raise InputError(f"-o {output} is the clip itself: choose another file")
     with Narrator(screen) as narrator:
         found = roll_out(run, data, frames, clips=count, device=device, listen=narrator.hear)
     for one in found:

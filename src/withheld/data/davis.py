@@ -74,11 +74,19 @@ def read_mask(path: Path) -> NDArray[np.int64]:
             image.load()
             if image.mode == "P":
                 return np.asarray(image).astype(np.int64)
-            values = np.asarray(image.convert("L")).astype(np.int64)
+            values = _brightest(image)
     except Exception as error:  # damaged files raise anything
         raise InputError(f"{path}: this mask cannot be read: {error}; give a PNG") from None
     few = np.unique(values)
-    return values if len(few) <= 2 or few.max() < 32 else (values > 127).astype(np.int64)
+    return values if len(few) <= 2 or few.max() < 32 else (values > few.max() / 2).astype(np.int64)
+
+
+def _brightest(image: Image.Image) -> NDArray[np.int64]:
+    """(H, W): grey, or the brightest channel, so that red is no darker than white; what is transparent is black."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return np.asarray(image.convert("L")).astype(np.int64)
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return np.asarray(Image.alpha_composite(black, image.convert("RGBA")))[..., :3].max(axis=2).astype(np.int64)
 
 
 def open_davis(folder: str | Path) -> tuple[list[Sequence], list[str]]:

@@ -134,7 +134,7 @@ class ImageItems:
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
-        self.ids, self.chosen, self.read_windows = ids, chosen, windows
+        self.ids, self.chosen, self.read_in = ids, chosen, windows
         self.mean = list(mean)
         self.std = list(std)
         mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -144,8 +144,8 @@ class ImageItems:
         self._ready: dict[str, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
-        if self.read_windows is not None:
-            return self.read_windows.count
+        if self.read_in is not None:
+            return self.read_in.count
         return len(self.images) if self.chosen is None else len(self.chosen)
 
     def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:

@@ -91,7 +91,7 @@ def folder_labels(layout: Layout, location: str) -> tuple[np.ndarray, list[str]]
             else "no class folders"
         )
         raise InputError(
-            f"labels were asked for, but {location} has {found} and no labels.csv; put the images of each class into a "
+            f"labels were asked for, but {location} has {found} and no labels.csv; put the files of each class into a "
             "folder of its own (train/CLASS, test/CLASS also work) or add labels.csv with the columns file,label"
         )
     place = {name: i for i, name in enumerate(classes)}

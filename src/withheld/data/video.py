@@ -208,7 +208,16 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
         stamp=images.stamp,
     )  # fmt: skip
     if labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, shown, layout, root, text)
+        try:
+            source.labels, source.classes = find_labels(labels, shown, layout, root, text)
+        except InputError as error:
+            if "class folder" not in str(error):
+                raise
+            raise InputError(
+                f"labels of clips were asked for, but {text} holds images: every folder of them is read as one clip of "
+                f"frames, and no folder for a class is above the {len(shown):,} here; clips lie in CLASS/CLIP/001.jpg ... or, "
+                "as video files, in CLASS/; what learned from images is evaluated on images"
+            ) from error
     return source
 
 

@@ -91,7 +91,7 @@ def colorize(
         force: whether a file that exists is written over.
         device: "auto", "cpu", "cuda", "mps".
         temperature: of the annealed mean: 1 is calm, towards 0 vivid; None takes the run's.
-        listen: is told of files that could not be read.
+        listen: is told {"kind": "colorize", "done", "total"}, and of files that could not be read.
 
     Returns:
         The files written.
@@ -124,8 +124,9 @@ def colorize(
             continue
         where = out if single else _named(out, name, written)
         if where.exists() and not force:
-            raise InputError(f"{where} exists: choose another -o, or --force to write over it")
+            raise InputError(f"{where} exists: choose another name, or --force to write over it")
         written.append(_write(picture, where))
+        listen({"kind": "colorize", "done": len(written) + len(bad), "total": total})
     if not written:
         raise InputError("no picture could be read:\n  " + "\n  ".join(bad[:5]))
     return written
@@ -134,7 +135,7 @@ def colorize(
 def _free(out: Path, single: bool, force: bool) -> None:
     """Fails before the work instead of after it."""
     if single and out.exists() and not force:
-        raise InputError(f"{out} exists: choose another -o, or --force to write over it")
+        raise InputError(f"{out} exists: choose another name, or --force to write over it")
     if not single and out.exists() and not out.is_dir():
         raise InputError(f"-o {out} is a file: name a folder for several pictures")
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.evaluate.features import as_image_encoder, features
+from withheld.evaluate.features import Listen, as_image_encoder, features, silent
 from withheld.evaluate.floors import oriented_gradients
 from withheld.evaluate.generate import latent_of
+from withheld.modalities.codes import decoded, images_of
 from withheld.networks.code_prior import CodePrior
 from withheld.objective import Objective
 from withheld.run import Run, open_run
@@ -51,7 +53,9 @@ class Fidelity:
         return {"kind": "fidelity", **asdict(self)}
 
 
-def fidelity(run: Run, data: Any, items: int = 2000, encoder: str | None = None, seed: int = 0) -> Fidelity:
+def fidelity(
+    run: Run, data: Any, items: int = 2000, encoder: str | None = None, seed: int = 0, listen: Listen = silent
+) -> Fidelity:
     """Compares images drawn from a run with real ones.
 
     Args:
@@ -59,26 +63,22 @@ def fidelity(run: Run, data: Any, items: int = 2000, encoder: str | None = None,
         data: real images; their test part where they have one.
         items: of each of three sets: samples, real, other real.
         encoder: whose features to take; None takes a classical floor (oriented gradients), which no run was trained for.
+        listen: is told {"kind": "prepare", "samples" or "features", "done", "total"}.
     """
-    from withheld.modalities.codes import decoded, images_of
-
     model = run.objective()
     if not isinstance(model, Objective):
         raise InputError(f"{run.folder}: a run of {run.settings['title']} draws rows, not images")
     first = open_run(run.settings["data"]["location"][4:]) if isinstance(model.network, CodePrior) else run
-    real = np.array(images_of(first, data, "test").images)
+    tell = lambda kind, **more: listen({"kind": kind, **more})  # noqa: E731
+    real = np.array(images_of(first, data, "test", tell).images)
     items = min(items, len(real) // 2)
     if items < 2:
         raise InputError(f"{data}: {len(real)} images; give at least 4")
     chosen = np.random.default_rng(seed).permutation(len(real))[: 2 * items]
     torch.manual_seed(seed)
-    with torch.no_grad():
-        if isinstance(model.network, CodePrior):
-            drawn = torch.cat([decoded(first, model.network, n) for n in _parts(items)])
-        else:
-            drawn = torch.cat([latent_of(run, model).draw(n) for n in _parts(items)])
+    drawn = _drawn(run, first, model, items, listen)
     samples = (255 * drawn.clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
-    name, of = _features(encoder)
+    name, of = _features(encoder, listen)
     told = [np.asarray(of(part), np.float64) for part in (samples, real[chosen[:items]], real[chosen[items:]])]
     sharp = [sharpness(part) for part in (samples, real[chosen[:items]])]
     return Fidelity(
@@ -108,11 +108,32 @@ def sharpness(images_NCHW: Array) -> float:
     return float(laplacian.var(axis=(1, 2)).mean())
 
 
-def _features(encoder: str | None) -> tuple[str, Any]:
+@torch.no_grad()
+def _drawn(run: Run, first: Run, model: Objective, items: int, listen: Listen) -> Tensor:
+    """(N, C, H, W) samples."""
+    parts = []
+    for n in _parts(items):
+        listen({"kind": "samples", "done": sum(map(len, parts)), "total": items})
+        prior = isinstance(model.network, CodePrior)
+        parts.append(decoded(first, model.network, n) if prior else latent_of(run, model).draw(n))
+    listen({"kind": "samples", "done": items, "total": items})
+    return torch.cat(parts)
+
+
+def _features(encoder: str | None, listen: Listen) -> tuple[str, Any]:
+    """What they are called, and what takes them of (N, C, H, W) uint8."""
     if encoder is not None:
         opened = as_image_encoder(encoder)
-        return f"features of {opened.name}", lambda images: features(opened, images)
-    return "oriented gradients (HOG)", oriented_gradients
+        return f"features of {opened.name}", lambda images: features(opened, images, listen=listen)
+    return "oriented gradients (HOG)", lambda images: features(Gradients(), images, listen=listen)
+
+
+class Gradients:
+    """Oriented gradients as an encoder."""
+
+    def transform(self, images_NCHW: Array) -> Array:
+        """(N, D)."""
+        return oriented_gradients(images_NCHW)
 
 
 def _parts(count: int, most: int = 256) -> list[int]:

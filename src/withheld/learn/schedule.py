@@ -41,15 +41,15 @@ class InWindows(Protocol):
     """Items that may have to be read window by window."""
 
     @property
-    def read_windows(self) -> Windows | None:
-        """Of the items' numbers; None where they are read in any order."""
+    def read_in(self) -> Windows | None:
+        """Windows of the items' numbers; None where they are read in any order. Not `windows`: of clips those are items."""
 
 
 def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | Streams | Windowed:
     """The order that a recipe wants and that the items can be read in."""
     if recipe.order == "streams":
         return Streams(len(items), recipe.batch_size)
-    windows = items.read_windows if isinstance(items, InWindows) else None
+    windows = items.read_in if isinstance(items, InWindows) else None
     if windows is not None:
         return Windowed(windows.starts, windows.rows, windows.together(shards), recipe.batch_size, seed, shards)
     return Order(len(items), recipe.batch_size, seed, items.lengths if isinstance(items, Ragged) else None)

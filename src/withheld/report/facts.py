@@ -106,7 +106,7 @@ def cost_facts(found: Contents) -> Facts:
         ("steps", f"{count(done)} of {count(steps)}" if done and steps and done < steps else _counted(steps or done)),
         ("items seen", f"{count(seen)}{epochs}" if seen else ""),
         ("speed", f"{plain(speeds[len(speeds) // 2])} items a second (median)" if speeds else ""),
-        ("encoder", encoder_words(found)),
+        ("encoder" if keeps_encoder(found) else "model", encoder_words(found)),
     ]
     return _present(facts)
 
@@ -173,10 +173,14 @@ def commands(found: Contents) -> list[tuple[str, str]]:
     return [*known, ("Write this page", f"withheld report {quoted(found.folder)}")] if known else []
 
 
+def keeps_encoder(found: Contents) -> bool:
+    """Whether what is kept is an encoder; of rows and of codes it is a model."""
+    return found.run.get("modality") not in ("table", "codes")
+
+
 def can_be_judged(found: Contents) -> bool:
     """Whether a verdict is still to come: the run has an encoder and no scores."""
-    kept = found.run.get("modality") not in ("table", "codes")
-    return bool(found.run and kept and not found.scores and not found.verdict and not found.detection)
+    return bool(found.run and keeps_encoder(found) and not found.scores and not found.verdict and not found.detection)
 
 
 def evaluate_command(found: Contents) -> str:

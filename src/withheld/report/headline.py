@@ -7,6 +7,7 @@ from typing import Any
 
 from withheld.report.clean import one_line
 from withheld.report.curves import Sweep
+from withheld.report.facts import keeps_encoder
 from withheld.report.folder import Contents, mapping, number
 from withheld.report.scores import OURS, Table
 from withheld.report.wording import count, duration, labels, short_count
@@ -41,7 +42,7 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
     elif not sentence and found.measured:
         outcome, word = "sweep", _WORDS["sweep"]
         sentence = one_line(list(found.measured.values())[-1].get("sentence") or "")
-    elif not sentence and found.run.get("modality") in ("table", "codes"):
+    elif not sentence and not keeps_encoder(found):
         outcome, word = "sweep", "Learned"
         loss = number(found.log[-1].get("loss")) if found.log else None
         sentence = "The model is fitted" + (
@@ -88,7 +89,7 @@ def _numbers(found: Contents, table: Table | None) -> list[tuple[str, str]]:
         shown.append((duration(seconds), f"of pretraining on {device}" if device else "of pretraining"))
     size = number(mapping(found.run.get("encoder")).get("parameters"))
     if size is not None:
-        where = "model" if found.run.get("modality") in ("table", "codes") else "encoder"
+        where = "encoder" if keeps_encoder(found) else "model"
         shown.append((short_count(size), f"parameters in the {where}"))
     return shown
 

@@ -120,17 +120,19 @@ class Squashed:
         return self._read[side]
 
 
-def follow(encoder: Any, frames_TSS3: NDArray[np.uint8], first: Ids, pointer: Pointer = Pointer()) -> Ids:
+def follow(
+    encoder: Any, frames_TSS3: NDArray[np.uint8], first: Ids, pointer: Pointer = Pointer(), listen: Listen = silent
+) -> Ids:
     """(T, H, W) numbers of objects.
 
     Args:
         encoder: as `at_grid` gives it. frames_TSS3: of the side it gives.
-        first: (H, W) of the first frame.
+        first: (H, W) of the first frame. listen: is told {"kind": "features" or "follow", "done", "total"}.
     """
-    features = places(encoder, frames_TSS3)
+    features = places(encoder, frames_TSS3, listen)
     h, w = features[0].shape[1:]
     start = on_grid(torch.from_numpy(first), int(first.max()), h, w).to(features[0].device)
-    soft = propagate(features, start, pointer)
+    soft = propagate(features, start, pointer, listen)
     found = [full_size(each, *first.shape).cpu().numpy() for each in soft]
     found[0] = first
     return np.stack(found)

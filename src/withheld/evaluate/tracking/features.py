@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.errors import InputError
+from withheld.evaluate.features import Listen, silent
 from withheld.networks.open import resize_positions
 
 CELLS = 32
@@ -51,10 +52,11 @@ def _grid(encoder: Any) -> int:
 
 
 @torch.no_grad()
-def places(encoder: Any, frames_TSS3: NDArray[np.uint8]) -> list[Tensor]:
+def places(encoder: Any, frames_TSS3: NDArray[np.uint8], listen: Listen = silent) -> list[Tensor]:
     """(D, h, w) of every frame."""
     found = []
     for first in range(0, len(frames_TSS3), AT_ONCE):
+        listen({"kind": "features", "done": first, "total": len(frames_TSS3)})
         some = torch.from_numpy(np.ascontiguousarray(frames_TSS3[first : first + AT_ONCE].transpose(0, 3, 1, 2)))
         some = some.to(encoder.device)
         if encoder.modality == "image":
@@ -69,4 +71,5 @@ def places(encoder: Any, frames_TSS3: NDArray[np.uint8]) -> list[Tensor]:
         if grid is None or len(grid) != 2:
             raise InputError("this encoder has no grid of places: masks cannot be followed with it")
         found += list(tokens.transpose(1, 2).unflatten(2, tuple(grid)))
+    listen({"kind": "features", "done": len(found), "total": len(frames_TSS3)})
     return found

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from withheld.evaluate.features import Listen, silent
+
 AT_ONCE = 1024
 """Places that ask at a time."""
 
@@ -56,13 +58,16 @@ def point(query_ND: Tensor, keys_MND: Tensor, labels_MNK: Tensor, allowed_NN: Te
 
 
 @torch.no_grad()
-def propagate(features: list[Tensor], first_Khw: Tensor, pointer: Pointer = Pointer()) -> list[Tensor]:
+def propagate(
+    features: list[Tensor], first_Khw: Tensor, pointer: Pointer = Pointer(), listen: Listen = silent
+) -> list[Tensor]:
     """Soft masks (K, h, w) of every frame.
 
     Args:
         features: (D, h, w) of every frame.
         first_Khw: of the first frame, summing to 1 over K.
         pointer: see there.
+        listen: is told {"kind": "follow", "done", "total"}.
     """
     h, w = features[0].shape[1:]
     flat = lambda f_Dhw: F.normalize(f_Dhw.flatten(1).T.float(), dim=1)  # noqa: E731
@@ -76,6 +81,7 @@ def propagate(features: list[Tensor], first_Khw: Tensor, pointer: Pointer = Poin
         labels = point(query, torch.stack([k for k, _ in asked]), torch.stack([m for _, m in asked]), allowed, pointer)
         recent.append((query, labels))
         masks.append(labels.T.unflatten(1, (h, w)))
+        listen({"kind": "follow", "done": len(masks), "total": len(features)})
     return masks
 
 

@@ -58,13 +58,15 @@ def track(
             f"{mask}: the mask has {first.shape[1]}x{first.shape[0]} pixels, the frames of {clip} {frames.shape[2]}x"
             f"{frames.shape[1]}: they must be equal"
         )
+    cut = " (longer clips are not followed to their end)" if len(frames) == LONGEST else ""
     values = [int(v) for v in np.unique(first) if v]
+    told = f"{len(values)} object" + ("s" if len(values) != 1 else "")
     start = np.zeros_like(first)
     for number, value in enumerate(values, 1):
         start[first == value] = number
-    listen({"kind": "note", "text": f"following {len(values)} marked in {len(frames)} frames"})
+    listen({"kind": "note", "text": f"following {told} through {len(frames):,} frames{cut}"})
     squashed = np.stack([_squashed(image, side) for image in frames])
-    found = follow(encoder, squashed, start, pointer)
+    found = follow(encoder, squashed, start, pointer, listen)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix:
