@@ -60,7 +60,7 @@ def test_names_are_escaped_on_the_page(run: Path, tmp_path: Path, withheld: Comm
     ("words", "told"),
     [
         (("search", "RUN", "nothing.png", "--data", "DATA"), "neither a file nor the name of an item"),
-        (("search", "RUN", "x", "--data", "DATA", "-o", "sheet.txt"), "ends in .html or .png"),
+        (("search", "RUN", "x", "--data", "DATA", "-o", "sheet.txt"), "ends in .png or .html"),
         (("suggest", "elsewhere", "--data", "DATA"), "is no folder here"),
         (("suggest", "RUN", "--data", "DATA", "--labels", "none.csv", "--out", "new"), "no labels file"),
     ],

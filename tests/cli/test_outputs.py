@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from withheld.cli import COMMANDS
-from withheld.cli.outputs import check_output
+from withheld.cli.outputs import check_output, free
 from withheld.errors import CannotWrite, InputError
 
 Run = Callable[..., Result]
@@ -64,3 +64,14 @@ def test_where_to_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite, match="is a file"):
         check_output(tmp_path / "file" / "x.a", False, ".a")
+
+
+def test_a_picture_whose_name_was_not_said_takes_the_next_free_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert free("mae.png", False) == Path("mae.png")
+    for name in ("mae.png", "mae-2.png"):
+        Path(name).touch()
+    assert free("mae.png", False) == Path("mae-3.png")
+    assert free("mae.png", True) == Path("mae.png")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from withheld.cli.options import DATA, RUN, SUBJECT, device_option, seed_option, talking
-from withheld.cli.outputs import check_output, force_option
+from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen
 
 OUTPUT = click.Path(path_type=Path)
@@ -65,24 +65,24 @@ def sample_command(
         _say_lines(lines, screen) if output is None else screen.result(str(write_lines(lines, output)))
         return
     ending = "csv" if opened.settings.get("modality") == "table" else "png"
-    output = check_output(output or Path(f"samples.{ending}"), force)
+    output = check_output(output or free(f"samples.{ending}", force), force)
     screen.result(str(sample(opened, output, count, temperature, seed)))
 
 
 @click.command("traverse")
 @click.argument("run", type=RUN)
-@click.option("-o", "--output", type=OUTPUT, default=Path("traverse.png"), show_default=True, help="A PNG.")
+@click.option("-o", "--output", type=OUTPUT, help="A PNG.  [default: traverse.png]")
 @click.option("--item", help="An image file, or the number of an item of the run's data, to start from.")
 @force_option
 @talking
-def traverse_command(run: Path, output: Path, item: str | None, force: bool, screen: Screen) -> None:
+def traverse_command(run: Path, output: Path | None, item: str | None, force: bool, screen: Screen) -> None:
     """Draw what each dimension of z of RUN does, strongest first.
 
     \b
       withheld traverse runs/vae -o traverse.png
       withheld traverse runs/vae --item digit.png
     """
-    check_output(output, force, ".png")
+    output = check_output(output or free("traverse.png", force), force, ".png")
     from withheld.evaluate.generate import traverse
 
     screen.result(str(traverse(run, output, item)))
@@ -116,7 +116,7 @@ def interpolate_command(
 
     opened = open_run(run)
     if opened.settings.get("modality") != "text":
-        output = check_output(output or Path("interpolation.png"), force, ".png")
+        output = check_output(output or free("interpolation.png", force), force, ".png")
         screen.result(str(interpolate(opened, a, b, output)))
         return
     if output is not None:

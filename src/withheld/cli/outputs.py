@@ -1,4 +1,7 @@
-"""Where commands write: one rule for all of them, nothing that exists is written over without --force."""
+"""Where commands write: one rule for all of them, nothing that exists is written over without --force.
+
+A picture whose name was not said takes the next free one.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,15 @@ def check_output(output: Path, force: bool, *endings: str) -> Path:
     except OSError as error:
         raise CannotWrite(f"{output.parent}: {error.strerror}: choose another -o") from None
     return output
+
+
+def free(name: str, force: bool) -> Path:
+    """Where a picture goes whose name was not said: the name, else name-2, name-3 ..., the first that is free."""
+    path, number = Path(name), 1
+    while path.exists() and not force:
+        number += 1
+        path = Path(name).with_stem(f"{Path(name).stem}-{number}")
+    return path
 
 
 def _or(endings: tuple[str, ...]) -> str:

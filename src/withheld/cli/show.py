@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from withheld.cli.options import DATA, RUN, SIZE, device_option, seed_option, talking
-from withheld.cli.outputs import check_output, force_option
+from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
@@ -60,7 +60,7 @@ def show_command(
       withheld show predict_part clip.gif --set part=future --set given=recent
       withheld show predict_part book.txt --set part=past
     """
-    output = check_output(output or Path(f"{method}.png"), force, ".png")
+    output = check_output(output or free(f"{method}.png", force), force, ".png")
     from withheld.cli.settings import split_pairs, typed
     from withheld.cli.show_text import show_text
     from withheld.evaluate.pictures import show

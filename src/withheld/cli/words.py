@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
-from withheld.cli.outputs import check_output, force_option
+from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
 
@@ -101,7 +101,7 @@ def generate_command(
     if data is not None:
         if prompt:
             raise InputError("--prompt begins a text, --data a clip: give one of them")
-        output = output or Path("frames.gif")
+        output = output or free("frames.gif", force)
         if output.exists() and Path(data).exists() and output.samefile(data):
             raise InputError(f"-o {output} is the clip itself: choose another file")
         check_output(output, force)

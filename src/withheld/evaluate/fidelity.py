@@ -111,9 +111,9 @@ def sharpness(images_NCHW: Array) -> float:
 @torch.no_grad()
 def _drawn(run: Run, first: Run, model: Objective, items: int, listen: Listen) -> Tensor:
     """(N, C, H, W) samples."""
-    parts = []
+    parts: list[Tensor] = []
     for n in _parts(items):
-        listen({"kind": "samples", "done": sum(map(len, parts)), "total": items})
+        listen({"kind": "samples", "done": sum(len(part) for part in parts), "total": items})
         prior = isinstance(model.network, CodePrior)
         parts.append(decoded(first, model.network, n) if prior else latent_of(run, model).draw(n))
     listen({"kind": "samples", "done": items, "total": items})
@@ -131,7 +131,7 @@ def _features(encoder: str | None, listen: Listen) -> tuple[str, Any]:
 class Gradients:
     """Oriented gradients as an encoder."""
 
-    def transform(self, images_NCHW: Array) -> Array:
+    def transform(self, images_NCHW: Any) -> Array:
         """(N, D)."""
         return oriented_gradients(images_NCHW)
 
