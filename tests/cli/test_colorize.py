@@ -70,7 +70,7 @@ def test_grey_data_is_said_before_training(tmp_path: Path, withheld: Run) -> Non
 
 def test_show_draws_grey_and_colors(color_run: Path, labelled: Path, tmp_path: Path, withheld: Run) -> None:
     for more in ((), ("--run", color_run)):
-        result = withheld("show", "colorization", labelled, "-o", tmp_path / "s.png", "--items", 2, *more)
+        result = withheld("show", "colorization", labelled, "-o", tmp_path / "s.png", "--items", 2, "--force", *more)
         assert result.exit_code == 0, result.output
     assert Image.open(tmp_path / "s.png").size[0] > 4 * 100
 

@@ -136,7 +136,7 @@ def test_the_verdict_and_its_page(encoder: Path, voc: Path, withheld: Typed, tmp
         (("detect", "RUN", "VOC", "-o", "x"), "holds no detector: make one with withheld finetune RUN --voc DIR"),
         (("predict", "MODEL", "VOC/JPEGImages", "-o", "x.csv"), "finds objects: withheld detect"),
         (("detect", "MODEL", "nowhere.png", "-o", "x.png"), "nowhere.png"),
-        (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.txt"), "pictures end in .png"),
+        (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.txt"), "ends in .png"),
         (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.png", "--boxes", "b.txt"), "ends in .csv or .json"),
     ],
 )
