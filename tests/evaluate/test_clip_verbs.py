@@ -95,7 +95,7 @@ def test_show_draws_what_is_hidden(home, tmp_path, method):
 def test_show_draws_what_a_run_tells(home, tmp_path):
     found = run("show", "videomae", home / "clips", "--run", home / "run", "--items", 2, "-o", tmp_path / "told.png")
     assert found.exit_code == 0, found.output
-    found = run("show", "next_frame", home / "clips", "--run", home / "run", "-o", tmp_path / "told.png")
+    found = run("show", "next_frame", home / "clips", "--run", home / "run", "-o", tmp_path / "other.png")
     assert found.exit_code == 2
     assert "was trained with videomae" in found.output
 
