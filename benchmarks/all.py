@@ -52,7 +52,7 @@ BENCHMARKS = [
     Benchmark("pretext_splits.py", "", {"1 views a seed of exemplar": (4, 10), "8 views a seed of exemplar": (4, 10)}),
     Benchmark("region_ops.py", "", {}),
     Benchmark("views.py", "", {}),
-    Benchmark("decode.py", "{clips}", {}),
+    Benchmark("decode.py", "--data {clips}", {}),
 ]  # fmt: skip
 
 
