@@ -91,9 +91,10 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
                 said += _third_said(kept, third)
             return Plan(steps, many, tested, said, _seconds(steps, many, tested, third, pace), third)
     need = _seconds({count: int(LAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, (), pace)
+    last = options[-1][0][0]
     text = (
-        f'"fine-tuned" and "from scratch" for time: {few} seeds at {options[-1][0][0]} labels per class alone need '
-        f"{need / 60:.1f} minutes more of training, there were {max(0.0, seconds) / 60:.1f} (give more --minutes)"
+        f'"fine-tuned" and "from scratch" for time: {few} seeds at {last} label{"s" * (last > 1)} per class alone need '
+        f"{need:.0f} s of training, there were {max(0.0, seconds):.0f} left (give more --minutes)"
     )
     return Plan({}, 0, least, [text])
 
