@@ -86,9 +86,12 @@ class ExemplarViews(Split):
         item, number = t["item"], t["id"]
         if self.seeds > 1:
             number = number * self.seeds + torch.randint(self.seeds, number.shape, device=number.device)
-        centers_B2 = self.pick(item, number)
-        views = self.color(self.resample(item, centers_B2))
-        return Pair(self.full(views.flatten(0, 1)).view(views.shape), number[:, None].expand(-1, self.views))
+        return Pair(self.views_of(item, self.pick(item, number)), number[:, None].expand(-1, self.views))
+
+    def views_of(self, t_BCSS: Tensor, centers_B2: Tensor) -> Tensor:
+        """Views (B, V, C, h, h) of the seeds with these middles, normalized."""
+        views = self.color(self.resample(t_BCSS, centers_B2))
+        return self.full(views.flatten(0, 1)).view(views.shape)
 
     def exemplars(self, t: Tensor, number_B: Tensor, views: int) -> Tensor:
         """Seeds, each followed by views of it, (B, 1 + views, C, h, h) within 0..1: to look at."""
