@@ -186,6 +186,7 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option("--unlabelled", type=DATA, help="More items: their labels are guessed, and the surest learned from too.")
 @length_options
 @seed_option
 @device_option
@@ -199,6 +200,7 @@ def finetune_command(
     \b
       withheld finetune runs/first --data labelled/ --out models/first
       withheld predict models/first photos/ -o labels.csv
+      withheld finetune runs/first --data photos/ --labels labels.csv --unlabelled photos/ --out models/more
       withheld finetune runs/bert --data labelled_reviews.csv --labels stars --out models/reviews
       withheld finetune runs/first --voc VOC2007/ --out models/d
       withheld detect models/d photo.jpg -o found.png
@@ -207,6 +209,8 @@ def finetune_command(
     if (data is None) == (voc is None):
         raise click.UsageError("give --data LABELLED for a classifier, or --voc DIR for a detector")
     if voc is not None:
+        if options.pop("unlabelled") is not None:
+            raise click.UsageError("--unlabelled goes with --data: a detector learns from boxes only")
         finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, head=head, **length, **options)
         return
     from withheld.evaluate.finetune import finetune

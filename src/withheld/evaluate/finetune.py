@@ -18,11 +18,12 @@ from withheld.evaluate.classifier import predict as predict
 from withheld.evaluate.classify import ItemClassifier, loop_of
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
+from withheld.evaluate.guesses import with_guesses
 from withheld.evaluate.judged import Judged, judged
 from withheld.types import UNKNOWN_LABEL
 
 DEFAULT_MINUTES = 10.0
-EPOCHS = 30.0
+EPOCHS, EPOCHS_GUESSED = 30.0, 5.0
 FEWEST_STEPS, MOST_HELD_OUT, MOST_PROBED = 100, 10_000, 5000
 
 
@@ -44,8 +45,9 @@ class Known:
 
 
 def finetune(
-    subject: Any, data: Any, out: str | Path, *, labels: bool | str | Path = True, minutes: float | None = None,
-    epochs: float | None = None, steps: int | None = None, seed: int = 0, device: str = "auto", listen: Listen = silent,
+    subject: Any, data: Any, out: str | Path, *, labels: bool | str | Path = True, unlabelled: Any = None,
+    minutes: float | None = None, epochs: float | None = None, steps: int | None = None, seed: int = 0,
+    device: str = "auto", listen: Listen = silent,
 ) -> Path:  # fmt: skip
     """Fine-tunes an encoder on all labelled items and writes a model folder.
 
@@ -57,7 +59,8 @@ def finetune(
         data: labelled: class folders, labels.csv, IDX, a table of texts with a column of labels, hub data, arrays.
         out: the model folder to make.
         labels: True, or a csv with the columns file and label; of a table, its column of labels.
-        minutes, epochs, steps: how long, one of the three; by default 30 epochs, in at most 10 minutes.
+        unlabelled: items of the same kind, whose labels are guessed and learned from too (`guesses.with_guesses`).
+        minutes, epochs, steps: how long, one of the three; by default 30 epochs, 5 with guesses, in at most 10 minutes.
         seed: of the held-out items, the order and the augmentation.
         device: "auto", "cpu", "cuda", "mps".
         listen: is told what happens.
@@ -78,18 +81,29 @@ def finetune(
     some = np.random.default_rng(seed).permutation(len(learn))[:MOST_PROBED]
     probe = LinearProbe(len(known.classes), seed).fit(features(encoder, items[some], listen=listen), answers[some])
     started = time.monotonic()
+    guessed = 0
+    if unlabelled is not None:
+        items, answers, guessed = with_guesses(
+            kind, items, answers, len(known.classes), known, unlabelled, seed, listen
+        )
     torch.manual_seed(seed)
     loop = loop_of(
         kind.objective(encoder, len(known.classes)), kind.items(encoder, items, answers), kind.recipe(encoder, False),
         steps=1, seed=seed, device=encoder.device, probe=probe,
     )  # fmt: skip
-    loop.steps = _steps(loop, len(learn), minutes, epochs, steps)
-    listen({"kind": "note", "text": f"fine-tuning on {len(learn)} labelled items, {loop.steps} steps"})
+    wanted = (
+        max(EPOCHS * len(learn), EPOCHS_GUESSED * len(answers) if guessed else 0)
+        if epochs is None
+        else epochs * len(answers)
+    )
+    loop.steps = _steps(loop, wanted, minutes, epochs, steps)
+    beside = f" and {guessed:,} guessed ones" if guessed else ""
+    listen({"kind": "note", "text": f"fine-tuning on {len(learn):,} labelled items{beside}, {loop.steps:,} steps"})
     loop.run(None, lambda line: listen({"kind": "step", **line}))
     model = _classifier(loop, kind, known.classes)
     accuracy = _accuracy(model, known, test)
     model.settings = {
-        "data": str(data)[:500], "labelled": len(learn), "held_out": len(test), "accuracy": accuracy,
+        "data": str(data)[:500], "labelled": len(learn), "guessed": guessed, "held_out": len(test), "accuracy": accuracy,
         "steps": loop.steps, "seed": seed, "seconds": round(time.monotonic() - started, 1), "encoder": encoder.name,
     }  # fmt: skip
     model.to(torch.device("cpu"))
@@ -157,10 +171,11 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
     return known
 
 
-def _steps(loop: Any, items: int, minutes: float | None, epochs: float | None, steps: int | None) -> int:
+def _steps(loop: Any, items: float, minutes: float | None, epochs: float | None, steps: int | None) -> int:
+    """How many, for so many items in all, each epoch's counted."""
     if steps is not None:
         return steps
-    wanted = max(FEWEST_STEPS if epochs is None else 1, round((epochs or EPOCHS) * items / loop.recipe.batch_size))
+    wanted = max(FEWEST_STEPS if epochs is None else 1, round(items / loop.recipe.batch_size))
     if epochs is not None:
         return wanted
     affordable = max(1, int((minutes or DEFAULT_MINUTES) * 60 / loop.seconds_per_step(2, 0.5)))

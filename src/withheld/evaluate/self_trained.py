@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from withheld.data.few import FewLabels
 from withheld.evaluate.compare import AIDED, PRETRAINED, Row
 from withheld.evaluate.features import features
-from withheld.evaluate.few_label import standard
 from withheld.evaluate.judged import JudgedClips
 from withheld.evaluate.measure import Array, Measurement, Table
-from withheld.evaluate.self_training import WORDS, SelfTraining
+from withheld.evaluate.self_training import WORDS, SelfTraining, even
 from withheld.evaluate.sentence import SELF_TRAINED
 
 MOST, SHARE, SECONDS_AN_ITEM = 10_000, 0.05, 4e-4
@@ -79,7 +78,9 @@ def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.in
 
     def cell(draw: FewLabels, test: Array) -> Array:
         parts = [(kind.table.at(draw.train), kind.beside(draw, own, most), kind.table.at(draw.test)) for kind in kinds]
-        learn, rest, tested = (np.concatenate(part, axis=1) for part in zip(*map(_even, parts), strict=True))
+        learn, rest, tested = (
+            np.concatenate(part, axis=1) for part in zip(*(even(*part) for part in parts), strict=True)
+        )
         found = SelfTraining(m.classes, draw.seed).fit(learn, m.labelled.labels[draw.train], rest)
         ways[found.way] += 1
         told = ", ".join(f"{WORDS[way]} ({count} of {ways.total()})" for way, count in ways.most_common())
@@ -87,12 +88,6 @@ def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.in
         return found.probabilities(tested)
 
     measure_cells(m, row, kinds[0].table, m.labelled.seeds, cell)
-
-
-def _even(parts: tuple[Array, Array, Array]) -> list[Array]:
-    """Features of labelled, unlabelled and tested items such that each kind of feature weighs as much as another."""
-    mean, scale = standard(np.concatenate(parts[:2]))
-    return [np.asarray((part - mean) / scale, np.float32) for part in parts]
 
 
 def measure_cells(m: Measurement, row: Row, table: Table, seeds: list[int], cell: Cell) -> None:

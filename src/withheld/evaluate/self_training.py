@@ -159,6 +159,12 @@ class SelfTraining:
         return LinearProbe(int(y.max()) + 1, self.seed).fit(x_ND[at], y), None
 
 
+def even(learn_ND: Array, rest_UD: Array, *others: Array) -> list[Array]:
+    """One kind of feature of labelled, unlabelled and other items, such that beside another kind it weighs as much."""
+    mean, scale = standard(np.concatenate([learn_ND, rest_UD]))
+    return [np.asarray((part - mean) / scale, np.float32) for part in (learn_ND, rest_UD, *others)]
+
+
 def _product(p: Array, q: Array) -> Array:
     """Probabilities that are multiplied, none below `FLOOR`, and made to sum to 1."""
     q = q / np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
