@@ -28,7 +28,7 @@ from withheld.evaluate.classify import (
 )
 from withheld.evaluate.features import features
 from withheld.evaluate.few_label import LinearProbe
-from withheld.evaluate.finetune import finetune, held_out
+from withheld.evaluate.finetune import Known, _told, finetune, held_out
 from withheld.learn.gradient import Loop
 
 
@@ -37,6 +37,16 @@ def easy(n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     return (generator.integers(0, 100, (n, 8, 8)) + 120 * labels[:, None, None]).astype(np.uint8), labels
+
+
+def test_a_test_part_that_is_not_tested_is_not_named():
+    """A train part of one class teaches nothing, so all labelled items are parted anew."""
+    labels, parts = np.array([0] * 20 + [0, 1] * 10), np.array(["train"] * 20 + ["test"] * 20)
+    known = Known(np.zeros((40, 1)), labels, ["a", "b"], parts)
+    learn, test = held_out(known, seed=0)
+    assert "train" in parts[test]
+    assert not set(learn) & set(test)
+    assert _told(0.5, test, known) == f"accuracy: 50.0 % of {len(test)} labelled items that were held out"
 
 
 def test_the_pair_is_item_and_label():

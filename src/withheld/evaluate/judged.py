@@ -155,7 +155,7 @@ class JudgedTexts(Judged):
         return text_objective(encoder, classes, scratch=scratch)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
-        """By the width of the network; from scratch with a higher rate."""
+        """By the width of the network, trained or not."""
         from withheld.evaluate.classify_text import text_recipe
 
         return text_recipe(encoder)
