@@ -222,7 +222,9 @@ def test_auto_counts_a_row_as_often_as_its_weight_says():
     repeated = np.repeat(X, weight, axis=0)
     bic = [Theirs(k, random_state=0, n_init=5, reg_covar=0.1).fit(repeated).bic(repeated) for k in (1, 2, 3)]
     ours = GaussianMixture("auto", random_state=0, reg_covar=0.1)
-    assert ours.fit(X, sample_weight=weight).n_components_ == ours.fit(repeated).n_components_ == 1 + int(np.argmin(bic))
+    assert (
+        ours.fit(X, sample_weight=weight).n_components_ == ours.fit(repeated).n_components_ == 1 + int(np.argmin(bic))
+    )
 
 
 def test_auto_ends_where_a_component_collapses():

@@ -230,6 +230,20 @@ def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     assert "5 labels per class" in found.sentence
 
 
+def test_texts_without_words_have_no_tfidf_and_a_verdict():
+    """Sequences of letters, as of bases: scikit-learn finds no word to count in them."""
+
+    class Shares:
+        def transform(self, items):
+            return np.array([[text.count(letter) for letter in "ACGT"] for text in items], np.float32)
+
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(list("ACGT"), 40, p=[p, 0.5 - p, 0.25, 0.25])) for p in [0.1, 0.4] * 20]
+    found = verdict(Shares(), (texts, [0, 1] * 20), labels_per_class=[3], seeds=2, minutes=1.0)
+    assert {score.method for score in found.scores} >= {"linear probe", "kNN"}
+    assert any(line.startswith('"tf-idf"') for line in found.left_out)
+
+
 @pytest.mark.parametrize("kind", ["lm", "both_ways"])
 def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
     found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.5)

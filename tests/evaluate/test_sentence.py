@@ -70,7 +70,10 @@ def test_one_label_is_singular():
 
 def test_the_interval_touches_zero():
     text = sentence([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5), BELOW])
-    assert "pretraining is not certainly better than training from scratch (50.5 % against 50.0 %, a difference of +0.5" in text
+    assert (
+        "pretraining is not certainly better than training from scratch (50.5 % against 50.0 %, a difference of +0.5"
+        in text
+    )
     assert text.endswith("): train from scratch.")
     assert outcome([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5)]) == "worse"
 

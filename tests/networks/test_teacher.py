@@ -50,7 +50,9 @@ def test_nothing_is_dropped_in_it_but_batch_statistics_are_its_own():
     torch.testing.assert_close(teacher(x).last_hidden_state, student.eval()(x).last_hidden_state)
     norm = Teacher(nn.BatchNorm1d(3)).train()
     values = 5 + 2 * torch.randn(64, 3)
-    torch.testing.assert_close(norm(values), (values - values.mean(0)) / values.std(0, correction=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        norm(values), (values - values.mean(0)) / values.std(0, correction=0), atol=1e-4, rtol=1e-4
+    )
     norm.eval()
     torch.testing.assert_close(norm(values), norm.network(values))
     assert not norm.network.training

@@ -91,8 +91,8 @@ def affordable(
     named = [] if parts is None or pool.test is not None else _tested_parts(labels, parts)
     if named:
         sentences.append(
-            f"the {named[0]} part is not tested as such: what else there is has labels of fewer than two of its classes. Every seed "
-            "tests another 30 % of all labelled items"
+            f"the {named[0]} part is not tested as such: what else there is has labels of fewer than two of its classes. "
+            "Every seed tests another 30 % of all labelled items"
         )
     for n in labels_per_class:
         giving = int((sizes >= n).sum()) if n is not None else len(sizes)

@@ -181,8 +181,8 @@ def seen_note(labelled: Labelled, location: str | None) -> list[str]:
     if not seen:
         return []
     return [
-        f"pretraining saw {seen} of {len(test)} tested items, without their labels; training from scratch and classical features "
-        "did not. How it does on items that it never saw, a test part tells that was there before pretraining (folders train and test)"
+        f"pretraining saw {seen} of {len(test)} tested items, without their labels; training from scratch and classical "
+        "features did not. For items that it never saw, set a test part aside before pretraining (folders train and test)"
     ]
 
 
