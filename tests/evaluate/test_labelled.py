@@ -86,3 +86,16 @@ def test_a_test_part_that_cannot_be_tested_as_such_is_said():
     assert any(sentence.startswith("the test part is not tested as such") for sentence in sentences)
     labels = np.repeat([0, 1], 20)
     assert affordable(labels, parts, [2])[1] == []
+
+
+def test_a_folder_without_labels_is_learned_from(tmp_path):
+    """As in STL-10: what is there without labels is what pretraining is for; it has no class and is not tested."""
+    for part in ("train", "test"):
+        folder_of(tmp_path / "photos" / part, cat=5, dog=5)
+    folder_of(tmp_path / "photos", unlabeled=30)
+    run = withheld.pretrain("mae", str(tmp_path / "photos"), tmp_path / "run", steps=1, pictures=False)
+    assert run.settings["data"]["items"] == 10 + 30
+    labelled = opened(tmp_path / "photos", 5)
+    assert labelled.classes == ["cat", "dog"]
+    assert len(labelled.tested(0)) == len(labelled.learned(0)) == 10
+    assert len(labelled.more) == 30
