@@ -72,6 +72,7 @@ def finetune(
     check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
     encoder = as_encoder(subject, device)
     kind = judged(encoder)
+    kind.pooled = True
     known = _labelled(data, labels, kind, listen)
     learn, test = held_out(known, seed)
     items, answers = take(known.items, learn), known.labels[learn]
