@@ -16,6 +16,7 @@ from withheld.errors import InputError
 from withheld.evaluate.generate_text import generate
 from withheld.evaluate.language import document_log_p, fill, language_model, perplexity, score
 from withheld.evaluate.verdict import verdict
+from withheld.run import method_names, modality_of
 
 GOOD = ["what a wonderful bright film", "great fun and lovely music", "a warm and happy story", "bright lovely acting"]
 BAD = ["what a dull grey film", "no fun and awful noise", "a cold and sad story", "dull awful acting"]
@@ -287,3 +288,10 @@ def test_check_tells_what_a_folder_of_texts_holds_and_costs(texts):
     assert "train 60" in found.output
     assert "items/s" in found.output
     assert "withheld pretrain bert" in found.output
+
+
+@pytest.mark.parametrize("method", [name for name in method_names() if modality_of(name) == "text"])
+def test_every_method_of_texts_ends_with_its_pictures(method, texts, tmp_path):
+    """data2vec_text ended in an error when all was learned: it tells no words that could be drawn."""
+    withheld.pretrain(method, texts, tmp_path / "run", steps=1, size=16, batch_size=4)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"
