@@ -285,3 +285,16 @@ def test_pixels_outside_of_0_to_1_are_refused_with_the_remedy():
     objective, _ = vae(fresh_trunk(RecognitionConfig("mlp", 8, 1, 2, (8,)), 0), width=8)
     with pytest.raises(InputError, match=r"pixels are from -1 to 3: likelihoods of pixels take 0\.\.1; divide by"):
         objective.fit_parts(torch.tensor([-1.0, 3.0]).repeat(4, 1, 8, 4))
+
+
+def test_weights_that_the_importance_weighted_bound_does_not_have_are_refused():
+    """They were taken without a word, and did nothing."""
+    from withheld.methods.vae import vae
+    from withheld.networks.image import fresh_trunk
+    from withheld.networks.recognition import RecognitionConfig
+
+    trunk = fresh_trunk(RecognitionConfig("mlp", 8, 1, 2, (8,)), 0)
+    assert vae(trunk, width=8, importance_samples=5)[0].loss.weighted
+    for settings in ({"beta": 4.0}, {"free_bits": 0.1}):
+        with pytest.raises(InputError, match="no KL of its own"):
+            vae(trunk, width=8, importance_samples=5, **settings)

@@ -212,6 +212,28 @@ def test_auto_takes_as_many_components_as_the_evidence_is_for():
     assert GaussianMixture("auto", random_state=0).fit(X).n_components_ == 3
 
 
+def test_auto_counts_a_row_as_often_as_its_weight_says():
+    """A second group of few rows that stand for many: as many components as scikit-learn's BIC finds on the repeated rows."""
+    from sklearn.mixture import GaussianMixture as Theirs
+
+    random = np.random.default_rng(1)
+    X = np.concatenate([random.normal(0, 1, (60, 1)), random.normal(2.6, 1, (12, 1))])
+    weight = np.concatenate([np.ones(60, int), np.full(12, 5)])
+    repeated = np.repeat(X, weight, axis=0)
+    bic = [Theirs(k, random_state=0, n_init=5, reg_covar=0.1).fit(repeated).bic(repeated) for k in (1, 2, 3)]
+    ours = GaussianMixture("auto", random_state=0, reg_covar=0.1)
+    assert (
+        ours.fit(X, sample_weight=weight).n_components_ == ours.fit(repeated).n_components_ == 1 + int(np.argmin(bic))
+    )
+
+
+def test_auto_ends_where_a_component_collapses():
+    """Three places, each many times over: with no regularization four components are not there."""
+    random = np.random.default_rng(0)
+    X = np.repeat(random.normal(size=(3, 2)), 30, axis=0) + 1e-9 * random.normal(size=(90, 2))
+    assert GaussianMixture("auto", random_state=0, reg_covar=0.0).fit(X).n_components_ >= 1
+
+
 def test_samples_have_the_moments_of_the_mixture():
     fitted = GaussianMixture(3, random_state=0).fit(IRIS)
     rows, z = fitted.sample(20_000)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
-from withheld.errors import InputError
+from withheld.errors import Diverged, InputError
 from withheld.learn.alternate import Alternation
+from withheld.networks.evidence import criteria
 from withheld.networks.mixture import Mixture
 from withheld.types import UNKNOWN_LABEL, Recipe
 
@@ -187,9 +188,15 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def _fit_auto(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """As many components as the evidence is for: up from one, until it has been worse three times."""
         best, worse = None, 0
+        batch = self._batch(self._rows(X), y, sample_weight)
         for count in range(1, min(MOST_AUTO, len(X)) + 1):
-            each = self.__class__(**{**self.get_params(), "n_components": count}).fit(X, y, sample_weight)
-            evidence = each._evidence(X)
+            try:
+                each = self.__class__(**{**self.get_params(), "n_components": count}).fit(X, y, sample_weight)
+            except (InputError, Diverged):
+                if best is None:
+                    raise
+                break  # a component has collapsed: so many are not there
+            evidence = each._evidence(batch)
             if best is None or evidence > best[0]:
                 best, worse = (evidence, each), 0
             else:
@@ -201,8 +208,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         self.n_components_ = chosen.n_components
         return self
 
-    def _evidence(self, X: Any) -> float:
-        return -self.bic(X)
+    def _evidence(self, batch: dict[str, Any]) -> float:
+        """By which counts of components are compared, weights and labels counted."""
+        return -criteria(self.model_, batch)["bic"]
 
     def _posterior(self, X: Any) -> tuple[Array, Array]:
         check_is_fitted(self, "model_")

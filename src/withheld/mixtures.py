@@ -154,7 +154,7 @@ class BayesianGaussianMixture(MixtureEstimator):
         super()._expose()
         self.covariances_ = self.model_.covariances().cpu().numpy()
 
-    def _evidence(self, X: Any) -> float:
+    def _evidence(self, batch: Any) -> float:
         return self.lower_bound_
 
     def _posterior(self, X: Any) -> tuple[Array, Array]:

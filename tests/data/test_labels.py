@@ -163,3 +163,14 @@ def test_rows_of_a_table_are_labelled_by_number(text: str) -> None:
 def test_rows_wrongly_labelled_are_named(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_row_labels(text.encode(), "labels.csv", 4)
+
+
+def test_minus_100_is_unknown_in_every_form():
+    """As in torch's cross-entropy: of files as of rows and of sequences."""
+    labels, classes = read_labels(
+        b"file,label\na.jpg,cat\nb.jpg,-100\nc.jpg,dog\n", "labels.csv", ["a.jpg", "b.jpg", "c.jpg"]
+    )
+    assert classes == ["cat", "dog"]
+    rows = read_row_labels(b"row,label\n0,cat\n1,-100\n2,dog\n", "labels.csv", 3)
+    given = given_labels(["cat", -100, "dog"], 3)
+    assert labels.tolist() == rows[0].tolist() == given[0].tolist() == [0, -100, 1]

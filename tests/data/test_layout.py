@@ -19,7 +19,9 @@ from withheld.errors import InputError
         (["train/1.jpg", "valid/2.jpg"], "", ["train", "val"], ["", ""]),
         (["bus/1.jpg", "train/2.jpg", "car/3.jpg"], "", None, ["bus", "train", "car"]),
         (["train/a/1.jpg", "test/a/2.jpg", "extra/3.jpg"], "", ["train", "test", ""], ["a", "a", ""]),
-        (["train/a/1.jpg", "unlabeled/2.jpg"], "", ["train", ""], ["a", ""]),
+        (["train/a/1.jpg", "unlabeled/2.jpg"], "", ["train", "train"], ["a", ""]),
+        (["train/a/1.jpg", "test/b/2.jpg", "Unlabelled/3.jpg"], "", ["train", "test", "train"], ["a", "b", ""]),
+        (["unlabeled/1.jpg", "unlabeled/2.jpg"], "unlabeled", None, ["", ""]),
         (["a/x/1.jpg", "b/2.jpg"], "", None, ["a", "b"]),
     ],
 )

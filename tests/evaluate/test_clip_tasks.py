@@ -1,6 +1,7 @@
 """What a run on clips was trained for, measured on clips it has not seen; and the shortcut tests of the methods of clips."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from PIL import Image
 import withheld
 from withheld.cli import main
 from withheld.errors import InputError
-from withheld.evaluate.clip_tasks import answered, evaluate_clips
+from withheld.evaluate.clip_tasks import answered, chance_of, evaluate_clips
 from withheld.evaluate.frame_error import beside, frame_errors, in_pixels, similarity_map
 from withheld.evaluate.shortcuts import SAME, probe_shortcuts
+from withheld.methods.frame_order import still_clips
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
-from withheld.splits.video import ArrowOfTime, DriftingBar
+from withheld.splits.video import ArrowOfTime, DriftingBar, FrameOrder
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +177,26 @@ def test_colors_stand_beside_the_same_place(home):
 
 
 def test_a_shortcut_is_said_where_there_is_one():
+    quarter = answered(
+        (0.75, 0.01), (0.5, 0.05), "x", "is in order", "9 windows of 3 clips", chance_of(FrameOrder(0.25))
+    )
+    assert quarter.startswith("No more than chance"), (
+        "three of four tuples are out of order: always saying no is right so often"
+    )
     said = answered((0.9, 0.02), (0.8, 0.05), "differences of the three frames", "is in order", "9 windows of 3 clips")
     assert said.startswith("More than chance")
     assert "a shortcut solves this task" in said
     said = answered((0.52, 0.1), (0.5, 0.05), "the camera's motion", "runs forward or backward", "9 windows of 3 clips")
     assert said.startswith("No more than chance")
     assert "no more than chance" in said.split(";")[1]
+
+
+def test_still_clips_are_asked_evenly_whatever_the_runs_share():
+    """Who always says no is right half of the time there, and nothing is suspect."""
+    torch.manual_seed(0)
+    judge = SimpleNamespace(split=FrameOrder(0.25), network=lambda x: -torch.ones(len(x)))
+    found = still_clips(judge, None, torch.zeros(600, 5, 1, 2, 2))["accuracy on still clips"]
+    assert found == pytest.approx(0.5, abs=0.03)
 
 
 def test_where_nothing_was_held_out_it_says_so(home, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+import withheld
 from withheld.evaluate.fidelity import frechet, sharpness
+from withheld.modalities.codes import images_of
 
 
 def test_against_the_matrix_square_root():
@@ -29,3 +31,16 @@ def test_blurred_images_are_less_sharp():
     blurred = (images[..., :-1] // 2 + images[..., 1:] // 2).astype(np.uint8)
     assert sharpness(blurred) < 0.7 * sharpness(images)
     assert sharpness(np.full((2, 1, 8, 8), 7, np.uint8)) == 0
+
+
+def test_real_images_of_16_bits_are_seen_at_the_runs_own_scale(tmp_path):
+    """Half as bright, and not as bright as what was learned from: every set had been spread to its own range."""
+    bright = np.random.default_rng(0).integers(0, 40_000, (24, 16, 16), dtype=np.uint16)
+    np.save(tmp_path / "bright.npy", bright)
+    np.save(tmp_path / "dark.npy", bright // 2)
+    run = withheld.pretrain("vae", str(tmp_path / "bright.npy"), tmp_path / "run", steps=1, pictures=False)
+    high = run.settings["data"]["scale"]["high"][0]
+    for data in ("bright", "dark"):
+        seen = np.asarray(images_of(run, str(tmp_path / f"{data}.npy"), "test").images)[:, 0]
+        naive = np.clip(255.0 * np.load(tmp_path / f"{data}.npy") / high, 0, 255)
+        np.testing.assert_allclose(seen, naive, atol=2)

@@ -11,8 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_vit import tiny_encoder
 
+import withheld
 from withheld.errors import InputError
 from withheld.evaluate import finetune as module
 from withheld.evaluate.classifier import Classifier, predict, write_labels
@@ -28,7 +30,7 @@ from withheld.evaluate.classify import (
 )
 from withheld.evaluate.features import features
 from withheld.evaluate.few_label import LinearProbe
-from withheld.evaluate.finetune import finetune, held_out
+from withheld.evaluate.finetune import Known, _told, finetune, held_out
 from withheld.learn.gradient import Loop
 
 
@@ -37,6 +39,16 @@ def easy(n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     return (generator.integers(0, 100, (n, 8, 8)) + 120 * labels[:, None, None]).astype(np.uint8), labels
+
+
+def test_a_test_part_that_is_not_tested_is_not_named():
+    """A train part of one class teaches nothing, so all labelled items are parted anew."""
+    labels, parts = np.array([0] * 20 + [0, 1] * 10), np.array(["train"] * 20 + ["test"] * 20)
+    known = Known(np.zeros((40, 1)), labels, ["a", "b"], parts)
+    learn, test = held_out(known, seed=0)
+    assert "train" in parts[test]
+    assert not set(learn) & set(test)
+    assert _told(0.5, test, known) == f"accuracy: 50.0 % of {len(test)} labelled items that were held out"
 
 
 def test_the_pair_is_item_and_label():
@@ -287,3 +299,20 @@ def test_real_files(shared_data: Path, tmp_path):
     told = next(e["text"] for e in heard if e.get("text", "").startswith("accuracy"))
     assert "of 10000 items of the test part" in told
     assert float(told.split()[1]) > 20
+
+
+@pytest.mark.parametrize("method", ["gpt", "elmo", "lstm_lm"])
+def test_language_models_of_every_kind_become_models_on_disk(method, tmp_path):
+    """They have heads of their own in a verdict, which no model folder holds: all training ended in an error."""
+    texts = [f"a {word} film number {i} of many" for i in range(40) for word in ("good", "bad")]
+    labels = [word for _ in range(40) for word in ("good", "bad")]
+    run = tmp_path / "run"
+    withheld.pretrain(method, texts, run, steps=2, size=16, batch_size=4, settings={"held_out": 0.1}, pictures=False)
+    model = Classifier.open(finetune(run, (texts, labels), tmp_path / "model", steps=20))
+    assert model.settings["accuracy"] == 1.0
+    names, probabilities = model.predict(texts)
+    assert list(names) == labels
+    head = load_file(tmp_path / "model" / "head.safetensors")
+    pooled = torch.from_numpy(withheld.load_encoder(tmp_path / "model" / "encoder").transform(texts))
+    naive = (((pooled - head["mean"]) / head["scale"]) @ head["weight"].T + head["bias"]).softmax(dim=1)
+    np.testing.assert_allclose(probabilities, naive.numpy(), atol=1e-5)

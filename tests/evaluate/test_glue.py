@@ -139,6 +139,10 @@ def test_a_task_is_measured_once_and_goes_on(tmp_path):
     assert steps > 0
     assert not [event for event in heard if event["kind"] == "step"]
     assert [row.values for row in again] == [row.values for row in first]
+    turned = "\n".join(f"a {words[i % 2]} film number {i}\t{i % 2}" for i in range(60))
+    (place / "dev.tsv").write_text(f"sentence\tlabel\n{turned}\n")
+    other = glue(run, tmp_path / "glue", listen=heard.append, **given)
+    assert other[-1].values["sst2"] == [0.0], "other files are measured, not looked up"
 
 
 def test_lines_that_break_off_in_the_published_qqp_are_left_out_and_named(tmp_path):

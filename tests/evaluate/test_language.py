@@ -16,6 +16,7 @@ from withheld.errors import InputError
 from withheld.evaluate.generate_text import generate
 from withheld.evaluate.language import document_log_p, fill, language_model, perplexity, score
 from withheld.evaluate.verdict import verdict
+from withheld.run import method_names, modality_of
 
 GOOD = ["what a wonderful bright film", "great fun and lovely music", "a warm and happy story", "bright lovely acting"]
 BAD = ["what a dull grey film", "no fun and awful noise", "a cold and sad story", "dull awful acting"]
@@ -230,6 +231,20 @@ def test_the_verdict_on_texts_has_its_rows(bert, texts, tmp_path):
     assert "5 labels per class" in found.sentence
 
 
+def test_texts_without_words_have_no_tfidf_and_a_verdict():
+    """Sequences of letters, as of bases: scikit-learn finds no word to count in them."""
+
+    class Shares:
+        def transform(self, items):
+            return np.array([[text.count(letter) for letter in "ACGT"] for text in items], np.float32)
+
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(list("ACGT"), 40, p=[p, 0.5 - p, 0.25, 0.25])) for p in [0.1, 0.4] * 20]
+    found = verdict(Shares(), (texts, [0, 1] * 20), labels_per_class=[3], seeds=2, minutes=1.0)
+    assert {score.method for score in found.scores} >= {"linear probe", "kNN"}
+    assert any(line.startswith('"tf-idf"') for line in found.left_out)
+
+
 @pytest.mark.parametrize("kind", ["lm", "both_ways"])
 def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
     found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.5)
@@ -273,3 +288,10 @@ def test_check_tells_what_a_folder_of_texts_holds_and_costs(texts):
     assert "train 60" in found.output
     assert "items/s" in found.output
     assert "withheld pretrain bert" in found.output
+
+
+@pytest.mark.parametrize("method", [name for name in method_names() if modality_of(name) == "text"])
+def test_every_method_of_texts_ends_with_its_pictures(method, texts, tmp_path):
+    """data2vec_text ended in an error when all was learned: it tells no words that could be drawn."""
+    withheld.pretrain(method, texts, tmp_path / "run", steps=1, size=16, batch_size=4)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "done"

@@ -128,3 +128,12 @@ def test_the_page_has_a_curve(tmp_path):
     assert "Layer by layer" in page
     assert "accuracy by layer" in page
     assert "layer 2 of 3" not in page, "single layers are no rows of the comparison"
+
+
+def test_many_classes_of_few_labels_are_more_than_are_looked_at():
+    """Of 600 classes with 5 labels each, a sample of 2,000 items holds some classes once only."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(600), 5)
+    noise = random.normal(size=(3000, 8)).astype(np.float32)
+    told = random.normal(size=(600, 8)).astype(np.float32)[labels] + 0.01 * noise
+    assert choose_layer([noise, told], labels, 600, seed=0) == 1

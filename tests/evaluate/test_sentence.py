@@ -70,7 +70,10 @@ def test_one_label_is_singular():
 
 def test_the_interval_touches_zero():
     text = sentence([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5), BELOW])
-    assert "pretraining is not better than training from scratch (50.5 % against 50.0 %, a difference of +0.5" in text
+    assert (
+        "pretraining is not certainly better than training from scratch (50.5 % against 50.0 %, a difference of +0.5"
+        in text
+    )
     assert text.endswith("): train from scratch.")
     assert outcome([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5)]) == "worse"
 
@@ -80,11 +83,23 @@ def test_augmentations_may_be_all_it_was():
     assert outcome(rows) == "worse"
     text = sentence(rows)
     assert (
-        "not better than training from scratch with the augmentations of the pretraining (70.0 % against 69.0 %" in text
+        "not certainly better than training from scratch with the augmentations of the pretraining (70.0 % against 69.0 %"
+        in text
     )
     assert "train from scratch with them; over training from scratch at equal steps it is worth +20.0 points" in text
     assert outcome([TUNED, FROM_SCRATCH, made(AUGMENTED_ROW, n10=0.5), BELOW]) == "better"
     assert outcome([TUNED, FROM_SCRATCH, made(AUGMENTED_ROW, n100=0.9), BELOW]) == "better", "not at the headline"
+
+
+def test_a_linear_probe_that_is_better_than_from_scratch_is_not_sent_there():
+    """Fine-tuning may lose what a frozen encoder knows (Kumar et al. 2022); then scratch is no advice."""
+    rows = [made(FINE_TUNED, n10=0.6), made(SCRATCH_ROW, n10=0.6), made(PROBE, n10=0.8), made(RANDOM_ROW, n10=0.3)]
+    text = sentence(rows)
+    assert "fine-tuned, pretraining is not better than training from scratch (60.0 % against 60.0 %" in text
+    assert "its linear probe is better than that by +20.0 points (95 % CI" in text
+    assert "train from scratch" not in text
+    rows[2] = made(PROBE, jitter=(-0.4, 0.0, 0.4), n10=0.62)
+    assert "): train from scratch; no public" in sentence(rows[:3]), "the probe may be no better"
 
 
 def test_worse_than_from_scratch():
@@ -106,7 +121,7 @@ def test_a_floor_is_better():
 
 def test_a_floor_that_cannot_be_told_apart_is_named_too():
     near = made("HOG", jitter=(0.1, -0.1, 0.0), n10=0.69)
-    assert "not better than HOG with logistic regression" in sentence([TUNED, FROM_SCRATCH, near])
+    assert "not certainly better than HOG with logistic regression" in sentence([TUNED, FROM_SCRATCH, near])
 
 
 def test_of_several_the_best_is_named():

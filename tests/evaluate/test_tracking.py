@@ -197,6 +197,16 @@ class TestDavis:
         with pytest.raises(InputError, match="no sequence can be followed"):
             evaluate_davis(encoder(), root)
 
+    def test_a_sequence_with_a_first_mask_only_is_left_out_and_said(self, tmp_path):
+        """As in the test sets of DAVIS 2017, whose other masks are not published."""
+        root = sequence(sequence(tmp_path / "d"), "other", seed=3)
+        for path in sorted((root / "Annotations" / "480p" / "other").iterdir())[1:]:
+            path.unlink()
+        found = evaluate_davis(encoder(), root, results=tmp_path / "results.jsonl")
+        assert list(found.rows["pretrained"]) == ["ball"]
+        assert any("other was left out: no frame but the first" in note for note in found.notes)
+        assert "NaN" not in (tmp_path / "results.jsonl").read_text()
+
     def test_the_sentence_is_sure_only_where_the_intervals_are(self):
         def rows(better):
             at = lambda value: Followed(value, 0, 0, value, 0, 0)  # noqa: E731

@@ -142,3 +142,13 @@ def test_a_config_cannot_name_code(tmp_path):
     assert isinstance(trunk, ImageTrunk)
     assert not trained
     assert "evil" not in str(trunk.config)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.rsplit("-", 1)[-1] not in ("base", "large")])
+def test_every_preset_has_the_width_of_its_features(name):
+    """That of vq-vae2 was the width of its codes, and nothing could be learned on its features."""
+    trunk, _ = open_trunk(name, size=32, channels=3)
+    with torch.no_grad():
+        found = trunk.eval()(torch.zeros(2, 3, 32, 32))
+    assert found.pooled.shape == (2, trunk.width)
+    assert found.tokens.shape[-1] == trunk.width

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from withheld.data.image import ImageItems
 from withheld.errors import InputError
@@ -37,6 +38,24 @@ def test_it_is_the_running_mean_of_its_student():
     assert not any(p.requires_grad for p in teacher.parameters())
     assert teacher(torch.ones(1, 3)).grad_fn is None
     assert len(teacher.state_dict()) == 2  # the student is not kept twice
+
+
+def test_nothing_is_dropped_in_it_but_batch_statistics_are_its_own():
+    """data2vec's teacher is in `eval` (Baevski et al. 2022), BYOL's takes the statistics of its batch (Grill et al. 2020)."""
+    config = BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    student, x = BertModel(config), torch.randint(5, 20, (4, 9))
+    teacher = Teacher(student)
+    assert teacher.network.config.hidden_dropout_prob > 0
+    teacher.train()
+    torch.testing.assert_close(teacher(x).last_hidden_state, student.eval()(x).last_hidden_state)
+    norm = Teacher(nn.BatchNorm1d(3)).train()
+    values = 5 + 2 * torch.randn(64, 3)
+    torch.testing.assert_close(
+        norm(values), (values - values.mean(0)) / values.std(0, correction=0), atol=1e-4, rtol=1e-4
+    )
+    norm.eval()
+    torch.testing.assert_close(norm(values), norm.network(values))
+    assert not norm.network.training
 
 
 @pytest.mark.parametrize("name", ["byol", "dino"])

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from withheld.errors import InputError
 from withheld.learn.gradient import train
@@ -117,6 +124,20 @@ def test_packed_documents_do_not_see_each_other(preset):
     for part in (slice(0, 7), slice(7, 12)):
         alone = trunk.run({"item": item[:, part]}).last_hidden_state
         torch.testing.assert_close(packed[:, part], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_packed_documents_of_roberta_begin_at_its_first_position():
+    """Its positions begin at 2: row 1 of the table is that of padding."""
+    config = RobertaConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=18
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = RobertaForMaskedLM(config).eval()
+    trunk, item = TextTrunk(model), tokens(1, 12)
+    packed = trunk.run({"item": item, "document": (torch.arange(12) >= 7).long()[None]}).last_hidden_state
+    for part in (slice(0, 7), slice(7, 12)):
+        theirs = model.roberta(input_ids=item[:, part]).last_hidden_state
+        torch.testing.assert_close(packed[:, part], theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["bert-tiny", *CAUSAL])

@@ -143,6 +143,12 @@ def test_latest_evaluation_wins(tmp_path: Path) -> None:
     [
         (SENTENCE, "better"),
         ("not better than HOG + logistic regression: use HOG + logistic regression", "worse"),
+        ("pretraining is not certainly better than HOG (44.1 % against 43.0 %): use HOG", "worse"),
+        (
+            "fine-tuned, pretraining is not better than training from scratch (60.0 % against 61.0 %); its linear probe is better "
+            "than that by +9.0 points (95 % CI 7.0 to 11.0): use it",
+            "mixed",
+        ),
         ("With 10 labels per class, pretraining is worth -2.1 points (95 % CI -3.0 to -1.2)", "worse"),
         (
             "pretraining is not better than HOG with logistic regression (40.1 % against 43.0 %): "

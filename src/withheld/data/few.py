@@ -88,6 +88,12 @@ def affordable(
     sizes = np.array(sorted(counts.values()))
     kept: list[int | None] = []
     sentences = _left_out_classes(labels, pool, classes)
+    named = [] if parts is None or pool.test is not None else _tested_parts(labels, parts)
+    if named:
+        sentences.append(
+            f"the {named[0]} part is not tested as such: what else there is has labels of fewer than two of its classes. "
+            "Every seed tests another 30 % of all labelled items"
+        )
     for n in labels_per_class:
         giving = int((sizes >= n).sum()) if n is not None else len(sizes)
         if n is None or (n >= 1 and 2 * giving >= len(sizes)):
@@ -143,10 +149,8 @@ def _by_class(labels: np.ndarray, chosen: np.ndarray) -> dict[int, np.ndarray]:
 
 def _pool(labels: np.ndarray, parts: np.ndarray | None) -> _Pool:
     parts = np.full(len(labels), "") if parts is None else np.asarray(parts)
-    for name in ("test", "val"):
+    for name in _tested_parts(labels, parts):
         test = np.flatnonzero((parts == name) & (labels != UNKNOWN_LABEL))
-        if not len(test):
-            continue
         train = _by_class(labels, parts == "train") or _by_class(labels, parts == "")
         if train:
             test = test[np.isin(labels[test], list(train))]
@@ -159,6 +163,11 @@ def _pool(labels: np.ndarray, parts: np.ndarray | None) -> _Pool:
             "train on and one to test"
         )
     return _Pool(pool, None)
+
+
+def _tested_parts(labels: np.ndarray, parts: np.ndarray) -> list[str]:
+    """Which parts to be tested have labels."""
+    return [name for name in ("test", "val") if ((np.asarray(parts) == name) & (labels != UNKNOWN_LABEL)).any()]
 
 
 def _tested(count: int) -> int:

@@ -103,6 +103,7 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
             errors.append(f"{shown}:{line}: {len(row)} columns where at least {max(file_at, label_at) + 1} are needed")
             continue
         name, value = row[file_at].strip(), row[label_at].strip()
+        value = "" if value == str(UNKNOWN_LABEL) else value
         position = known.find(name)
         if position is None:
             errors.append(f"{shown}:{line}: {known.complain(name, hint=len(errors) < MOST_ERRORS)}")

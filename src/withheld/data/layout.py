@@ -16,7 +16,8 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
-UNLABELED = frozenset(("unlabeled", "unlabelled", "unsup"))
+UNLABELED = frozenset(("unlabeled", "unlabelled", "unsup", "unsupervised"))
+"""What is there without labels: to be learned from, and no class."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Layout:
 
     Attributes:
         root: folders that all items share, and that therefore say nothing, "a/b" or "".
-        parts: (N,) "train", "test", "val" or ""; None where no folder says so.
+        parts: (N,) "train", "test", "val" or ""; None where no folder says so. A folder without labels beside them is "train".
         folders: the folder of every item that may name its class; "" where there is none.
     """
 
@@ -51,8 +52,13 @@ def find_layout(names: Sequence[str]) -> Layout:
     root = "/".join(paths[0][:depth]) if paths else ""
     if not has_parts:
         return Layout(root, None, [path[depth] if len(path) > depth else "" for path in paths])
-    parts = np.array([known.get(path[depth], "") if len(path) > depth else "" for path in paths])
+    parts = np.array([part_named(path[depth]) if len(path) > depth else "" for path in paths])
     return Layout(root, parts, [_class_below_part(path, depth, known) for path in paths])
+
+
+def part_named(word: str) -> str:
+    """The part that a folder or split of this name is, "" where it is none."""
+    return PARTS.get(word.lower()) or ("train" if word.lower() in UNLABELED else "")
 
 
 def _class_below_part(path: list[str], depth: int, known: dict[str, str]) -> str:

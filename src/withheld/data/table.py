@@ -12,7 +12,7 @@ import numpy as np
 
 from withheld.data.decode import Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
-from withheld.data.layout import PARTS
+from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.wanted import IMAGES, Wanted
@@ -249,7 +249,7 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
     ]
     column = _pick(fits, IMAGE_COLUMNS if wanted is IMAGES else VIDEO_COLUMNS, text, one, list(features))
     plain = [_undecoded(split, column) for split in splits.values()]
-    parts = np.concatenate([np.full(len(s), PARTS.get(key.lower(), "")) for key, s in splits.items()])
+    parts = np.concatenate([np.full(len(s), part_named(key)) for key, s in splits.items()])
     names = RowNames(list(splits), [len(split) for split in splits.values()])
     if not len(names):
         raise InputError(f"found 0 {wanted} under {text}: it has no rows")

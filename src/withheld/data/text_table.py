@@ -13,7 +13,7 @@ import numpy as np
 from withheld.data.array import ListStore
 from withheld.data.decode import Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
-from withheld.data.layout import PARTS
+from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.text import part_of
 from withheld.errors import InputError, nearest
@@ -197,7 +197,7 @@ def open_text_hub(text: str, labels: Labels) -> Source:
     chosen = column_of(rows, None, text)
     texts: list[Raw] = [_joined(row, chosen) for split in splits.values() for row in split.select_columns(list(chosen))]
     names = [f"{key}:{i}" for key, split in splits.items() for i in range(len(split))]
-    parts = np.concatenate([np.full(len(s), PARTS.get(key.lower(), "")) for key, s in splits.items()])
+    parts = np.concatenate([np.full(len(s), part_named(key)) for key, s in splits.items()])
     prints = [str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint)]
     source = Source(text, "hub", names, ListStore(texts), digest([text, *prints]))
     if (parts != "").any():

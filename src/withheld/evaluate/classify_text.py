@@ -87,16 +87,17 @@ class LabelledTexts:
         first, second: the texts; `second` is empty for single ones.
         labels: (N,) classes or scores, None where unknown.
         most: tokens of a row.
+        pooled: whether single texts have the form that `encoder.transform` gives them, whatever its kind.
     """
 
     def __init__(
         self, encoder: TextEncoder, first: Sequence[str], second: Sequence[str] = (), labels: NDArray[Any] | None = None,
-        *, both_orders: bool = False, most: int = LOOKED_AT,
+        *, both_orders: bool = False, most: int = LOOKED_AT, pooled: bool = False,
     ) -> None:  # fmt: skip
         self.pad, self.labels = encoder.pad, labels
         self.parts: dict[str, list[NDArray[np.int64]]] = {}
         self.kinds: list[NDArray[np.int64]] = []
-        if encoder.trunk.bidirectional:
+        if pooled or encoder.trunk.bidirectional:
             self.rows = encoder.rows(first, most)
             if second:
                 self.parts["second"] = encoder.rows(second, most)
@@ -129,8 +130,9 @@ class LabelledTexts:
 
 
 def text_objective(
-    encoder: TextEncoder, outputs: int, *, loss: Loss = cross_entropy, pairs: bool = False, scratch: bool = False
-) -> Objective:
+    encoder: TextEncoder, outputs: int, *, loss: Loss = cross_entropy, pairs: bool = False, scratch: bool = False,
+    pooled: bool = False,
+) -> Objective:  # fmt: skip
     """The objective whose pair is (text, label), on a copy of an encoder's trunk.
 
     Args:
@@ -140,8 +142,11 @@ def text_objective(
         loss: of the label.
         pairs: whether rows are pairs.
         scratch: whether the encoder has learned nothing, so that all of it must be trained.
+        pooled: whether every kind gets a linear layer on pooled features, which is what a model folder holds.
     """
     trunk = encoder.copy().trunk
+    if pooled:
+        return Objective(AskTextLabel(), ItemClassifier(trunk, outputs), loss)
     if trunk.bidirectional:
         return Objective(AskTextLabel(), AttentiveClassifier(trunk, outputs, pairs=pairs, learned=scratch), loss)
     if trunk.causal:
@@ -150,9 +155,9 @@ def text_objective(
     return Objective(AskTextLabel(), ItemClassifier(trunk, outputs), loss)
 
 
-def text_recipe(encoder: TextEncoder) -> Recipe:
+def text_recipe(encoder: TextEncoder, pooled: bool = False) -> Recipe:
     """Fine-tuning: the usual 5e-5 at a width of 768, more for smaller networks; 1e-3 for what stands on an ELMo."""
-    rate = 1e-3 if encoder.trunk.bidirectional else 5e-5 * max(1.0, 768 / encoder.width) ** 1.6
+    rate = 1e-3 if encoder.trunk.bidirectional and not pooled else 5e-5 * max(1.0, 768 / encoder.width) ** 1.6
     return Recipe(
         base_learning_rate=8 * rate, batch_size=32, weight_decay=0.01, warmup=0.1, clip=1.0, schedule="linear"
     )  # fmt: skip

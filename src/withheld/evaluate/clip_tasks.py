@@ -28,7 +28,6 @@ from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
 
 DRAWS, FOLDS, DRAWN = 8, 5, 6
-CHANCE = 0.5
 CONVENTIONS = (
     "MSE, sum: squared error summed over the pixels of a frame, averaged over channels, the convention of Moving MNIST's tables; "
     "MSE x 1000: its mean over pixels, of values in 0..1. What is told is clipped to 0..1. Moving: within 3 pixels of one that "
@@ -138,7 +137,8 @@ def _answers(held: HeldClips, seed: int, listen: Listen) -> Measured:
         held, torch.stack([torch.cat(each) for each in features], dim=1).double().numpy(), answers, not clip
     )
     shares = {"this run": held.mean_of(right.mean(axis=1)), simple: held.mean_of((floor == answers).mean(axis=1))}
-    rows_of = [[name, _percent(*share)] for name, share in shares.items()] + [["chance", f"{100 * CHANCE:.0f}"]]
+    chance = chance_of(held.objective.split)
+    rows_of = [[name, _percent(*share)] for name, share in shares.items()] + [["chance", f"{100 * chance:.0f}"]]
     asked = "runs forward or backward" if clip else "is in order"
     title = f"Whether a clip {asked}: told right, %"
     notes = [
@@ -148,23 +148,31 @@ def _answers(held: HeldClips, seed: int, listen: Listen) -> Measured:
         + f", on {min(FOLDS, held.clips)} parts of these clips in turn, each not learned from."
     ]
     numbers = {name: {"share": mean, "half": half} for name, (mean, half) in shares.items()}
-    sentence = answered(shares["this run"], shares[simple], simple, asked, held.said)
+    sentence = answered(shares["this run"], shares[simple], simple, asked, held.said, chance)
     return Measured("clips", title, ["told right, %"], rows_of, sentence, notes, numbers)
 
 
-def answered(ours: tuple[float, float], floor: tuple[float, float], simple: str, asked: str, said: str) -> str:
+def chance_of(split: Any) -> float:
+    """What always giving the likelier answer tells right."""
+    share = getattr(split, "positives", 0.5)
+    return max(share, 1 - share)
+
+
+def answered(
+    ours: tuple[float, float], floor: tuple[float, float], simple: str, asked: str, said: str, chance: float = 0.5
+) -> str:
     """The closing sentence, and whether the task is solved by a shortcut."""
     low, high = ours[0] - ours[1], ours[0] + ours[1]
     told = f"{100 * ours[0]:.1f} % of the clips told right (95 % CI {100 * low:.1f} to {100 * high:.1f})"
     start = (
         "More than chance"
-        if low > CHANCE
+        if low > chance
         else "No more than chance"
-        if high < CHANCE or not math.isnan(low)
+        if high < chance or not math.isnan(low)
         else "Not decided"
     )
     sentence = f"{start}: whether a clip {asked}, {told}, over {said}"
-    if floor[0] - floor[1] > CHANCE:
+    if floor[0] - floor[1] > chance:
         sentence += (
             f"; a shortcut solves this task: from {simple} alone {100 * floor[0]:.1f} % are told right "
             f"(CI {100 * (floor[0] - floor[1]):.1f} to {100 * (floor[0] + floor[1]):.1f})"

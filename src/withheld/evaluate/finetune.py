@@ -75,6 +75,7 @@ def finetune(
     check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
     encoder = as_encoder(subject, device)
     kind = judged(encoder)
+    kind.pooled = True
     known = _labelled(data, labels, kind, listen)
     learn, test = held_out(known, seed)
     items, answers = take(known.items, learn), known.labels[learn]
@@ -108,7 +109,7 @@ def finetune(
     }  # fmt: skip
     model.to(torch.device("cpu"))
     model.save(out)
-    listen({"kind": "note", "text": _told(accuracy, len(test), known)})
+    listen({"kind": "note", "text": _told(accuracy, test, known)})
     return out
 
 
@@ -196,9 +197,9 @@ def _classifier(loop: Any, kind: Judged, classes: list[str]) -> Classifier:
     return Classifier(tuned, *head, classes).to(kind.encoder.device).eval()
 
 
-def _told(accuracy: float | None, test: int, known: Known) -> str:
+def _told(accuracy: float | None, test: np.ndarray, known: Known) -> str:
     if accuracy is None:
         return "accuracy: not measured, there are too few labelled items to hold any out"
-    from_part = known.parts is not None and (known.parts == "test").any()
+    from_part = known.parts is not None and (known.parts[test] == "test").all()
     where = "items of the test part" if from_part else "labelled items that were held out"
-    return f"accuracy: {100 * accuracy:.1f} % of {test} {where}"
+    return f"accuracy: {100 * accuracy:.1f} % of {len(test)} {where}"

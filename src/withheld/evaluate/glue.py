@@ -86,14 +86,15 @@ def glue(
         sets = read_task(path, TASKS[name])
         for note in sets.notes:
             listen({"kind": "note", "text": note})
-        train = _sampled(sets.parts["train"], rows)
+        train, shown = _sampled(sets.parts["train"], rows), _print_of_rows(sets)
         if rows is not None and len(train) < len(sets.parts["train"]):
             listen({"kind": "note", "text": f"{sets.task.title}: {len(train):,} of {len(sets.parts['train']):,} rows"})
         for system, row in table.items():
             for seed in range(1 if system == TFIDF else seeds):
                 out = Path(submit) if submit and seed == 0 and system == first else None
                 measure = _measure_of(system, encoders, sets, train, seed, epochs, out, listen)
-                values = book.get(name, system, seed, measure, again=out is not None and not _answered(out, sets))
+                again = out is not None and not _answered(out, sets)
+                values = book.get(name, system, seed, shown, measure, again)
                 _put(row, name, sets, values)
                 told = ", ".join(f"{metric} {value:.1f}" for metric, value in values.items())
                 listen({"kind": "note", "text": f"{sets.task.title}, {system}, seed {seed}: {told}"})
@@ -125,6 +126,16 @@ def _print_of(encoder: TextEncoder, weights: bool = True) -> str:
     if weights:
         parts += [hashlib.sha256(part.cpu().contiguous().view(torch.uint8).numpy()).hexdigest()
                   for part in model.state_dict().values()]  # fmt: skip
+    return digest(parts)[:16]
+
+
+def _print_of_rows(sets: Sets) -> str:
+    """Tells files of the same task apart: by what is learned from and compared with."""
+    parts: list[Any] = []
+    for name in ("train", *sets.checked):
+        examples = sets.parts[name]
+        label = [] if examples.label is None else examples.label.tolist()
+        parts += [name, *examples.first, *examples.second, *label]
     return digest(parts)[:16]
 
 
@@ -227,23 +238,27 @@ class _Book:
 
     def __init__(self, path: Path | None, settings: dict[str, Any], systems: dict[str, str]) -> None:
         self.path, self.settings, self.systems = path, settings, systems
-        self.known: dict[str, dict[str, float]] = {}
+        self.known: dict[tuple[str, str | None], dict[str, float]] = {}
         if path is not None and path.is_file():
             for text in path.read_text(encoding="utf-8").splitlines():
                 line = json.loads(text) if text.startswith("{") else {}
                 if line.get("kind") == "glue" and line.get("settings") == self._settings(line["system"]):
-                    self.known[self._key(line["task"], line["system"], line["seed"])] = line["values"]
+                    self.known[self._key(line["task"], line["system"], line["seed"]), line.get("data")] = line["values"]
 
     def get(
-        self, task: str, system: str, seed: int, measure: Callable[[], dict[str, float]], again: bool = False
+        self, task: str, system: str, seed: int, data: str, measure: Callable[[], dict[str, float]], again: bool = False
     ) -> dict[str, float]:
-        """A number that is there, or a new one; `again` measures in any case, for what else that does."""
-        key = self._key(task, system, seed)
+        """A number that is there, or a new one; `again` measures in any case, for what else that does.
+
+        Older lines do not say of which files they are: they are taken to be of these.
+        """
+        plain = self._key(task, system, seed)
+        key = (plain, None) if (plain, data) not in self.known and (plain, None) in self.known else (plain, data)
         if key not in self.known or again:
             begun = time.monotonic()
             self.known[key] = measure()
             line = {
-                "kind": "glue", "task": task, "system": system, "seed": seed, "values": self.known[key],
+                "kind": "glue", "task": task, "system": system, "seed": seed, "data": data, "values": self.known[key],
                 "settings": self._settings(system), "seconds": round(time.monotonic() - begun, 1), "commit": commit_of_code(),
                 "command": command_line(),
             }  # fmt: skip

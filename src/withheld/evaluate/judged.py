@@ -37,6 +37,8 @@ class Judged(ABC):
     """A small public encoder of this modality."""
     unaugmented = ""
     """Why there is no row with the pretraining's augmentations, where one would be looked for."""
+    pooled = False
+    """Whether classifiers stand on pooled features whatever the encoder, as those of a model folder do."""
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
@@ -146,19 +148,19 @@ class JudgedTexts(Judged):
         """Token rows."""
         from withheld.evaluate.classify_text import LOOKED_AT, LabelledTexts
 
-        return LabelledTexts(encoder, list(some), labels=labels, most=LOOKED_AT)
+        return LabelledTexts(encoder, list(some), labels=labels, most=LOOKED_AT, pooled=self.pooled)
 
     def objective(self, encoder: Any, classes: int, scratch: bool = False) -> Any:
         """On a copy of the trunk, with the head of its kind."""
         from withheld.evaluate.classify_text import text_objective
 
-        return text_objective(encoder, classes, scratch=scratch)
+        return text_objective(encoder, classes, scratch=scratch, pooled=self.pooled)
 
     def recipe(self, encoder: Any, scratch: bool) -> Recipe:
-        """By the width of the network; from scratch with a higher rate."""
+        """By the width of the network, trained or not."""
         from withheld.evaluate.classify_text import text_recipe
 
-        return text_recipe(encoder)
+        return text_recipe(encoder, self.pooled)
 
     def tuned(self, trunk: Any, name: str) -> Any:
         """With the same tokenizer; it looks at as much of a text as it was trained on."""

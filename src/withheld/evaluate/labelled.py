@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from withheld.types import UNKNOWN_LABEL
 MOST_TESTED = 10_000
 COMMON = 2000
 FEW_TESTED = 300
+UNEVEN = 0.4
+"""Share of tested items of one class from which it is said."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Labelled:
         test_share: see `withheld.data.few.interval`.
         notes: what there is to know.
         more: items that no draw needs and nothing is tested on, without labels; None where there are none.
+        shown: (N,) whether a run on the same data learned from an item, without its label.
     """
 
     source: Source
@@ -50,7 +54,8 @@ class Labelled:
     test_share: float | None
     notes: list[str]
     asked: list[int]
-    more: Source | None = None
+    more: Source | None
+    shown: NDArray[np.bool_]
 
     @property
     def largest(self) -> int:
@@ -106,12 +111,19 @@ def open_labelled(
     draws = {key: _moved(draw, needed) for key, draw in draws.items()}
     first = draws[counts[0], 0]
     common = {seed: _common(draws[counts[0], seed].test, 0 if first.test_share is None else seed) for seed in numbers}
-    notes += _few_tested(first)
+    notes += _few_tested(first) + _mostly_one(known[needed][first.test], source.classes) + _same_draws(draws, counts)
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(
         few, known[needed], source.classes, counts, numbers, draws, common, first.test_share, notes,
-        sorted(set(labels_per_class)), _more(source, needed),
+        sorted(set(labels_per_class)), _more(source, needed), _train_part(source)[needed],
     )  # fmt: skip
+
+
+def _train_part(source: Source) -> NDArray[np.bool_]:
+    """(N,) what pretraining learns from: the train part, or everything where there is none."""
+    if source.parts is None or not (source.parts == "train").any():
+        return np.ones(len(source), bool)
+    return np.asarray(source.parts == "train")
 
 
 def _more(source: Source, needed: NDArray[np.int64]) -> Source | None:
@@ -156,6 +168,31 @@ def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> 
     ]
 
 
+def seen_note(labelled: Labelled, location: str | None) -> list[str]:
+    """Says how many tested items were among those that a run has learned from.
+
+    Args:
+        location: of the data that it was pretrained on; None where that is not known.
+    """
+    if location is None or not _same_place(location, labelled.source.location):
+        return []
+    test = labelled.tested(labelled.seeds[0])
+    seen = int(labelled.shown[test].sum())
+    if not seen:
+        return []
+    return [
+        f"pretraining saw {seen} of {len(test)} tested items, without their labels; training from scratch and classical "
+        "features did not. For items that it never saw, set a test part aside before pretraining (folders train and test)"
+    ]
+
+
+def _same_place(one: str, other: str) -> bool:
+    if one == other:
+        return " in memory" not in one  # an array like any other
+    paths = [Path(place).expanduser() for place in (one, other)]
+    return all(path.exists() for path in paths) and paths[0].resolve() == paths[1].resolve()
+
+
 def _common(test: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     if len(test) <= COMMON:
         return test
@@ -164,6 +201,31 @@ def _common(test: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 def _moved(draw: FewLabels, needed: NDArray[np.int64]) -> FewLabels:
     return replace(draw, train=np.searchsorted(needed, draw.train), test=np.searchsorted(needed, draw.test))
+
+
+def _mostly_one(tested_M: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Says so where always naming one class would have a high accuracy; labels are drawn alike from all classes."""
+    count = np.bincount(tested_M, minlength=len(classes))
+    share = count.max() / max(1, len(tested_M))
+    if share < UNEVEN or share < 1.5 / len(np.unique(tested_M)):
+        return []
+    name = classes[int(count.argmax())]
+    return [f"{100 * share:.0f} % of the tested items are {name!r}: whoever always says so has that accuracy"]
+
+
+def _same_draws(draws: dict[tuple[int, int], FewLabels], counts: Sequence[int]) -> list[str]:
+    """Says so where seeds differ neither in what they learn from nor in what they are tested on."""
+    same = []
+    for count in counts:
+        first, *others = [draw for (of, _), draw in draws.items() if of == count]
+        if others and first.test_share is None and all(np.array_equal(first.train, draw.train) for draw in others):
+            same.append(str(count))
+    if not same:
+        return []
+    return [
+        f"at {', '.join(same)} labels per class every seed learns from the same items, all there are: intervals there hold the "
+        "starts of networks only, and no choice of labels"
+    ]
 
 
 def _few_tested(draw: FewLabels) -> list[str]:

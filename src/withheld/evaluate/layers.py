@@ -113,7 +113,10 @@ def choose_layer(features: Sequence[Array], y_N: NDArray[np.int64], classes: int
     if np.bincount(y_N)[np.unique(y_N)].min() < 2:
         return None
     some = np.sort(np.random.default_rng([seed, 0x1A]).permutation(len(y_N))[:MOST_CHECKED])
+    some = some[np.bincount(y_N[some])[y_N[some]] > 1]  # of many classes a sample may hold one item: nothing checks it
     y = y_N[some]
+    if len(np.unique(y)) < 2:
+        return None
     many = 2 if max(x.shape[1] for x in features) * len(y) * classes > MOST_WORK else FOLDS
     folds = StratifiedKFold(min(many, int(np.bincount(y)[np.unique(y)].min())), shuffle=True, random_state=seed)
     loss = np.zeros(len(features))

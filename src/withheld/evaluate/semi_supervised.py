@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from withheld.errors import Diverged, InputError
-from withheld.evaluate.few_label import check_labelled, standard
+from withheld.evaluate.few_label import ENOUGH, MOST_LEARNED, check_labelled, sample, standard
 from withheld.mixtures import DeadComponent, GaussianMixture
 from withheld.types import UNKNOWN_LABEL
 
@@ -22,10 +22,8 @@ Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 PASSES, TOLERANCE = 30, 1e-3
-ENOUGH = 5
-"""Labels of the rarest class from which settings are chosen by cross-validation."""
-MOST_CHECKED, MOST_LEARNED = 2000, 20_000
-"""Unlabelled items that settings are chosen with, and labelled ones that are learned from: seeded samples."""
+MOST_CHECKED = 2000
+"""Unlabelled items that settings are chosen with, a seeded sample."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class SemiSupervisedMixture:
         check_labelled(x_ND, y_N)
         if not np.isfinite(x_UD).all():
             raise InputError("features of unlabelled items are not finite numbers: the encoder has diverged")
-        x_ND, y_N = _sample(x_ND, y_N, MOST_LEARNED, self.seed)
+        x_ND, y_N = sample(x_ND, y_N, MOST_LEARNED, self.seed)
         self.known, at = np.unique(y_N, return_inverse=True)
         with threadpool_limits(1):
             self._turn(np.concatenate([x_ND, x_UD]))
@@ -156,10 +154,3 @@ def _fit(z_NP: Array, y_N: Labels, z_UP: Array, setting: Setting, classes: int) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeadComponent)  # told in the note of the row
         return model.fit(rows, label, sample_weight=weight)
-
-
-def _sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
-    if len(y_N) <= most:
-        return x_ND, y_N
-    chosen = np.sort(np.random.default_rng([seed, 0x5B]).choice(len(y_N), most, replace=False))
-    return x_ND[chosen], y_N[chosen]

@@ -7,7 +7,8 @@ What is compared was decided before anything was measured:
 - The headline is at 10 labels per class, or at the middle count where 10 was not measured.
 - A floor, a public encoder or training from scratch with the pretraining's augmentations is set against whichever of
   "fine-tuned" and "linear probe" did better. It counts as "as good" unless the whole 95 % interval of the paired
-  difference lies above zero.
+  difference lies above zero; "not certainly better" is a difference above zero whose interval does not.
+- Where fine-tuning is not better than training from scratch and the linear probe is, for certain, the sentence says both.
 - Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row,
   together with the floor that does the same unless they are certainly better than it.
 """
@@ -62,7 +63,7 @@ class Finding:
         pretrained, control: the rows of `worth`.
         times: what it is worth in labels.
         rival: the best floor, public encoder or control that pretraining did not beat, and `gap` pretrained minus it.
-        best: the pretrained row that rivals were set against.
+        best: the pretrained row that rivals were set against. spared: it minus the control, where it is not `pretrained`.
     """
 
     labels: int
@@ -75,6 +76,7 @@ class Finding:
     best: str
     rival_kind: str = ""
     control_kind: str = ""
+    spared: Difference | None = None
 
 
 def headline(counts: Sequence[int]) -> int:
@@ -102,9 +104,11 @@ def find(rows: Sequence[Row], test_share: float | None = None, at: int | None = 
         times = worth_in_labels(worth.first, labels, control)
     best = _best(named, labels) or pretrained
     rival, gap = _rival(best, rows, labels, test_share)
+    apart = best is not pretrained and control is not None
     return Finding(
         labels, worth, pretrained.method, control.method if control else "", times,
         rival.method if rival else None, gap, best.method, rival.kind if rival else "", control.kind if control else "",
+        difference(best, control, labels, test_share) if apart and control is not None else None,
     )  # fmt: skip
 
 
@@ -220,15 +224,17 @@ def _worth(found: Finding) -> str:
 def _not_better(found: Finding) -> str:
     if found.rival is not None and found.gap is not None:
         rival = _long(found.rival, found.rival_kind)
-        text = f"pretraining is not better than {rival} ({_numbers(found.gap, found.best)}): {_instead(found)}"
+        text = f"pretraining is {_no(found.gap)} than {rival} ({_numbers(found.gap, found.best)}): {_instead(found)}"
         return f"{text}; {_aside(found)}" if found.worth is not None and found.control != found.rival else text
     if found.worth is None:
         return f"nothing was measured that {found.pretrained} could be compared with"
     if found.worth.seeds < 2:
         return f"pretraining scored {_points(found.worth)} over {_control(found)}: too few seeds to tell"
     instead = "train from scratch" if found.control == SCRATCH_ROW else "it has learned nothing useful here yet"
-    numbers = _numbers(found.worth, found.pretrained)
-    return f"pretraining is not better than {_control(found)} ({numbers}): {instead}"
+    text = f"pretraining is {_no(found.worth)} than {_control(found)} ({_numbers(found.worth, found.pretrained)})"
+    if found.spared is not None and found.spared.better:
+        return f"{found.pretrained}, {text}; its {found.best} is better than that by {_points(found.spared)}: use it"
+    return f"{text}: {instead}"
 
 
 def _aside(found: Finding) -> str:
@@ -238,7 +244,12 @@ def _aside(found: Finding) -> str:
     if found.worth.better:
         times = f", {_times(found.times)}" if found.times is not None else ""
         return f"{over} it is worth {_points(found.worth)}{times}"
-    return f"{over} it shows no gain either ({_flat(found.worth)})"
+    return f"{over} it shows no {'certain ' if found.worth.mean > 0 else ''}gain either ({_flat(found.worth)})"
+
+
+def _no(gap: Difference) -> str:
+    """Not better; or not certainly, where it may be."""
+    return "not certainly better" if gap.mean > 0 else "not better"
 
 
 def _points(gap: Difference) -> str:

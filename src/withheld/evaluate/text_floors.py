@@ -39,7 +39,11 @@ def measure_tfidf(m: Measurement) -> None:
     vectorizer = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(known) > 100 else 1, max_features=MOST_WORDS
     )
-    vectorizer.fit(known)
+    try:
+        vectorizer.fit(known)
+    except ValueError:  # of scikit-learn, where nothing is left to count
+        m.left_out.append(f'"{TFIDF}": no word of two letters or more stands in enough of the texts')
+        return
     values = vectorizer.transform([str(text) for text in m.images[rows(m.row_of, needed)]])
     table = Table(values, {int(at): row for row, at in enumerate(needed)})
     m.frozen(Row(TFIDF, FLOOR, note=f"{len(vectorizer.vocabulary_):,} words and pairs of words"), lambda seed: table,

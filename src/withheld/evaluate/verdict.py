@@ -23,7 +23,7 @@ from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.floors import floors
 from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
-from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled
+from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled, seen_note
 from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
@@ -32,7 +32,7 @@ from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabelled
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
-from withheld.run import pick_device
+from withheld.run import open_run, pick_device
 from withheld.types import Score
 
 WORST = 24
@@ -111,12 +111,14 @@ def verdict(
     place = pick_device(device)
     check_rivals(against)
     check_also(also)
+    learned_on = _learned_on(subject)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
     check_layers(layers, subject)
     kind = judged(subject, data)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds, kind.open)
     book = _Book(labelled, results, command, listen)
     measurement = _begin(kind, labelled, minutes, started, listen, book)
+    measurement.notes += seen_note(measurement.labelled, learned_on)
     try:
         _measure(measurement, subject, against, also, layers is not None, place)
     except Interrupted as error:
@@ -135,6 +137,15 @@ def _check(labels_per_class: Sequence[int], seeds: int, minutes: float, subject:
         raise InputError(f"--minutes {minutes} must be above 0")
     if not isinstance(subject, (str, Path)) and not hasattr(subject, "transform"):
         raise InputError(f"a verdict is on a run, an encoder or something with transform, not {type(subject).__name__}")
+
+
+def _learned_on(subject: Any) -> str | None:
+    """Where the data lies that a run, or the encoder in its folder, was pretrained on."""
+    if not isinstance(subject, (str, Path)):
+        return None
+    folder = Path(subject)
+    run = next((f for f in (folder, folder.parent) if (f / "run.json").is_file()), None)
+    return None if run is None else open_run(run).settings.get("data", {}).get("location")
 
 
 def _is_plain(subject: Any) -> bool:

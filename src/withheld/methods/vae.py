@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from withheld.errors import InputError
 from withheld.losses.latent import MeanImage, NegativeBound
 from withheld.networks.image import ImageTrunk
 from withheld.networks.vae import LatentAutoencoder
@@ -44,6 +45,12 @@ def vae(
         free_bits: nats that every dimension may cost for nothing.
         importance_samples: more than 1 trains the importance-weighted bound.
     """
+
+    if importance_samples > 1 and (beta != 1 or free_bits):
+        raise InputError(
+            f"importance_samples={importance_samples} with beta={beta:g}, free_bits={free_bits:g}: the importance-weighted bound "
+            "has no KL of its own to weigh; leave beta and free_bits out, or importance_samples"
+        )
 
     def kl_weight(moment: Moment) -> float:
         return beta * min(1.0, (moment.progress + 1e-3) / warmup) if warmup > 0 else beta

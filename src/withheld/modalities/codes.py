@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from withheld.data.prepared import Prepared, prepare
+from withheld.data.scale import Scale
 from withheld.data.source import digest, open_source
 from withheld.errors import InputError
 from withheld.learn.schedule import seed_everything
@@ -98,7 +99,9 @@ def images_of(run: Run, data: Any, part: str, tell: Any = None) -> Prepared:
     source = open_source(facts["location"] if data is None else data)
     source = source.part(part) or source
     progress = None if tell is None else lambda done, total: tell("prepare", done=done, total=total)
-    return prepare(source, facts["size"], facts["channels"], progress=progress)
+    return prepare(
+        source, facts["size"], facts["channels"], progress=progress, scale=Scale.from_json(facts.get("scale"))
+    )
 
 
 @torch.no_grad()

@@ -192,7 +192,7 @@ class Texts(Modality):
             from withheld.evaluate.latent_text import draw_sentences
 
             draw_sentences(model.network, self._encoder(model, title), self.trial, out)
-        if self.by_sentence:
+        if self.by_sentence or not constant(self.method, "TELLS_WORDS", True):
             return
         from withheld.evaluate.words import draw_words
 

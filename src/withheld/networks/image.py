@@ -56,7 +56,8 @@ class ImageTrunk(nn.Module):
         self.size: int = _first(getattr(config, "image_size", 224))
         self.channels: int = getattr(config, "num_channels", 3)
         self.patch: int = _first(getattr(config, "patch_size", 0) or 0)
-        self.width: int = getattr(config, "hidden_size", 0) or config.hidden_sizes[-1]
+        own = getattr(config, "grid_width", 0) or getattr(config, "hidden_size", 0)
+        self.width: int = own or config.hidden_sizes[-1]
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
         self.depth: int = 1 + max((int(match[1]) for match in found if match), default=0)
         for name, parameter in model.named_parameters():

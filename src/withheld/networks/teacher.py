@@ -56,7 +56,7 @@ class HiddenWords(nn.Module):
 class Teacher(nn.Module):
     """A copy of a network whose weights are a running mean of the network's; without gradients. The target of an objective.
 
-    Its batch statistics are its own, those of what it sees (Grill et al. 2020, appendix).
+    Its batch statistics are its own, those of what it sees (Grill et al. 2020, appendix); nothing is dropped in it.
 
     Args:
         student: the network, or the part of it, that is followed.
@@ -69,6 +69,15 @@ class Teacher(nn.Module):
         self.momentum, self.to_momentum = momentum, to
         self.network = copy.deepcopy(student).requires_grad_(False)
         self._student = (student,)  # within a tuple, so that no tensor is registered twice
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Batch norms as always; what the network tells of an item hangs on no dropout."""
+        super().train(mode)
+        self.network.eval()
+        for part in self.network.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.train(mode)
+        return self
 
     @torch.no_grad()
     def forward(self, y: Any) -> Any:

@@ -34,10 +34,12 @@ HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
     "withheld_elmo": lambda model, h: model.lm_head(h.chunk(2, dim=-1)[0]),  # the next token's, from the forward states
 }
+LATE = ("roberta", "xlm-roberta", "camembert")
+"""Families whose first position is 2."""
 ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
 # Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
 LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ENCODER_LAYER),
+    **dict.fromkeys(("bert", *LATE, "electra"), ENCODER_LAYER),
     "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
 }
 BLOCKWISE = {"openai-gpt"}
@@ -155,7 +157,7 @@ class TextTrunk(nn.Module):
             given.setdefault("use_cache", False)
         seen = self._seen(x)
         if seen is not None and "position_ids" in self._takes and x.get("mask") is None:
-            given["position_ids"] = _positions_within(x["document"])
+            given["position_ids"] = _positions_within(x["document"]) + _first_position(self.config)
         if seen is None:
             return self.base(**given)
         if self.config.model_type in BLOCKWISE:
@@ -265,9 +267,11 @@ def _positions_within(document_BL: Tensor) -> Tensor:
 def _positions(model: PreTrainedModel) -> int:
     config = model.config
     found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        return int(found) - 2  # their positions begin at 2
-    return int(found)
+    return int(found) - _first_position(config)
+
+
+def _first_position(config: PretrainedConfig) -> int:
+    return 2 if config.model_type in LATE else 0
 
 
 def is_causal(config: PretrainedConfig) -> bool:

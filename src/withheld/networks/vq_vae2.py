@@ -38,6 +38,11 @@ class VqConfig(PretrainedConfig):
         self.width, self.residual_width, self.residual_layers = width, residual_width, residual_layers
         super().__init__(**rest)
 
+    @property
+    def grid_width(self) -> int:
+        """Channels of the grids, before they become codes."""
+        return self.width
+
 
 @dataclass
 class Grids(ModelOutput):

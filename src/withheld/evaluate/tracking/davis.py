@@ -49,7 +49,7 @@ class Tracked:
     masks: dict[str, Ids] = field(default_factory=dict)
 
     def mean(self, row: str, what: str = "j_and_f") -> float:
-        """The mean over sequences."""
+        """The mean over sequences, each that of its objects."""
         return float(np.mean([getattr(each, what) for each in self.rows[row].values()]))
 
 
@@ -83,6 +83,9 @@ def evaluate_davis(
             true, _ = sequence.ids()
         except InputError as error:
             notes.append(f"{sequence.name} was left out: {error}")
+            continue
+        if int((true >= 0).all(axis=(1, 2)).sum()) < 2:
+            notes.append(f"{sequence.name} was left out: no frame but the first has a mask to compare with")
             continue
         images = Squashed(sequence)
         rows.setdefault(IDENTITY, {})[sequence.name] = mean_of(np.repeat(true[:1], len(true), axis=0), true)
@@ -212,7 +215,10 @@ def table_of(tracked: Tracked) -> Measured:
         others = [f"{100 * mean:.1f}" for head, mean in means.items() if head != "J&F"]
         rows.append([row, first, *others, *(f"{100 * of[name].j_and_f:.0f}" for name in names)])
         numbers[row] = means
-    said = "As the DAVIS benchmark defines them; ± is half the 95 % interval over sequences. Columns named as sequences: their J&F."
+    said = (
+        "Measures as the DAVIS benchmark defines them, means over sequences of their objects (DAVIS 2017 counts all objects alike; "
+        "2016 has one a sequence). ± is half the 95 % interval over sequences. Columns named as sequences: their J&F."
+    )
     heads = [*HEADS, *names]
     return Measured("tracking", "Following masks, %", heads, rows, tracked.sentence, [said, *tracked.notes], numbers)
 
