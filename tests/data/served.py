@@ -6,7 +6,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,8 +43,14 @@ class _Late(io.BytesIO):
 
 
 @contextmanager
-def served(folder: Path, ranges: bool = True) -> Iterator[tuple[str, list[int]]]:
-    """The files of a folder by http, with or without ranges; yields the address, and a list of statuses to answer with first."""
+def served(
+    folder: Path, ranges: bool = True, route: Callable[[str], bytes | Path] | None = None
+) -> Iterator[tuple[str, list[int]]]:
+    """The files of a folder by http, with or without ranges; yields the address, and a list of statuses to answer with first.
+
+    Args:
+        route: from what is asked for to what is answered, or the file that is; None takes it for the file's name.
+    """
     failing: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,9 +63,10 @@ def served(folder: Path, ranges: bool = True) -> Iterator[tuple[str, list[int]]]
             self._answer(body=True)
 
         def _answer(self, body: bool) -> None:
-            path = folder / self.path.partition("?")[0].lstrip("/")
-            status = failing.pop(0) if failing and body else 200 if path.exists() else 404
-            data = b"" if status != 200 else self._listed(path) if path.is_dir() else path.read_bytes()
+            path = route(self.path) if route else folder / self.path.partition("?")[0].lstrip("/")
+            there = isinstance(path, bytes) or path.exists()
+            status = failing.pop(0) if failing and body else 200 if there else 404
+            data = b"" if status != 200 else path if isinstance(path, bytes) else self._contents(path)
             total = len(data)
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             if ranges and asked and status == 200:
@@ -73,7 +80,9 @@ def served(folder: Path, ranges: bool = True) -> Iterator[tuple[str, list[int]]]
             if body:
                 self.wfile.write(data)
 
-        def _listed(self, path: Path) -> bytes:
+        def _contents(self, path: Path) -> bytes:
+            if path.is_file():
+                return path.read_bytes()
             return "".join(f'<a href="{one.name}">{one.name}</a>\n' for one in sorted(path.iterdir())).encode()
 
         def log_message(self, *args: Any) -> None:

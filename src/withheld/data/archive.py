@@ -21,7 +21,7 @@ from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
 from withheld.data.wanted import IMAGES, Wanted
-from withheld.data.windows import Windows, runs
+from withheld.data.windows import WINDOW_BYTES, Windows, runs
 from withheld.errors import InputError, WithheldError
 from withheld.redact import redact
 
@@ -165,7 +165,7 @@ class TarStore(Store):
 
     def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
         order = sorted(range(len(positions)), key=lambda place: self.places[positions[place]][0])
-        with _tar_stream(self.shard) as stream:
+        with self._stream(positions) as stream:
             for place in order:
                 offset, size = self.places[positions[place]]
                 try:
@@ -177,6 +177,13 @@ class TarStore(Store):
                 except Exception as error:  # damaged gzip data raises several kinds
                     contents = error
                 yield place, contents
+
+    def _stream(self, positions: np.ndarray) -> IO[bytes]:
+        if self.sequential or not len(positions):
+            return _tar_stream(self.shard)
+        offsets, sizes = np.array([self.places[position] for position in positions.tolist()], np.int64).T
+        span = int((offsets + sizes).max() - offsets.min())
+        return self.shard.open(span if span <= min(2 * WINDOW_BYTES, 2 * (sizes + 512).sum()) else None)
 
     def windows(self) -> Windows | None:
         """Runs of members, where these lie in the order of their names, as a writer of shards writes them."""

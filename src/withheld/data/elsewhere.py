@@ -68,8 +68,12 @@ class Shard(ABC):
         return None
 
     @abstractmethod
-    def open(self) -> BinaryIO:
-        """Its bytes, from the start."""
+    def open(self, together: int | None = None) -> BinaryIO:
+        """Its bytes, from the start.
+
+        Args:
+            together: how many will be read one after the other; None asks for `chunk` at once.
+        """
 
     @abstractmethod
     def handle(self) -> Any:
@@ -104,7 +108,7 @@ class Local(Shard):
     def folder(self) -> Path:
         return self.path.parent
 
-    def open(self) -> BinaryIO:
+    def open(self, together: int | None = None) -> BinaryIO:
         return self.path.open("rb")
 
     def handle(self) -> Path:
@@ -131,8 +135,8 @@ class Remote(Shard):
     def stamp(self) -> str:
         return f"{self.path} {self.size} {self.tag}"
 
-    def open(self) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(Ranges(self), self.chunk))
+    def open(self, together: int | None = None) -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(Ranges(self), together or self.chunk))
 
     def handle(self) -> Ranges:
         return Ranges(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,8 +13,8 @@ from withheld.data.elsewhere import Shard, shards_of
 from withheld.data.layout import PARTS
 from withheld.data.shards import TARS, RowNames, open_shards
 from withheld.data.source import Labels, Source
-from withheld.errors import InputError, Unreachable
-from withheld.hub import reachable
+from withheld.errors import InputError, Unreachable, WithheldError
+from withheld.hub import reachable, why
 
 EXPORT = "refs/convert/parquet"
 """The branch in which the hub keeps a data set of another kind as Parquet files: CONFIG/SPLIT/0000.parquet."""
@@ -34,11 +36,9 @@ def open_hub_shards(text: str, labels: Labels = None) -> Source:
         )
     splits = _own(name, config or None, text) or _exported(name, config, text)
     system = _system()
-    infos, split_of = {}, {}
-    for split, paths in splits.items():
-        for path in paths:
-            plain = path.removeprefix("hf://")
-            infos[plain], split_of[plain] = system.info(plain), split
+    split_of = {path.removeprefix("hf://"): split for split, paths in splits.items() for path in paths}
+    with _asking(text):
+        infos = {path: system.info(path) for path in split_of}
     shards = shards_of(system, infos, text)
     source = open_shards(shards, text, labels)
     return _parted(source, shards, split_of)
@@ -74,16 +74,19 @@ def _own(name: str, config: str | None, text: str) -> dict[str, list[str]]:
 def _exported(name: str, config: str, text: str) -> dict[str, list[str]]:
     """The Parquet files that the hub has made of a set."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
-    system = _system()
-    try:
-        commit = HfApi().dataset_info(name, revision=EXPORT).sha
-        files = sorted(system.glob(f"datasets/{name}@{commit}/*/*/*.parquet"))
-    except Exception as error:  # as above
-        raise InputError(
-            f"{text} has neither Parquet files nor tars, and the hub has made none of it: leave out --stream, so that it is "
-            "downloaded, or write shards of it"
-        ) from error
+    with _asking(text):
+        try:
+            commit = HfApi().dataset_info(name, revision=EXPORT).sha
+        except HfHubHTTPError as error:
+            if error.response.status_code != 404:
+                raise
+            raise InputError(
+                f"{text} has neither Parquet files nor tars, and the hub has made none of it: leave out --stream, so that it is "
+                "downloaded, or write shards of it"
+            ) from error
+        files = sorted(_system().glob(f"datasets/{name}@{commit}/*/*/*.parquet"))
     below = {file: PurePosixPath(file).parts[-3:-1] for file in files}
     configs = sorted({found for found, _ in below.values()})
     chosen = config or (configs[0] if len(configs) == 1 else "default")
@@ -102,6 +105,18 @@ def _exported(name: str, config: str, text: str) -> dict[str, list[str]]:
             f"of it is downloaded, or ask for that part: hf://datasets/{name}@{commit}/{chosen}/{partial[0]}/*.parquet"
         )
     return splits
+
+
+@contextmanager
+def _asking(text: str) -> Iterator[None]:
+    try:
+        yield
+    except WithheldError:
+        raise
+    except Exception as error:  # the network and the hub each raise their own kinds
+        raise Unreachable(
+            f"{text}: the hub gives no answer ({why(error)}); check the network, and try again later"
+        ) from error
 
 
 def _system() -> Any:

@@ -44,11 +44,13 @@ class TarShards(Sharded):
         begins, counts = self.found[shard][:, 0], self.found[shard][:, 1]
         ends = np.cumsum(counts)
         which = np.searchsorted(ends, rows, side="right")
-        with self.shards[shard].open() as stream:
-            for window in np.unique(which):
-                places = np.flatnonzero(which == window)
-                within = rows[places] - (ends[window] - counts[window])
-                asked = dict(zip(within.tolist(), places.tolist(), strict=True))
+        stops = np.append(begins[1:], self.shards[shard].size)
+        for window in np.unique(which):
+            places = np.flatnonzero(which == window)
+            within = rows[places] - (ends[window] - counts[window])
+            asked = dict(zip(within.tolist(), places.tolist(), strict=True))
+            span = int(min(stops[window] - begins[window], 2 * limits.WINDOW_BYTES))  # what is no item may lie between
+            with self.shards[shard].open(span if len(asked) == counts[window] else None) as stream:
                 stream.seek(int(begins[window]))
                 try:
                     for row, member in enumerate(_members(stream, self.wanted, [])):
@@ -60,8 +62,8 @@ class TarShards(Sharded):
                 except (tarfile.TarError, OSError, EOFError, ValueError) as error:
                     yield from ((place, error) for place in asked.values())
                     continue
-                missing = EOFError("the archive has become shorter")
-                yield from ((place, missing) for place in asked.values())
+            missing = EOFError("the archive has become shorter")
+            yield from ((place, missing) for place in asked.values())
 
 
 def _contents(stream: Any, member: tarfile.TarInfo) -> Raw:
