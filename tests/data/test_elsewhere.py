@@ -145,6 +145,21 @@ def test_a_server_without_ranges(tmp_path: Path) -> None:
         open_source(f"{address}/a.parquet")
 
 
+def test_tars_elsewhere_are_indexed_once(tmp_path: Path, late: type[Late]) -> None:
+    """Whoever opens them next, such as a resumed run, reads how they begin; another file of that name is read again."""
+    shards(tmp_path / "s", "tar")
+    there = f"{put(tmp_path / 's', 'late')}/*.tar"
+    first = open_source(there)
+    late.reads = 0
+    again = open_source(there)
+    assert late.reads == 4  # how each begins
+    same(again, first)
+    (tmp_path / "s" / "part-001.tar").unlink()
+    tar(tmp_path / "s" / "part-001.tar", [encoded(photo(90 + i), "PNG") for i in range(2)])
+    put(tmp_path / "s", "late")
+    same(open_source(there), open_source(str(tmp_path / "s" / "*.tar")))
+
+
 def test_labels_and_parts_elsewhere(tmp_path: Path) -> None:
     for name, first, size in (("test-0", 50, 4), ("train-0", 0, 11)):
         cells = [encoded(photo(first + i), "PNG") for i in range(size)]

@@ -37,8 +37,8 @@ USES = {
     "--data",
     type=DATA,
     required=True,
-    help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar', 's3://bucket/*.tar' (also gs, https, hf) or hf:NAME. Labels are "
-    "not read without --labels.",
+    help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar', 's3://bucket/*.tar' (also gs, https, hf) or hf:NAME. Labels "
+    "are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
@@ -135,7 +135,7 @@ def pretrain_command(
     chosen: Any = method
     if method == AUTO:
         screen.say(f"looking at {data} ...")
-        asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device")}
+        asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device", "stream")}
         chosen = decide(data, minutes=minutes, **asked)
         method = chosen.method
     settings = typed(method, load_method(method), split_pairs(pairs))

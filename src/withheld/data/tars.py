@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from withheld.data import cache
 from withheld.data import windows as limits
 from withheld.data.archive import Careful, Listing, check_end
 from withheld.data.decode import Raw
-from withheld.data.elsewhere import Shard
+from withheld.data.elsewhere import Remote, Shard
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.shards import RowNames, Sharded, parts_of
 from withheld.data.source import Labels, Source, digest
@@ -123,6 +127,25 @@ def _index(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str
     return np.array(found, np.int64).reshape(-1, 3), left_out
 
 
+def _known(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The index of a tar; of one elsewhere it is kept, since reading it again would be reading all of the tar."""
+    if not isinstance(shard, Remote) or not shard.tag:  # nothing would tell that it is another
+        return _index(shard, wanted)
+    limit = limits.WINDOW_BYTES, limits.MOST_ROWS
+    of: list[str | bytes | int] = [shard.stamp, shard.name, *limit, *sorted(wanted.suffixes)]
+    place = cache.entries_folder() / f"{digest(of)[:32]}.index.json"
+    try:
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        return np.array(kept["windows"], np.int64).reshape(-1, 3), kept["left_out"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found, left_out = _index(shard, wanted)
+    with suppress(OSError):  # a cache that cannot be written to costs time only
+        fresh = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+        fresh.write_text(json.dumps({"windows": found.tolist(), "left_out": left_out}), encoding="utf-8")
+        fresh.replace(place)
+    return found, left_out
+
+
 def open_tars(shards: list[Shard], text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens tar archives, with one pass over their headers.
 
@@ -133,7 +156,7 @@ def open_tars(shards: list[Shard], text: str, labels: Labels = None, wanted: Wan
     left_out: list[dict[str, str]] = []
     found: list[np.ndarray] = []
     fingerprint: list[str | bytes | int] = []
-    indices = in_order(shards, lambda shard: _index(shard, wanted), shards[0].at_once)
+    indices = in_order(shards, lambda shard: _known(shard, wanted), shards[0].at_once)
     for shard, (index, left) in zip(shards, indices, strict=True):
         found.append(index)
         left_out += left
