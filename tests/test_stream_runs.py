@@ -147,9 +147,21 @@ def losses(done: withheld.Run) -> list[float]:
 
 
 @pytest.mark.promise("R23", "runs on shards elsewhere: the weights of the same shards here")
-def test_a_run_on_shards_elsewhere_is_that_on_the_same_here(shards: Path, address: str, tmp_path: Path) -> None:
+def test_a_run_on_shards_elsewhere_is_that_on_the_same_here(
+    shards: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, ahead = windows.Held._keep, [0]
+
+    def count(self: windows.Held, number: int, items: Any, asked: bool) -> None:
+        ahead[0] += not asked
+        keep(self, number, items, asked)
+
+    monkeypatch.setattr(windows.Held, "_keep", count)
+    monkeypatch.setattr(windows, "HELD_BYTES", 100_000)
     here = run(shards, tmp_path / "here", stream=True, steps=12)
+    assert ahead[0] > 10
     there = run(address, tmp_path / "there", stream=True, steps=12)
+    assert ahead[0] > 20
     assert there.settings["data"]["fingerprint"] == here.settings["data"]["fingerprint"]
     assert there.settings["data"]["location"] == address
     assert losses(there) == losses(here)

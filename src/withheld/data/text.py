@@ -108,12 +108,12 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
     if not isinstance(data, str | os.PathLike):
         return _open_list(data, labels)
     text = os.fspath(data)
-    text = os.fsdecode(text) if isinstance(text, bytes) else text
+    text = copied(os.fsdecode(text) if isinstance(text, bytes) else text, "texts")
     if text.startswith("hf:"):
         from withheld.data.text_table import open_text_hub
 
         return open_text_hub(text, labels)
-    path, column = _path_of(copied(text, "texts"))
+    path, column = _path_of(text)
     if path.is_dir():
         return _named_parts(_open_folder(path, text, labels))
     if not path.is_file():

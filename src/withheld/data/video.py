@@ -89,14 +89,14 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
         return _open_arrays(data, labels)
     from withheld.data.moving import is_moving, list_moving
 
-    text = os.fsdecode(os.fspath(data))
+    text = copied(os.fsdecode(os.fspath(data)), "clips")
     if is_moving(text):
         return list_moving(text, labels)
     if text.startswith("hf:"):
         from withheld.data.table import open_hub
 
         return open_hub(text, labels, VIDEOS)
-    path = Path(copied(text, "clips")).expanduser()
+    path = Path(text).expanduser()
     if path.is_dir():
         return _open_folder(path, text, labels)
     if not path.is_file():
