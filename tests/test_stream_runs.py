@@ -169,7 +169,7 @@ def test_a_run_on_shards_elsewhere_is_that_on_the_same_here(
     assert (there.folder / "skipped.jsonl").read_text() == (here.folder / "skipped.jsonl").read_text()
 
 
-@pytest.mark.promise("R23", "runs whose source broke off: five tries, a checkpoint, exit 75, resumed to the same bits")
+@pytest.mark.promise("R23", "runs whose source broke off: tried again, a checkpoint, exit 75, resumed to the same bits")
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_a_source_that_breaks_ends_with_a_checkpoint(
     at: int, shards: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

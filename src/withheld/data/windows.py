@@ -177,9 +177,10 @@ class Held:
             found = self._used(number)
             if found is not None:
                 return found
-            self.waited += 1
-            self._asked = True
         try:
+            with self._changed:
+                self.waited += 1
+                self._asked = True
             with self._reading:
                 with self._changed:
                     self._asked = False
