@@ -61,7 +61,6 @@ PROMISES = {
 }
 NOT_HERE = {
     "R9": "Not needed: no worker processes. Items are decoded once, on threads; training reads a memory map.",
-    "R23": "Not here yet: data from the network is `hf:NAME`, which `datasets` downloads whole before a run begins.",
     "S6": "Not needed: nothing here serves requests; `withheld demo` writes files.",
     "S7": "Not needed: see S6.",
 }

@@ -2,6 +2,7 @@
 
     python benchmarks/streams.py               # a few minutes: makes 100 MB of JPEGs in a temporary folder, no network
     python benchmarks/streams.py --megabytes 1000
+    python benchmarks/streams.py --elsewhere   # the second table alone: a store of which every read takes 50 ms and 50 MB/s
 
 Of each way: items decoded in a second, bytes read for a byte of the data, and how much memory grew at most. The batch is 128; rows
 in any order are what a source without windows gets. The rates are of the machine and of what else it does; the other two are not.
@@ -15,11 +16,14 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from withheld.data import windows as limits
@@ -30,6 +34,9 @@ from withheld.learn.schedule import Order, Windowed
 
 BATCH = 128
 HELD = 20_000_000
+LATE, PACE = 0.05, 50e6
+COMPUTE = 0.3
+"""Seconds of a step beside its items, here a pause."""
 
 
 def pictures(count: int, seed: int) -> list[bytes]:
@@ -82,14 +89,70 @@ def measured(folder: Path, in_windows: bool, steps: int) -> tuple[float, float, 
     return items_read / seconds, bytes_read / (items_read * size / count), (most - memory) / 1e6
 
 
+class Far(LocalFileSystem):
+    """Files of this machine, told late: `LATE` seconds a read, and `PACE` bytes a second."""
+
+    protocol = "far"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("far://"))
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        return _Far(path)
+
+
+class _Far(io.FileIO):
+    def read(self, size: int = -1) -> bytes:
+        time.sleep(LATE + size / PACE)
+        return super().read(size)
+
+
+def from_afar(folder: Path, kind: str, ahead: bool, steps: int) -> tuple[float, float]:
+    """Seconds a step, and windows a hundred steps that were waited for."""
+    prepared = prepare(open_source(f"far://{folder}/*.{kind}"), 64, stream=True)
+    found, held = prepared.images.windows, prepared.images.held
+    items = ImageItems(prepared, prepared.mean, prepared.std, windows=found)
+    order = Windowed(found.starts, found.rows, found.together(8), BATCH, 0, 8)
+    items.batch(order.step(0), "cpu")  # the first windows are waited for in any case
+    begun, held.waited = time.perf_counter(), 0
+    for step in range(1, steps):
+        if ahead:
+            items.expect(order.ahead(step, range(8)))
+        time.sleep(COMPUTE)
+        items.batch(order.step(step), "cpu")
+    seconds = time.perf_counter() - begun
+    items.rest()
+    return seconds / (steps - 1), 100 * held.waited / (steps - 1)
+
+
+def elsewhere(place: Path, megabytes: int) -> None:
+    """Prints the table of shards elsewhere."""
+    fsspec.register_implementation("far", Far, clobber=True)
+    print("| shards | read ahead | seconds a step | windows waited for, in 100 steps |\n| --- | --- | --- | --- |")
+    for kind, told in (("parquet", "Parquet, row groups of 100"), ("tar", "tar")):
+        folder = place / f"{kind} there"
+        write(folder, kind, megabytes)
+        for ahead in (False, True):
+            seconds, waited = from_afar(folder, kind, ahead, megabytes // 10 * 500 // BATCH)
+            print(f"| {told} | {'yes' if ahead else 'no'} | {seconds:.2f} | {waited:.0f} |", flush=True)
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=100)
-    megabytes = parser.parse_args().megabytes
+    parser.add_argument("--elsewhere", action="store_true")
+    given = parser.parse_args()
+    megabytes = given.megabytes
     limits.HELD_BYTES, limits.WINDOW_BYTES = HELD, HELD // 16
-    print("| shards | order | items a second | bytes read for one | memory grew, MB |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as place:
+        if given.elsewhere:
+            elsewhere(Path(place), megabytes)
+            return
+        print(
+            "| shards | order | items a second | bytes read for one | memory grew, MB |\n| --- | --- | --- | --- | --- |"
+        )
         for kind, told in (
             ("parquet", "Parquet, row groups of 100"),
             ("large", "Parquet, row groups of 500"),
@@ -102,6 +165,7 @@ def main() -> None:
                 rate, read, grew = measured(folder, in_windows, steps)
                 order = "windows" if in_windows else "any row"
                 print(f"| {told} | {order} | {rate:,.0f} | {read:.1f} | {grew:,.0f} |", flush=True)
+        elsewhere(Path(place), megabytes)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +22,8 @@ from PIL import Image
 
 import withheld
 from withheld.cli import main
-from withheld.data import cache, prepared, windows
-from withheld.errors import InputError
+from withheld.data import cache, elsewhere, prepared, windows
+from withheld.errors import InputError, Unreachable
 
 BROKEN = {70, 333, 801, 1299}
 
@@ -119,3 +125,111 @@ def test_the_command_line_takes_a_pattern(shards: Path, tmp_path: Path) -> None:
     said = CliRunner().invoke(main, words)
     assert said.exit_code == 0, said.output
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["location"].endswith("*.parquet")
+
+
+@pytest.fixture
+def address(shards: Path) -> Iterator[str]:
+    """The shards, elsewhere."""
+    memory = fsspec.filesystem("memory")
+    for file in shards.iterdir():
+        memory.pipe_file(f"/bucket/{file.name}", file.read_bytes())
+    yield "memory://bucket/*.parquet"
+    memory.store.clear()
+
+
+def weights(done: withheld.Run) -> bytes:
+    return (done.folder / "model" / "model.safetensors").read_bytes()
+
+
+def losses(done: withheld.Run) -> list[float]:
+    lines = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.mark.promise("R23", "runs on shards elsewhere: the weights of the same shards here")
+def test_a_run_on_shards_elsewhere_is_that_on_the_same_here(
+    shards: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, ahead = windows.Held._keep, [0]
+
+    def count(self: windows.Held, number: int, items: Any, asked: bool) -> None:
+        ahead[0] += not asked
+        keep(self, number, items, asked)
+
+    monkeypatch.setattr(windows.Held, "_keep", count)
+    monkeypatch.setattr(windows, "HELD_BYTES", 100_000)
+    here = run(shards, tmp_path / "here", stream=True, steps=12)
+    assert ahead[0] > 10
+    there = run(address, tmp_path / "there", stream=True, steps=12)
+    assert ahead[0] > 20
+    assert there.settings["data"]["fingerprint"] == here.settings["data"]["fingerprint"]
+    assert there.settings["data"]["location"] == address
+    assert losses(there) == losses(here)
+    assert weights(there) == weights(here)
+    assert (there.folder / "skipped.jsonl").read_text() == (here.folder / "skipped.jsonl").read_text()
+
+
+@pytest.mark.promise("R23", "runs whose source broke off: tried again, a checkpoint, exit 75, resumed to the same bits")
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_source_that_breaks_ends_with_a_checkpoint(
+    at: int, shards: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever window it is that cannot be read; and the run goes on with the shards here as well."""
+    monkeypatch.setattr(windows, "HELD_BYTES", 40_000)  # a window or two of each part of a batch
+    monkeypatch.setattr(elsewhere, "WAITS", (0.0, 0.0))
+    whole = run(shards, tmp_path / "whole", stream=True, steps=12)
+    once, reached = elsewhere.Ranges._once, [0, 0]
+
+    def breaks(self: elsewhere.Ranges, start: int, count: int) -> bytes:
+        if reached[0] >= 2 + at:
+            reached[1] += 1
+            raise ConnectionResetError("no more")
+        return once(self, start, count)
+
+    def count(event: dict[str, Any]) -> None:
+        reached[0] += event.get("kind") == "step"
+
+    monkeypatch.setattr(elsewhere.Ranges, "_once", breaks)
+    with pytest.raises(
+        Unreachable, match=r"\d.parquet cannot be read, tried 3 times \(ConnectionResetError: no more\)"
+    ) as told:
+        run(address, tmp_path / "run", stream=True, steps=12, listen=count)
+    assert told.value.exit_code == 75
+    assert reached[1] >= 3
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["resumable"] is True
+    assert status["exit_code"] == 75
+    assert [folder.name for folder in (tmp_path / "run" / "state").iterdir()] == [f"step-{reached[0]}"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "withheld read-ahead"]
+    monkeypatch.setattr(elsewhere.Ranges, "_once", once)
+    again = run(address if at else shards, tmp_path / "run", steps=12, resume=True)
+    assert weights(again) == weights(whole)
+    assert losses(again) == losses(whole)
+    assert (again.folder / "skipped.jsonl").read_text() == (whole.folder / "skipped.jsonl").read_text()
+
+
+KILLED = """
+import os, signal, sys
+import withheld
+def hear(event):
+    if event.get("kind") == "step" and event["step"] == 4:
+        os.kill(os.getpid(), int(sys.argv[3]))
+given = {"steps": 8, "batch_size": 64, "pictures": False, "device": "cpu", "stream": True, "save_every": 0.0}
+withheld.pretrain("mae", sys.argv[1], sys.argv[2], listen=hear, **given)
+"""
+
+
+@pytest.mark.promise("R23", "runs killed while they read ahead, resumed to the same bits")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_while_it_reads_ahead(number: signal.Signals, shards: Path, tmp_path: Path) -> None:
+    address = f"file://{shards.as_posix()}/*.parquet"
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, address, str(tmp_path / "run"), str(int(number))],
+        capture_output=True,
+        timeout=300,
+    )
+    assert ended.returncode == -number if number == signal.SIGKILL else b"stopped at step 4" in ended.stderr
+    whole = run(shards, tmp_path / "whole", stream=True, steps=8)
+    again = run(address, tmp_path / "run", steps=8, resume=True)
+    assert weights(again) == weights(whole)
+    assert losses(again) == losses(whole)

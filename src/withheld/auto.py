@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from withheld.auto_rules import RULES, Facts, Rule
@@ -89,7 +90,7 @@ def too_little(modality: str, items: int, continues: bool = False, rules: tuple[
 
 def decide(
     data: Any, *, minutes: float | None = None, encoder: Any = "auto", size: int | str = "auto",
-    batch_size: int | None = None, device: str = "auto",
+    batch_size: int | None = None, device: str = "auto", stream: bool = False,
 ) -> Choice:  # fmt: skip
     """Looks at the data and chooses; what is given is kept.
 
@@ -98,7 +99,7 @@ def decide(
     """
     from withheld.run import pick_device
 
-    facts = look(data, encoder)
+    facts = look(data, encoder, stream)
     facts = replace(facts, minutes=minutes or facts.minutes, gpu=not pick_device(device).startswith("cpu"))
     found = choose(facts)
     return replace(
@@ -109,7 +110,7 @@ def decide(
     )
 
 
-def look(data: Any, encoder: Any = "auto") -> Facts:
+def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
     """What kind of data this is and how much of it there is: images, clips, texts or rows of numbers, asked in this order.
 
     Raises:
@@ -118,7 +119,7 @@ def look(data: Any, encoder: Any = "auto") -> Facts:
     if isinstance(data, str) and data.startswith("run:"):
         raise InputError(f"auto does not look into a run: name the method for {data}, such as mixture or code_prior")
     first: InputError | None = None
-    for kind in (_images, _clips, _texts, _rows):
+    for kind in (partial(_images, stream=stream), _clips, _texts, _rows):
         try:
             found = kind(data)
         except InputError as error:
@@ -129,11 +130,11 @@ def look(data: Any, encoder: Any = "auto") -> Facts:
     raise first or InputError(f"{data}: neither images, clips, texts nor a table")
 
 
-def _images(data: Any) -> Facts | None:
+def _images(data: Any, stream: bool) -> Facts | None:
     from withheld.data.image import native_size
     from withheld.data.source import open_source
 
-    source = _train(open_source(data))
+    source = _train(open_source(data, stream=stream))
     return Facts("image", len(source), side=max(native_size(source)))
 
 

@@ -47,6 +47,12 @@ class RankFailed(WithheldError):
     exit_code = 75
 
 
+class Unreachable(WithheldError):
+    """Data that lies elsewhere cannot be read, after several tries; a run can be resumed."""
+
+    exit_code = 75
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came where nothing has to be saved first: ends what is going on as Ctrl-C does."""
 

@@ -54,8 +54,8 @@ def now() -> str:
 
 
 def location_of(data: Any) -> str:
-    """Where data came from, in words."""
-    return str(data) if isinstance(data, (str, Path)) else f"{type(data).__name__} in memory"
+    """Where data came from, in words, without passwords."""
+    return redact(str(data)) if isinstance(data, (str, Path)) else f"{type(data).__name__} in memory"
 
 
 def plain(value: Any) -> Any:

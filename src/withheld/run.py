@@ -240,7 +240,8 @@ def pretrain(
 
     Args:
         method: a method's name, such as "mae", "auto" (chosen by withheld/auto_rules.py), or an `Objective` of your own.
-        data: a folder, archive, IDX or Parquet file, `hf:NAME`, or an array (n, H, W[, C]); labels are never read.
+        data: a folder, archive, IDX or Parquet file, an address of shards ("s3://bucket/*.parquet"), `hf:NAME`, or an array
+            (n, H, W[, C]); labels are never read.
         out: the run folder to make.
         encoder: "auto", a preset ("vit-nano"), a transformers id, a folder or config, or a model in memory.
         minutes, epochs, steps: how long, one of the three; 10 minutes where none is given.
@@ -253,7 +254,7 @@ def pretrain(
         on_sick: what to do about an illness (see `withheld doctor`): "warn" (the default) says so, "stop" stops after a checkpoint,
             "fix" applies the documented remedy and goes on.
         stream: of images: decodes items as they are needed, shard by shard (Parquet, tar, hf:), and prepares nothing on the disk;
-            as is done in any case where the prepared cache has no room for them.
+            as is done in any case where the prepared cache has no room for them. Of hf:NAME nothing is downloaded whole.
         accumulate: pieces of a batch whose gradients are added up, so a large batch needs the memory of a small one; None is 1.
         recompute: keeps what goes into every layer only and computes the rest again: less memory, a third more time.
         shard: under torchrun each process holds its share of weights, gradients and optimizer (FSDP2). Checkpoints stay whole.
@@ -281,7 +282,9 @@ def pretrain(
     }  # fmt: skip
     listen = listen or (lambda event: None)
     if isinstance(method, str) and method == AUTO:
-        method = decide(data, minutes=minutes, encoder=encoder, size=size, batch_size=batch_size, device=device)
+        method = decide(
+            data, minutes=minutes, encoder=encoder, size=size, batch_size=batch_size, device=device, stream=stream
+        )
     if isinstance(method, Choice):
         for line in method.lines():
             listen({"kind": "note", "text": line})

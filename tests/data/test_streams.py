@@ -273,8 +273,10 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for step in range(len(items) // 64):
         index = order.step(step)
         items.batch(index, "cpu")
+        items.expect(order.ahead(step + 1, range(8)))
         seen.append(index)
         resident.append(process.memory_info().rss)
+    items.rest()
     assert len(np.unique(np.concatenate(seen))) == len(items) // 64 * 64
     assert held.most <= 20_000_000
     assert max(resident) - resident[2] < 60_000_000

@@ -55,7 +55,7 @@ Exit codes:
   3    the loss diverged, or the run fell ill with --on-sick stop; the last checkpoint is kept
   73   the run folder is in use
   74   cannot write: disk full, or read-only
-  75   a process or the memory failed; --resume continues
+  75   a process, the memory or the network failed; --resume continues
   130  Ctrl-C, 143 SIGTERM: a checkpoint was written first"""
 
 

@@ -37,7 +37,8 @@ USES = {
     "--data",
     type=DATA,
     required=True,
-    help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar' or hf:NAME. Labels are not read without --labels.",
+    help="A folder, tar, zip, IDX .gz, Parquet file, 'shards/*.tar', 's3://bucket/*.tar' (also gs, https, hf) or hf:NAME. Labels "
+    "are not read without --labels.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
@@ -73,7 +74,7 @@ USES = {
 @click.option(
     "--stream",
     is_flag=True,
-    help="Decode images as they are needed; prepare nothing on the disk (too large for it: always).",
+    help="Decode images as they are needed; prepare nothing on the disk (too large for it: always), download nothing whole.",
 )
 @click.option(
     "--accumulate",
@@ -115,6 +116,9 @@ def pretrain_command(
       withheld pretrain auto --data photos/ --out runs/first --minutes 10
     Larger than the disk: read shard by shard, in windows, as the items are needed:
       withheld pretrain mae --data 'shards/*.tar' --out runs/large --steps 20000 --stream
+    And where they lie: object storage, a server, the hub (nothing is downloaded whole):
+      withheld pretrain mae --data 's3://bucket/train-*.parquet' --out runs/far --steps 20000 --stream
+      withheld pretrain mae --data hf:NAME --out runs/hub --steps 20000 --stream
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
     Larger than the memory: the batch, what layers keep, or the encoder itself, shared by eight processes:
@@ -131,7 +135,7 @@ def pretrain_command(
     chosen: Any = method
     if method == AUTO:
         screen.say(f"looking at {data} ...")
-        asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device")}
+        asked = {name: options[name] for name in ("encoder", "size", "batch_size", "device", "stream")}
         chosen = decide(data, minutes=minutes, **asked)
         method = chosen.method
     settings = typed(method, load_method(method), split_pairs(pairs))

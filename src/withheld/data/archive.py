@@ -15,12 +15,15 @@ from typing import IO, Any, cast
 import numpy as np
 
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Local, Shard
 from withheld.data.folder import is_hidden
 from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
-from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.source import Labels, Source, Store, digest
 from withheld.data.wanted import IMAGES, Wanted
-from withheld.errors import InputError
+from withheld.data.windows import WINDOW_BYTES, Windows, runs
+from withheld.errors import InputError, WithheldError
+from withheld.redact import redact
 
 MAX_MEMBER = 256 << 20
 MAX_MEMBERS = 5_000_000
@@ -81,11 +84,13 @@ def is_zip(path: Path) -> bool:
     return zipfile.is_zipfile(path)
 
 
-def is_tar(path: Path) -> bool:
+def is_tar(shard: Shard) -> bool:
     """Whether a file is a tar archive, gzipped or not."""
     try:
-        with _tar_stream(path) as stream:
+        with _tar_stream(shard) as stream:
             tarfile.TarInfo.frombuf(stream.read(512), "utf-8", "surrogateescape")
+    except WithheldError:  # the network, not the file
+        raise
     except Exception:  # damaged gzip data raises several kinds
         return False
     return True
@@ -147,29 +152,43 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
     names = sorted(listing.members)
-    return _source(path, text, "zip", listing, names, ZipStore(path, names), labels, read)
+    return _source(Local(path, path.name), text, "zip", listing, names, ZipStore(path, names), labels, read)
 
 
 class TarStore(Store):
     """Members of a tar archive; of a gzipped one, read in the order they lie in."""
 
-    def __init__(self, path: Path, places: list[tuple[int, int]], gzipped: bool) -> None:
-        self.path = path
+    def __init__(self, shard: Shard, places: list[tuple[int, int]], gzipped: bool) -> None:
+        self.shard = shard
         self.places = places
         self.sequential = gzipped
 
     def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
         order = sorted(range(len(positions)), key=lambda place: self.places[positions[place]][0])
-        with _tar_stream(self.path) as stream:
+        with self._stream(positions) as stream:
             for place in order:
                 offset, size = self.places[positions[place]]
                 try:
                     stream.seek(offset)
                     data = stream.read(size)
                     contents: Raw = data if len(data) == size else EOFError("the archive ends within this item")
+                except WithheldError:  # the network, not the item
+                    raise
                 except Exception as error:  # damaged gzip data raises several kinds
                     contents = error
                 yield place, contents
+
+    def _stream(self, positions: np.ndarray) -> IO[bytes]:
+        if self.sequential or not len(positions):
+            return _tar_stream(self.shard)
+        offsets, sizes = np.array([self.places[position] for position in positions.tolist()], np.int64).T
+        span = int((offsets + sizes).max() - offsets.min())
+        return self.shard.open(span if span <= min(2 * WINDOW_BYTES, 2 * (sizes + 512).sum()) else None)
+
+    def windows(self) -> Windows | None:
+        """Runs of members, where these lie in the order of their names, as a writer of shards writes them."""
+        offsets, sizes = np.array(self.places, np.int64).reshape(-1, 2).T
+        return runs(sizes) if not self.sequential and bool((np.diff(offsets) > 0).all()) else None
 
 
 class Careful(io.RawIOBase):
@@ -193,26 +212,25 @@ class Careful(io.RawIOBase):
         return self.stream.tell()
 
 
-def _tar_stream(path: Path) -> IO[bytes]:
-    stream = path.open("rb")
+def _tar_stream(shard: Shard) -> IO[bytes]:
+    stream = shard.open()
     if stream.read(2) == b"\x1f\x8b":
         stream.close()
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return cast(IO[bytes], gzip.open(shard.handle(), "rb"))
     stream.seek(0)
     return stream
 
 
-def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens a tar or tar.gz of images, with one pass over its headers.
 
     Raises:
         InputError: where it is damaged or holds none.
     """
     listing = Listing(wanted=wanted)
-    size = path.stat().st_size
-    with _tar_stream(path) as stream:
+    with _tar_stream(shard) as stream:
         gzipped = isinstance(stream, gzip.GzipFile)
-        careful: Any = Careful(stream, size * (MAX_RATIO if gzipped else 1) + _SLACK)
+        careful: Any = Careful(stream, shard.size * (MAX_RATIO if gzipped else 1) + _SLACK)
         try:
             with tarfile.open(fileobj=careful, mode="r:", errorlevel=1) as archive:
                 for member in archive:
@@ -229,11 +247,27 @@ def open_tar(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
             raise InputError(
                 f"{text} is damaged after {count:,} {wanted}: {error}; get it again, or unpack what can be"
             ) from error
+        except WithheldError:
+            raise
         except Exception as error:
             raise InputError(f"{text} is a damaged archive: {error}; get it again") from error
     names = sorted(listing.members)
     places = [(listing.members[name][1], listing.members[name][0]) for name in names]
-    return _source(path, text, "tar", listing, names, TarStore(path, places, gzipped), labels, read)
+    return _source(shard, text, "tar", listing, names, TarStore(shard, places, gzipped), labels, read)
+
+
+def open_remote(shard: Shard, text: str, labels: Labels = None) -> Source:
+    """Opens a plain tar of images that lies elsewhere.
+
+    Raises:
+        InputError: where it is of another kind, which cannot be read in parts, or is damaged.
+    """
+    head = shard.head()[:512]
+    if head[:2] == b"\x1f\x8b" or not is_tar(shard):
+        raise InputError(
+            f"{redact(text)}: of what lies elsewhere, Parquet files and plain tars are read; copy others here, gunzip gzipped ones"
+        )
+    return open_tar(shard, text, labels)
 
 
 def check_end(stream: IO[bytes], offset: int) -> None:
@@ -256,7 +290,7 @@ def _read_at(stream: IO[bytes], size: int, offset: int, check: int) -> bytes:
 
 
 def _source(
-    path: Path, text: str, kind: str, listing: Listing, names: list[str], store: Store, labels: Labels,
+    shard: Shard, text: str, kind: str, listing: Listing, names: list[str], store: Store, labels: Labels,
     tables: dict[str, bytes],
 ) -> Source:  # fmt: skip
     if not names:
@@ -266,16 +300,16 @@ def _source(
             f"saw {listing.others:,} of other kinds{left}"
         )
     layout = find_layout(names)
-    parts: list[str | bytes | int] = [path.stat().st_size]
+    parts: list[str | bytes | int] = [shard.size]
     for name in names:
         parts += [name, *listing.members[name]]
     source = Source(
         location=text, kind=kind, names=names, store=store, fingerprint=digest(parts), parts=layout.parts,
-        left_out=listing.left_out, stamp=stamp_of(path),
+        left_out=listing.left_out, stamp=digest([shard.stamp]),
     )  # fmt: skip
     if labels is True and tables:
         name = min(tables, key=lambda n: (n.count("/"), n))
         source.labels, source.classes = read_labels(tables[name], name, names, layout)
     elif labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, layout, path.parent, text)
+        source.labels, source.classes = find_labels(labels, names, layout, shard.folder, text)
     return source

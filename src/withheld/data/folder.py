@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Local
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
-from withheld.data.shards import TARS, open_shards
+from withheld.data.shards import TARS, locals_below, open_shards
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
 from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError
@@ -173,12 +174,12 @@ def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
         return idx.open_idx(found, root, text, labels)
     tables = sorted(name for name in scan.others if name.lower().endswith(".parquet"))
     if tables:
-        return table.open_parquet([root / name for name in tables], root, text, labels)
+        return table.open_parquet(locals_below(root, [root / name for name in tables]), text, labels)
     archives = sorted(name for name in scan.others if name.lower().endswith(ARCHIVES))
     if len(archives) == 1:
-        return open_file(root / archives[0], text, labels)
+        return open_file(Local(root / archives[0], archives[0]), text, labels)
     if archives and all(name.lower().endswith(TARS) for name in archives):
-        return open_shards([root / name for name in archives], root, text, labels)
+        return open_shards(locals_below(root, [root / name for name in archives]), text, labels)
     if archives:
         shown = ", ".join(archives[:5])
         raise InputError(

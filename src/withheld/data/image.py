@@ -130,7 +130,7 @@ class ImageItems:
     ) -> None:
         images = getattr(prepared, "images", prepared)
         # indexing a memmap makes memmaps, slowly; the plain view of it shares the file
-        self.images = np.asarray(images) if isinstance(images, np.ndarray) else images
+        self.images: Any = np.asarray(images) if isinstance(images, np.ndarray) else images
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
@@ -147,6 +147,16 @@ class ImageItems:
         if self.read_in is not None:
             return self.read_in.count
         return len(self.images) if self.chosen is None else len(self.chosen)
+
+    def expect(self, index: np.ndarray) -> None:
+        """Reads ahead what these items of a stream lie in, which are asked for next, in this order."""
+        if self.read_in is not None:
+            self.images.expect(index)
+
+    def rest(self) -> None:
+        """Ends reading ahead."""
+        if self.read_in is not None:
+            self.images.rest()
 
     def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:
         """Normalized float32 images (B, C, H, W) on a device; with labels {"item": ..., "label": (B,) int64}.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,14 @@ def take(images: Any, index: np.ndarray) -> Any:
     if len(index) * int(np.prod(images.shape[1:])) <= COPY_BYTES and not isinstance(images, Streamed):
         return images[index]
     return Rows(images, index)
+
+
+def spread_over(images: Any, names: Sequence[str], sample: int = 2048) -> tuple[Any, Sequence[str]]:
+    """Of a stream about so many images that lie in few windows, since any others would be one window each; else all."""
+    if not isinstance(images, Streamed) or images.windows is None:
+        return images, names
+    some = images.windows.spread(sample)
+    return Rows(images, some), [names[i] for i in some]
 
 
 class Streamed:
@@ -92,6 +100,16 @@ class Streamed:
         if found is None:
             return []
         return [found.starts.tobytes(), found.rows.tobytes(), f"{found.bytes_each!r} of {windows.HELD_BYTES}".encode()]
+
+    def expect(self, rows: np.ndarray) -> None:
+        """Reads ahead the windows of these rows, which are asked for next, in this order; none ends it."""
+        if self.held is not None:
+            self.held.expect(rows)
+
+    def rest(self) -> None:
+        """Ends reading ahead."""
+        if self.held is not None:
+            self.held.rest()
 
     def _blocks(self, index: np.ndarray) -> Iterator[Block]:
         return decoded((self.source if self.held is None else self.held).raw(index), self.form)

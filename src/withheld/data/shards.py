@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Local, Shard, common
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, Store
 from withheld.errors import InputError
@@ -99,15 +100,15 @@ def open_pattern(text: str, labels: Labels = None) -> Source:
     )
     if not files:
         raise InputError(f"no file is called like {text!r}; quote the pattern, so that the shell leaves it as it is")
-    return open_shards(files, _root(files), text, labels)
+    return open_shards(locals_below(common(files), files), text, labels)
 
 
-def _root(files: list[Path]) -> Path:
-    """The innermost folder that holds them all."""
-    return next(folder for folder in files[0].parents if all(folder in file.parents for file in files))
+def locals_below(root: Path, files: Sequence[Path]) -> list[Shard]:
+    """Files of this machine, named by where they lie below a folder."""
+    return [Local(file, file.relative_to(root).as_posix()) for file in files]
 
 
-def open_shards(files: list[Path], root: Path, text: str, labels: Labels = None) -> Source:
+def open_shards(shards: list[Shard], text: str, labels: Labels = None) -> Source:
     """Opens several Parquet files, or several tar archives, as one source.
 
     Raises:
@@ -116,13 +117,14 @@ def open_shards(files: list[Path], root: Path, text: str, labels: Labels = None)
     from withheld.data import table, tars
     from withheld.data.source import open_file
 
-    if len(files) == 1:
-        return open_file(files[0], text, labels)
-    names = [file.name.lower() for file in files]
+    if len(shards) == 1:
+        return open_file(shards[0], text, labels)
+    names = [shard.name.rpartition("/")[2].lower() for shard in shards]
     if all(name.endswith(".parquet") for name in names):
-        return table.open_parquet(files, root, text, labels)
+        return table.open_parquet(shards, text, labels)
     if all(name.endswith(TARS) for name in names):
-        return tars.open_tars(files, root, text, labels)
+        return tars.open_tars(shards, text, labels)
     raise InputError(
-        f"{text} stands for {len(files)} files that are not of one kind ({', '.join(names[:5])}); give .parquet alone or .tar alone"
+        f"{text} stands for {len(shards)} files that are not of one kind ({', '.join(names[:5])}); give .parquet alone or "
+        ".tar alone"
     )

@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image
 
 from withheld.data.decode import Decoded, Raw, decode, is_image
+from withheld.data.elsewhere import Local, Shard, is_address, shards_at
 from withheld.data.image import spread
 from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
+from withheld.redact import redact
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
 
@@ -168,28 +170,37 @@ def stamp_of(path: Path, *more: Any) -> str:
     return digest([os.fsencode(path.resolve()), path.stat().st_mtime_ns, *map(str, more)])
 
 
-def open_source(data: Any, labels: Labels = None) -> Source:
+def open_source(data: Any, labels: Labels = None, stream: bool = False) -> Source:
     """Opens whatever holds images.
 
     Args:
         data: a folder, an archive (tar, tar.gz, zip), an image, an IDX, .npy or Parquet file, a pattern of Parquet files or tars
-            ("shards/*.tar"), "hf:NAME", an array (N, H, W[, C]), a list of images or arrays, or (images, labels).
+            ("shards/*.tar"), an address or a pattern of addresses of such ("s3://bucket/*.parquet"), "hf:NAME", an array
+            (N, H, W[, C]), a list of images or arrays, or (images, labels).
         labels: None or False never looks at labels; True takes them from class folders, labels.csv, the IDX labels or
             the label column; a path is a csv with the columns file and label; a str may name the column of a table; a
             sequence is the labels themselves.
+        stream: leave hf:NAME on the hub and read its shards there, where otherwise `datasets` downloads it.
 
     Raises:
         InputError: where there is nothing to read, saying what was looked for; where labels.csv is wrong, with lines.
+        Unreachable: where the network fails.
     """
     if isinstance(data, Source):
         return data
     if isinstance(data, str | os.PathLike):
         text = os.fspath(data)
         text = os.fsdecode(text) if isinstance(text, bytes) else text
+        if is_address(text):
+            from withheld.data.shards import open_shards
+
+            return open_shards(shards_at(text), redact(text), labels)
         if text.startswith("hf:"):
+            from withheld.data.hub_shards import open_hub_shards
             from withheld.data.table import open_hub
 
-            return open_hub(text, labels)
+            there = stream and not Path(text.removeprefix("hf:")).exists()
+            return open_hub_shards(text, labels) if there else open_hub(text, labels)
         return _open_path(Path(text).expanduser(), text, labels)
     from withheld.data.array import open_array
 
@@ -209,19 +220,21 @@ def _open_path(path: Path, text: str, labels: Labels) -> Source:
         return open_folder(path, text, labels)
     if not path.is_file():
         raise InputError(f"{text!r} is neither a file nor a folder; give a folder or archive of images")
-    return open_file(path, text, labels)
+    return open_file(Local(path, path.name), text, labels)
 
 
-def open_file(path: Path, text: str, labels: Labels) -> Source:
+def open_file(shard: Shard, text: str, labels: Labels) -> Source:
     """Opens a single file by what its first bytes say it is."""
     from withheld.data import archive, array, idx, table
 
-    with path.open("rb") as stream:
-        head = stream.read(512)
+    head = shard.head()[:512]
+    if head[:4] == b"PAR1":
+        return table.open_parquet([shard], text, labels)
+    if not isinstance(shard, Local):
+        return archive.open_remote(shard, text, labels)
+    path = shard.path
     if head[:6] == b"\x93NUMPY":
         return array.open_npy(path, text, labels)
-    if head[:4] == b"PAR1":
-        return table.open_parquet([path], path.parent, text, labels)
     if is_image(head):
         from withheld.data.folder import open_image
 
@@ -230,8 +243,8 @@ def open_file(path: Path, text: str, labels: Labels) -> Source:
         return idx.open_idx([path], path.parent, text, labels)
     if archive.is_zip(path):
         return archive.open_zip(path, text, labels)
-    if archive.is_tar(path):
-        return archive.open_tar(path, text, labels)
+    if archive.is_tar(shard):
+        return archive.open_tar(shard, text, labels)
     raise InputError(
         f"{text!r} is not a kind of data that images are read from: give a folder of images, a tar, tar.gz or zip of images, "
         f"an IDX file, a .npy array, a Parquet file, or hf:NAME{instead([text]) or '; unpack other archives first'}"

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Shard
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
-from withheld.data.source import Labels, Source, digest, stamp_of
+from withheld.data.source import Labels, Source, digest
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import Windows, cut
-from withheld.errors import InputError, nearest
+from withheld.data.work import in_order
+from withheld.errors import InputError, WithheldError, nearest
 from withheld.types import UNKNOWN_LABEL
 
 VIDEO_COLUMNS = ("video", "clip", "videos", "clips", "movie", "film")
@@ -30,13 +34,13 @@ class ParquetStore(Sharded):
     """Rows of Parquet files, read a few at a time.
 
     Args:
-        files: of which some may have no rows. groups: of every file, rows and bytes of its row groups, (groups, 2).
+        shards: of which some may have no rows. groups: of every file, rows and bytes of its row groups, (groups, 2).
         column: of the items.
     """
 
-    def __init__(self, files: list[Path], groups: list[np.ndarray], column: str) -> None:
+    def __init__(self, shards: list[Shard], groups: list[np.ndarray], column: str) -> None:
         super().__init__([int(one[:, 0].sum()) for one in groups])
-        self.files, self.groups, self.column = files, groups, column
+        self.shards, self.groups, self.column = shards, groups, column
 
     def windows(self) -> Windows | None:
         every = np.concatenate(self.groups)
@@ -47,7 +51,7 @@ class ParquetStore(Sharded):
 
         ends = np.cumsum(self.groups[shard][:, 0])
         groups = np.searchsorted(ends, rows, side="right")
-        with pq.ParquetFile(self.files[shard], buffer_size=1 << 20) as file:
+        with pq.ParquetFile(self.shards[shard].handle(), buffer_size=self.shards[shard].chunk) as file:
             for group in np.unique(groups):
                 begin = int(ends[group - 1]) if group else 0
                 places = np.flatnonzero(groups == group)
@@ -64,6 +68,8 @@ class ParquetStore(Sharded):
                 at += len(values)
                 if next_one == len(rows):
                     return
+        except WithheldError:  # the network, not the item
+            raise
         except Exception as error:  # a damaged page raises several kinds; what lies behind it cannot be read either
             yield from ((int(place), error) for place in places[next_one:])
 
@@ -109,64 +115,69 @@ def as_raw(value: Any) -> Raw:
         return error
 
 
-def open_parquet(files: list[Path], root: Path, text: str, labels: Labels = None) -> Source:
+def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Source:
     """Opens Parquet files with an image column (bytes, or a struct with bytes).
 
     Raises:
         InputError: where a file is damaged or no such column is found.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stems = [file.relative_to(root).as_posix() for file in files]
-    column, schema = "", None
+    stems = [shard.name for shard in shards]
+    with _opened(shards[0]) as opened:
+        schema = opened.schema_arrow
+    column = _image_column(schema, text)
     groups: list[np.ndarray] = []
     fingerprint: list[str | bytes | int] = []
     left_out: list[dict[str, str]] = []
-    for file, stem in zip(files, stems, strict=True):
-        try:
-            with pq.ParquetFile(file) as opened:
-                found, metadata = opened.schema_arrow, opened.metadata
-                if schema is None:
-                    schema, column = found, _image_column(found, text)
-                if column not in found.names or not _holds_items(found.field(column).type):
-                    raise InputError(
-                        f"{stem} has no {column!r} column of images as {stems[0]} has; its columns are {', '.join(found.names)}: "
-                        "give the files that belong together"
-                    )
-                groups.append(_groups(metadata, column))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{file.name} is a damaged Parquet file: {error}; get it again") from error
-        if not groups[-1][:, 0].sum():
-            left_out.append({"file": stem, "reason": "has no rows"})
-        with file.open("rb") as stream:
-            sample = hashlib.sha256(stream.read(1 << 16)).digest()
-        fingerprint += [str(file.relative_to(root)), file.stat().st_size, sample]
-    store = ParquetStore(files, groups, column)
+    look = partial(_look, column=column, first=stems[0])
+    for shard, (found, sample) in zip(shards, in_order(shards, look, shards[0].at_once), strict=True):
+        groups.append(found)
+        if not found[:, 0].sum():
+            left_out.append({"file": shard.name, "reason": "has no rows"})
+        fingerprint += [shard.name, shard.size, sample]
+    store = ParquetStore(shards, groups, column)
     names = RowNames(stems, np.diff(store.starts).tolist())
-    if schema is None or not len(names):
+    if not len(names):
         raise InputError(f"found 0 images under {text}: the Parquet files have no rows")
     parts = parts_of(stems, np.diff(store.starts).tolist())
     source = Source(
         location=text, kind="parquet", names=names, store=store, fingerprint=digest(fingerprint), parts=parts,
-        left_out=left_out, stamp=digest([stamp_of(file) for file in files]),
+        left_out=left_out, stamp=digest([shard.stamp for shard in shards]),
     )  # fmt: skip
     if labels is not None and labels is not False:
-        source.labels, source.classes = _parquet_labels(files, schema, labels, text, names)
+        source.labels, source.classes = _parquet_labels(shards, schema, labels, text, names)
     return source
 
 
-def _groups(metadata: Any, column: str) -> np.ndarray:
-    """(groups, 2): rows, and the bytes of a column, of the row groups that have rows."""
+@contextmanager
+def _opened(shard: Shard) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(shard.handle()) as opened:
+            yield opened
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{shard.name} is a damaged Parquet file: {error}; get it again") from error
+
+
+def _look(shard: Shard, column: str, first: str) -> tuple[np.ndarray, bytes]:
+    """(groups, 2): rows, and the bytes of a column, of the row groups; and a hash of how the file begins."""
+    with _opened(shard) as opened:
+        schema, metadata = opened.schema_arrow, opened.metadata
+    if column not in schema.names or not _holds_items(schema.field(column).type):
+        raise InputError(
+            f"{shard.name} has no {column!r} column of images as {first} has; its columns are {', '.join(schema.names)}: "
+            "give the files that belong together"
+        )
     found = []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         parts = (group.column(i) for i in range(group.num_columns))
         size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)
         found.append((group.num_rows, size))
-    return np.array(found, np.int64).reshape(-1, 2)
+    return np.array(found, np.int64).reshape(-1, 2), hashlib.sha256(shard.head()).digest()
 
 
 def _holds_items(kind: Any) -> bool:
@@ -194,7 +205,7 @@ def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, colum
 
 
 def _parquet_labels(
-    files: list[Path], schema: Any, labels: Labels, text: str, names: Sequence[str]
+    shards: list[Shard], schema: Any, labels: Labels, text: str, names: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
     import pyarrow.parquet as pq
 
@@ -206,8 +217,8 @@ def _parquet_labels(
     named = [name for name, kind in told.items() if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"]
     column = _label_column(labels, named, list(schema.names), text)
     values: list[Any] = []
-    for file in files:
-        values += pq.read_table(file, columns=[column]).column(0).to_pylist()
+    for shard in shards:
+        values += pq.read_table(shard.handle(), columns=[column]).column(0).to_pylist()
     return _numbered(values, (told.get(column) or {}).get("names"))
 
 

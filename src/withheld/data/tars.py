@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from withheld.data import cache
 from withheld.data import windows as limits
 from withheld.data.archive import Careful, Listing, check_end
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Remote, Shard
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.shards import RowNames, Sharded, parts_of
-from withheld.data.source import Labels, Source, digest, stamp_of
+from withheld.data.source import Labels, Source, digest
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import ROW_BYTES, Windows
+from withheld.data.work import in_order
 from withheld.errors import InputError
-
-MOST_ROWS = 1024
-"""Headers that are read to come to the last item of a window."""
 
 
 class TarShards(Sharded):
     """Members of tar archives, in the order they lie in.
 
     Args:
-        files: plain ones. found: of every file, for each of its windows (where its first header lies, items, bytes).
+        shards: plain ones. found: of every one, for each of its windows (where its first header lies, items, bytes).
         wanted: which members are items.
     """
 
-    def __init__(self, files: list[Path], found: list[np.ndarray], wanted: Wanted) -> None:
+    def __init__(self, shards: list[Shard], found: list[np.ndarray], wanted: Wanted) -> None:
         super().__init__([int(one[:, 1].sum()) for one in found])
-        self.files, self.found, self.wanted = files, found, wanted
+        self.shards, self.found, self.wanted = shards, found, wanted
 
     def windows(self) -> Windows | None:
         every = np.concatenate(self.found)
@@ -45,11 +48,13 @@ class TarShards(Sharded):
         begins, counts = self.found[shard][:, 0], self.found[shard][:, 1]
         ends = np.cumsum(counts)
         which = np.searchsorted(ends, rows, side="right")
-        with self.files[shard].open("rb") as stream:
-            for window in np.unique(which):
-                places = np.flatnonzero(which == window)
-                within = rows[places] - (ends[window] - counts[window])
-                asked = dict(zip(within.tolist(), places.tolist(), strict=True))
+        stops = np.append(begins[1:], self.shards[shard].size)
+        for window in np.unique(which):
+            places = np.flatnonzero(which == window)
+            within = rows[places] - (ends[window] - counts[window])
+            asked = dict(zip(within.tolist(), places.tolist(), strict=True))
+            span = int(min(stops[window] - begins[window], 2 * limits.WINDOW_BYTES))  # what is no item may lie between
+            with self.shards[shard].open(span if len(asked) == counts[window] else None) as stream:
                 stream.seek(int(begins[window]))
                 try:
                     for row, member in enumerate(_members(stream, self.wanted, [])):
@@ -61,8 +66,8 @@ class TarShards(Sharded):
                 except (tarfile.TarError, OSError, EOFError, ValueError) as error:
                     yield from ((place, error) for place in asked.values())
                     continue
-                missing = EOFError("the archive has become shorter")
-                yield from ((place, missing) for place in asked.values())
+            missing = EOFError("the archive has become shorter")
+            yield from ((place, missing) for place in asked.values())
 
 
 def _contents(stream: Any, member: tarfile.TarInfo) -> Raw:
@@ -90,8 +95,8 @@ def _members(stream: Any, wanted: Wanted, left_out: list[dict[str, str]]) -> Ite
         check_end(stream, archive.offset)  # type: ignore[attr-defined]
 
 
-def _index(path: Path, name: str, wanted: Wanted, left_out: list[dict[str, str]]) -> np.ndarray:
-    """(windows, 3): where the first header lies, items, bytes.
+def _index(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """(windows, 3): where the first header lies, items, bytes; and what is left out.
 
     Raises:
         InputError: where it is damaged or gzipped.
@@ -99,54 +104,73 @@ def _index(path: Path, name: str, wanted: Wanted, left_out: list[dict[str, str]]
     found: list[list[int]] = []
     left: list[dict[str, str]] = []
     count = 0
-    with path.open("rb") as stream:
+    with shard.open() as stream:
         if stream.read(2) == b"\x1f\x8b":
             raise InputError(
-                f"{name} is gzipped, and reading it from its middle would take reading it from its start: gunzip it"
+                f"{shard.name} is gzipped, and reading it from its middle would take reading it from its start: gunzip it"
             )
         stream.seek(0)
         try:
             for member in _members(stream, wanted, left):
-                if not found or found[-1][1] >= MOST_ROWS or found[-1][2] + member.size > limits.WINDOW_BYTES:
+                if not found or found[-1][1] >= limits.MOST_ROWS or found[-1][2] + member.size > limits.WINDOW_BYTES:
                     found.append([member.offset, 0, 0])
                 found[-1][1] += 1
                 found[-1][2] += member.size
                 count += 1
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise InputError(
-                f"{name} is damaged after {count:,} {wanted}: {error}; get it again, or remove it"
+                f"{shard.name} is damaged after {count:,} {wanted}: {error}; get it again, or remove it"
             ) from error
-    left_out += [{"file": f"{name}:{one['file']}", "reason": one["reason"]} for one in left]
+    left_out = [{"file": f"{shard.name}:{one['file']}", "reason": one["reason"]} for one in left]
     if not found:
-        left_out.append({"file": name, "reason": f"holds no {wanted}"})
-    return np.array(found, np.int64).reshape(-1, 3)
+        left_out.append({"file": shard.name, "reason": f"holds no {wanted}"})
+    return np.array(found, np.int64).reshape(-1, 3), left_out
 
 
-def open_tars(files: list[Path], root: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+def _known(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The index of a tar; of one elsewhere it is kept, since reading it again would be reading all of the tar."""
+    if not isinstance(shard, Remote) or not shard.tag:  # nothing would tell that it is another
+        return _index(shard, wanted)
+    limit = limits.WINDOW_BYTES, limits.MOST_ROWS
+    of: list[str | bytes | int] = [shard.stamp, shard.name, *limit, *sorted(wanted.suffixes)]
+    place = cache.entries_folder() / f"{digest(of)[:32]}.index.json"
+    try:
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        return np.array(kept["windows"], np.int64).reshape(-1, 3), kept["left_out"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found, left_out = _index(shard, wanted)
+    with suppress(OSError):  # a cache that cannot be written to costs time only
+        fresh = place.with_name(f"{place.name}.tmp-{os.getpid()}")
+        fresh.write_text(json.dumps({"windows": found.tolist(), "left_out": left_out}), encoding="utf-8")
+        fresh.replace(place)
+    return found, left_out
+
+
+def open_tars(shards: list[Shard], text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
     """Opens tar archives, with one pass over their headers.
 
     Raises:
         InputError: where one is damaged, or they hold nothing.
     """
-    names = [file.relative_to(root).as_posix() for file in files]
+    names = [shard.name for shard in shards]
     left_out: list[dict[str, str]] = []
     found: list[np.ndarray] = []
     fingerprint: list[str | bytes | int] = []
-    for file, name in zip(files, names, strict=True):
-        found.append(_index(file, name, wanted, left_out))
-        with file.open("rb") as stream:
-            sample = hashlib.sha256(stream.read(1 << 16)).digest()
-        fingerprint += [name, file.stat().st_size, sample, found[-1].tobytes()]
-    store = TarShards(files, found, wanted)
+    indices = in_order(shards, lambda shard: _known(shard, wanted), shards[0].at_once)
+    for shard, (index, left) in zip(shards, indices, strict=True):
+        found.append(index)
+        left_out += left
+        fingerprint += [shard.name, shard.size, hashlib.sha256(shard.head()).digest(), index.tobytes()]
+    store = TarShards(shards, found, wanted)
     rows = RowNames(names, [int(one[:, 1].sum()) for one in found])
     if not len(rows):
         raise InputError(
-            f"found 0 {wanted} in the {len(files)} archives of {text}; looked for {' '.join(sorted(wanted.suffixes))} members"
+            f"found 0 {wanted} in the {len(shards)} archives of {text}; looked for {' '.join(sorted(wanted.suffixes))} members"
         )
     parts = parts_of(names, np.diff(rows.starts).tolist())
     source = Source(
         location=text, kind="tar", names=rows, store=store, fingerprint=digest(fingerprint), parts=parts,
-        left_out=left_out, stamp=digest([stamp_of(file) for file in files]),
+        left_out=left_out, stamp=digest([shard.stamp for shard in shards]),
     )  # fmt: skip
     if labels is True:
         raise InputError(

@@ -16,6 +16,7 @@ import numpy as np
 
 from withheld.data.array import ListStore
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
@@ -107,7 +108,7 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
     if not isinstance(data, str | os.PathLike):
         return _open_list(data, labels)
     text = os.fspath(data)
-    text = os.fsdecode(text) if isinstance(text, bytes) else text
+    text = copied(os.fsdecode(text) if isinstance(text, bytes) else text, "texts")
     if text.startswith("hf:"):
         from withheld.data.text_table import open_text_hub
 
@@ -163,8 +164,8 @@ def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Sou
         return source
     if archive.is_zip(path):
         return archive.open_zip(path, text, labels, TEXTS)
-    if archive.is_tar(path):
-        return archive.open_tar(path, text, labels, TEXTS)
+    if archive.is_tar(Local(path, path.name)):
+        return archive.open_tar(Local(path, path.name), text, labels, TEXTS)
     hint = nearest(path.suffix, [*sorted(TEXTS.suffixes), *TABLES])
     raise InputError(
         f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .csv, .tsv, "

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from withheld.data.elsewhere import copied
 from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.source import digest, stamp_of
 from withheld.errors import InputError
@@ -121,7 +122,7 @@ def open_vectors(data: Any, label: str | None = None) -> Vectors:
         values = _plane(data, "the array")
         found = Vectors("array", "array", values, _numbered(values.shape[1]), digest(["array", *_trace(values)]))
     else:
-        path = Path(data).expanduser()
+        path = Path(copied(data, "rows of numbers")).expanduser()
         if not path.is_file():
             raise InputError(f"there is no file {str(data)!r}; give a .csv, .npy, .npz or .parquet file of numbers")
         reader = READERS.get(path.suffix.lower())

@@ -6,14 +6,16 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from withheld.data.decode import Raw
+from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
@@ -87,7 +89,7 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
         return _open_arrays(data, labels)
     from withheld.data.moving import is_moving, list_moving
 
-    text = os.fsdecode(os.fspath(data))
+    text = copied(os.fsdecode(os.fspath(data)), "clips")
     if is_moving(text):
         return list_moving(text, labels)
     if text.startswith("hf:"):
@@ -161,23 +163,28 @@ def _open_file(path: Path, text: str, labels: Labels) -> Source:
             return _open_arrays(np.load(path, mmap_mode="r", allow_pickle=False), labels)
         except ValueError as error:
             raise InputError(f"{text} cannot be read as a .npy array of numbers: {error}") from error
+    here = Local(path, path.name)
     with path.open("rb") as stream:
         if stream.read(4) == b"PAR1":
             from withheld.data.table import open_parquet
 
-            return open_parquet([path], path.parent, text, labels)
-    opened = archive.open_zip if archive.is_zip(path) else archive.open_tar if archive.is_tar(path) else None
+            return open_parquet([here], text, labels)
+    opened: Callable[..., Source] | None = None
+    if archive.is_zip(path):
+        opened = partial(archive.open_zip, path, text)
+    elif archive.is_tar(here):
+        opened = partial(archive.open_tar, here, text)
     if opened is None:
         raise InputError(
             f"{text!r} is not a kind of video that is read here: give a folder, a tar or zip of "
             f"{' '.join(sorted(VIDEOS.suffixes))} or of folders of frames"
         )
     try:
-        return opened(path, text, labels, VIDEOS)
+        return opened(labels, VIDEOS)
     except InputError as error:
         if "found 0" not in str(error):
             raise
-        return frames_of(opened(path, text, None, IMAGES), text, labels, None)
+        return frames_of(opened(None, IMAGES), text, labels, None)
 
 
 def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> Source:

@@ -105,7 +105,7 @@ def read_item(run: Run, name: str) -> Tensor:
     """(1, C, H, W) as the run's network is fed: an image file, or the number of an item of the run's data."""
     facts = run.settings["data"]
     if name.isdigit() and not Path(name).exists():
-        source = open_source(facts["location"])
+        source = open_source(facts["location"], stream=bool(facts.get("streamed")))
         source = source.part("train") or source
         if int(name) >= len(source):
             raise InputError(f"item {name}: the run's data has {len(source):,} items, numbered from 0")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.prepared import prepare
+from withheld.data.rows import spread_over
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate import atlas
@@ -90,9 +91,11 @@ def redraw(run: Run) -> Path:
     """
     data, encoder = run.settings["data"], run.encoder()
     size = data.get("stored", data["size"])
-    prepared = prepare(open_source(data["location"]), size, data["channels"], scale=encoder.scale)
+    streamed = bool(data.get("streamed"))
+    source = open_source(data["location"], stream=streamed)
+    prepared = prepare(source, size, data["channels"], scale=encoder.scale, stream=streamed)
     objective = None if run.settings["method"] is None else run.objective()
-    return draw_run(objective, encoder, prepared.images, prepared.names, run.folder)
+    return draw_run(objective, encoder, *spread_over(prepared.images, prepared.names), run.folder)
 
 
 def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from withheld import distributed
-from withheld.errors import Diverged, InputError, WithheldError
+from withheld.errors import Diverged, InputError, Unreachable, WithheldError
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.memory import check_pieces, counting, counts_of
 from withheld.learn.muon import Muon
-from withheld.learn.schedule import Items, order_of, seed_everything, shards_for
+from withheld.learn.schedule import InWindows, Items, Windowed, order_of, seed_everything, shards_for
 from withheld.learn.sharding import shard, whole
 from withheld.learn.signals import watch_signals
 from withheld.objective import Objective
@@ -149,6 +149,8 @@ class Loop:
         mine = self.shards // distributed.world()
         first = distributed.rank() * mine
         t = self.items.batch(index[first * each : (first + mine) * each], self.device)
+        if isinstance(self.order, Windowed) and isinstance(self.items, InWindows):
+            self.items.expect(self.order.ahead(step + 1, range(first, first + mine)))
         self.seconds["data"] += time.perf_counter() - started
         for piece in torch.arange(mine).chunk(self.accumulate):
             started = time.perf_counter()
@@ -241,9 +243,14 @@ class Loop:
         """
         self.objective.train()
         started = saved = time.monotonic()
-        with watch_signals() as caught:
+        with watch_signals() as caught, self._reading_ahead():
             for step in range(start, self.steps):
-                line = self.step(step)
+                try:
+                    line = self.step(step)
+                except Unreachable:  # nothing of this step is done; several processes cannot agree on a checkpoint now
+                    if keeper is not None and step > start and distributed.world() == 1:
+                        self.save(keeper, step)
+                    raise
                 line["seconds"] = round(time.monotonic() - started, 3)
                 line["items_per_second"] = round(
                     (step + 1 - start) * self.recipe.batch_size / max(1e-9, line["seconds"]), 1
@@ -258,6 +265,15 @@ class Loop:
                     saved = time.monotonic()
                 if number:
                     raise Interrupted(number, step + 1)
+
+    @contextmanager
+    def _reading_ahead(self) -> Iterator[None]:
+        """Of a stream; ends with whatever ends the run."""
+        try:
+            yield
+        finally:
+            if isinstance(self.items, InWindows):
+                self.items.rest()
 
     def save(self, keeper: Keeper, step: int) -> None:
         """Writes a checkpoint, rank 0 only; of what is shared all have a part, and it is written whole."""
@@ -284,13 +300,14 @@ class Loop:
         weights = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         self.objective.train()
         times: list[float] = []
-        while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds))[0]:
-            begun = time.perf_counter()
-            with suppress(Diverged):  # took as long; whoever trains is told
-                self.step(len(times) % max(1, self.steps))
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - begun)
+        with self._reading_ahead():
+            while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds))[0]:
+                begun = time.perf_counter()
+                with suppress(Diverged):  # took as long; whoever trains is told
+                    self.step(len(times) % max(1, self.steps))
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter() - begun)
         self.objective.load_state_dict(weights)
         self.optimizer = build_optimizer(self.objective, self.recipe)
         self.seconds = dict.fromkeys(self.seconds, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +44,12 @@ class InWindows(Protocol):
     @property
     def read_in(self) -> Windows | None:
         """Windows of the items' numbers; None where they are read in any order. Not `windows`: of clips those are items."""
+
+    def expect(self, index: np.ndarray) -> None:
+        """Reads ahead, beside what the caller does, the windows of these items, which are needed next, in this order."""
+
+    def rest(self) -> None:
+        """Ends reading ahead."""
 
 
 def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | Streams | Windowed:
@@ -187,6 +194,29 @@ class Windowed:
     def epoch_of(self, step: int) -> float:
         """How many times every item has been seen before a step."""
         return step * (self.batch_size // self.shards) / self.each
+
+    def ahead(self, step: int, shards: Iterable[int]) -> np.ndarray:
+        """First items of the windows that some shards of the batch draw from in a step and in their next group, those needed first
+        in front.
+        """
+        some = self.batch_size // self.shards
+        found: list[tuple[int, np.ndarray]] = []
+        for shard in shards:
+            epoch, within = divmod(step * some, self.each)
+            away = 0
+            while True:
+                order, ends = self._epoch(epoch)
+                place = (shard * self.each + within) % self.items
+                group = int(np.searchsorted(ends, place, side="right"))
+                found.append((away, self.starts[order[group * self.together : (group + 1) * self.together]]))
+                if away >= some:
+                    break
+                left = min(int(ends[group]) - place, self.each - within)
+                away, within = away + left, within + left
+                if within == self.each:
+                    epoch, within = epoch + 1, 0
+        found.sort(key=lambda one: one[0])
+        return np.concatenate([starts for _, starts in found])
 
     def _at(self, epoch: int, place: np.ndarray) -> np.ndarray:
         """The items at some places of an epoch."""

@@ -15,7 +15,7 @@ from withheld import distributed
 from withheld.data.duplicates import near_duplicates
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
-from withheld.data.rows import Rows, Streamed
+from withheld.data.rows import Streamed, spread_over
 from withheld.data.source import Source, open_source
 from withheld.data.windows import HELD_BYTES, Windows
 from withheld.errors import InputError
@@ -45,7 +45,7 @@ class Images(Modality):
 
     def open(self, method: str | None) -> Any:
         """Decodes every image once; returns the trunk."""
-        source = open_source(self.data)
+        source = open_source(self.data, stream=self.stream)
         train = source.part("train")
         self.source: Source = train if train is not None and len(train) else source
         if len(self.source) == 0:
@@ -168,10 +168,7 @@ class Images(Modality):
         """Samples, what is hidden, neighbors, features, a map."""
         from withheld.evaluate.pictures import draw_run
 
-        images, names = self.prepared.images, self.prepared.names
-        if self.windows is not None:  # items from all over would be one window each
-            shown = self.windows.spread(COMPARED)
-            images, names = Rows(images, shown), [names[i] for i in shown]
+        images, names = spread_over(self.prepared.images, self.prepared.names)
         draw_run(model, self._encoder(model, title), images, names, out)
 
     @staticmethod
