@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
+import withheld
 from withheld.errors import InputError
 from withheld.losses.prediction import BothWaysCrossEntropy
 from withheld.methods.elmo import elmo
@@ -157,3 +159,29 @@ def test_methods_refuse_what_cannot_learn_so():
             method(both)
     with pytest.raises(InputError, match="--encoder elmo-tiny"):
         elmo(open_text_trunk("bert-tiny", vocabulary=50, length=16)[0])
+
+
+def test_what_has_learned_nothing_tells_words_as_often_as_they_occur():
+    trunk, item = open_text_trunk("elmo-tiny-tokens", vocabulary=50, length=16)[0].eval(), tokens()
+    counts = np.random.default_rng(0).integers(1, 2000, 50).astype(float)
+    trunk.begin_at(counts)
+    share = torch.from_numpy(counts / counts.sum())
+    with torch.no_grad():
+        told = trunk.model(item).logits.double().log_softmax(dim=2).flatten(0, 1)
+    divergence = (share * (share.log() - told)).sum(dim=1)
+    assert divergence.max() < 0.1
+    assert (share * (share.log() + np.log(50))).sum() > 0.2, "guessing blindly is far from it"
+
+
+def test_what_has_learned_is_left_as_it_is(tmp_path):
+    texts = [
+        f"the {a} saw a {b} in the {c}" for a in ("cat", "dog") for b in ("bird", "mouse") for c in ("tree", "sun")
+    ]
+    first = withheld.pretrain("elmo", texts * 8, tmp_path / "one", steps=2, size=16, batch_size=4)
+    told = lambda run: run.encoder().trunk.model.lm_head.bias.detach()  # noqa: E731
+    again = withheld.pretrain(
+        "elmo", ["something else entirely"] * 60, tmp_path / "two", encoder=first.folder / "encoder", steps=1, size=16,
+        batch_size=4, settings={"base_learning_rate": 1e-9},
+    )  # fmt: skip
+    assert told(first).std() > 0.1
+    torch.testing.assert_close(told(again), told(first), atol=1e-4, rtol=0)

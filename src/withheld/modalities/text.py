@@ -122,6 +122,8 @@ class Texts(Modality):
         learn = self.tokens.part("train") or self.tokens
         check = self.tokens.part("val") if learn is not self.tokens else None
         self.learned, self.checked = learn, check
+        if not self.pretrained:
+            self.trunk.begin_at(self._counts())
         self._blocks(learn, check, recipe)
 
     def _sentences(self) -> None:
