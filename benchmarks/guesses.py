@@ -3,8 +3,8 @@
     python benchmarks/guesses.py runs/few-fashion --data fashion-mnist/ [--labels-per-class 10] [--seeds 3] [--steps 1500]
 
 Both are fine-tuned for as many steps, on labels of the training part; the unlabelled items are 10,000 of it. Tested on at most
-4,000 items of the test part, which neither has seen in any form. Printed is the accuracy of every draw of labels, the means and the
-paired difference, ± half the 95 % interval.
+4,000 items of the test part (else of items held out), which neither has seen in any form. Printed is the accuracy of every draw of
+labels, the means and the paired difference, ± half the 95 % interval.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main() -> None:
     labels = np.asarray(data.labels)
     found: dict[bool, list[float]] = {False: [], True: []}
     for draw in few_label_splits(labels, data.parts, given.labels_per_class, given.seeds, TESTED):
-        free = np.setdiff1d(np.flatnonzero(data.parts != "test"), np.concatenate([draw.train, draw.test]))
+        own = np.arange(len(labels)) if data.parts is None else np.flatnonzero(data.parts != "test")
+        free = np.setdiff1d(own, np.concatenate([draw.train, draw.test]))
         some = np.sort(np.random.default_rng(draw.seed).permutation(free)[:UNLABELLED])
         for guess in found:
             with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import ks_2samp
 
 from withheld.data.moving import HELD, KINDS, LEARN, MovingItems, drawn, is_moving, open_moving, scale_of
-from withheld.data.synthetic import MOTIONS
+from withheld.data.synthetic import MOTIONS, moved
 from withheld.data.video import open_videos
 from withheld.errors import InputError
 
@@ -102,3 +103,21 @@ def test_what_is_wrong_is_said(tmp_path, photos):
         open_moving(f"moving:{tmp_path}/none")
     with pytest.raises(InputError, match="ten or more are needed"):
         open_moving(f"moving:{photos / '00.png'}")
+
+
+@pytest.mark.parametrize("frames", [10, 19, 20])
+def test_where_a_sprite_is_in_the_middle_of_a_clip_says_nothing_of_its_motion(frames):
+    room, generator = 36.0, np.random.default_rng(0)
+    paths = {motion: np.stack([moved(generator, frames, room, motion) for _ in range(400)]) for motion in MOTIONS}
+    middles = {motion: (path[:, (frames - 1) // 2] + path[:, frames // 2]) / 2 for motion, path in paths.items()}
+    for motion, path in paths.items():
+        assert path.min() >= 0
+        assert path.max() <= room
+        for axis in (0, 1):
+            others = np.concatenate([other[:, axis] for name, other in middles.items() if name != motion])
+            assert ks_2samp(middles[motion][:, axis], others).pvalue > 1e-3, (motion, axis)
+    went = {motion: path[:, -1] - path[:, 0] for motion, path in paths.items()}
+    assert (went["left"][:, 0] < 0).all()
+    assert (went["down"][:, 1] > 0).all()
+    drop = np.diff(paths["fall"][:, : frames // 2, 1], axis=1)
+    np.testing.assert_allclose(np.diff(drop, axis=1), 2 * 0.25 * room / ((frames - 1) / 2) ** 2, rtol=1e-6)

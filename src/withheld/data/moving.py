@@ -135,7 +135,7 @@ def open_moving(text: str, side: int = SIDE, frames: int = LENGTH, rate: float =
         raise InputError(f"{text}: {len(images)} images; ten or more are needed, so that some can be held out")
     small = max(4, round(SPRITE * side / SIDE))
     sprites = tuple(prepare(part.subset(spread(len(part), MOST_SPRITES)), small).images for part in (learn, held))
-    fingerprint = digest([images.fingerprint, "moving", 1, kind, side, frames, str(rate)])
+    fingerprint = digest([images.fingerprint, "moving", 2 if kind == "motions" else 1, kind, side, frames, str(rate)])
     stride = max(1.0, ASSUMED_RATE / rate) if rate > 0 else 1.0
     return MovingClips(kind, text, fingerprint, (sprites[0], sprites[1]), side, frames, stride)
 

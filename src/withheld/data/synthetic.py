@@ -14,6 +14,8 @@ Bytes = NDArray[np.uint8]
 Path2 = NDArray[np.float64]
 Motion = Callable[[np.random.Generator, int, float], Path2]
 MOTIONS = ("left", "right", "up", "down", "fast", "fall")
+REACH, FAST = 0.25, 3.0
+"""Share of its room that a sprite goes from the middle of a clip to its end, and how many times as far a fast one."""
 
 
 def bouncing(generator: np.random.Generator, frames: int, room: float, speed: float = 3.0) -> Path2:
@@ -42,20 +44,31 @@ def falling(generator: np.random.Generator, frames: int, room: float, loss: floa
 
 
 def moved(generator: np.random.Generator, frames: int, room: float, motion: str) -> Path2:
-    """(T, 2) places of a sprite that moves as one of `MOTIONS` says, around from edge to edge."""
+    """(T, 2) places of a sprite that moves as one of `MOTIONS` says.
+
+    Where it is in the middle of the clip is drawn alike for all of them, so that a single frame says nothing of the motion.
+    """
+    middle = generator.uniform(REACH * room, (1 - REACH) * room, 2)
+    half = max(frames - 1, 1) / 2
     if motion == "fall":
-        return falling(generator, frames, room)
-    speed = 4.0 if motion == "fast" else 1.5
-    angle = {"left": np.pi, "right": 0.0, "up": -np.pi / 2, "down": np.pi / 2}.get(
-        motion, generator.uniform(0, 2 * np.pi)
-    )
-    angle += generator.normal(0, 0.15)
-    steps = np.arange(frames)[:, None] * speed * np.array([np.cos(angle), np.sin(angle)])
-    steps = np.clip(steps, -room, room) if motion != "fast" else steps
-    low, high = np.minimum(0, steps.min(axis=0)), np.maximum(0, steps.max(axis=0))
-    start = generator.uniform(np.minimum(-low, room), np.maximum(room - high, np.minimum(-low, room)))
-    folded = np.abs(start + steps) % (2 * room)
+        return _dropped(middle, frames, room, 2 * REACH * room / half**2)
+    towards = {"left": np.pi, "right": 0.0, "up": -np.pi / 2, "down": np.pi / 2}
+    angle = towards.get(motion, generator.uniform(0, 2 * np.pi)) + generator.normal(0, 0.15)
+    speed = (FAST if motion == "fast" else 1.0) * REACH * room / half
+    straight = middle + (np.arange(frames)[:, None] - half) * speed * np.array([np.cos(angle), np.sin(angle)])
+    folded = np.abs(straight) % (2 * room)
     return np.where(folded > room, 2 * room - folded, folded)
+
+
+def _dropped(middle: NDArray[np.float64], frames: int, room: float, gravity: float, loss: float = 0.6) -> Path2:
+    """(T, 2) places of a sprite that falls from rest, comes by the middle after half of the frames, and bounces with loss."""
+    y, speed, places = middle[1] - REACH * room, 0.0, []
+    for _ in range(frames):
+        places.append((middle[0], min(y, room)))
+        y, speed = y + speed + gravity / 2, speed + gravity
+        if y > room:
+            y, speed = 2 * room - y, -speed * loss
+    return np.array(places)
 
 
 def clips_of(sprites: Bytes, paths: list[list[Path2]], chosen: list[list[int]], size: int) -> Bytes:
