@@ -138,3 +138,32 @@ def test_too_few_images_end_with_code_2(tmp_path: Path) -> None:
 
 def test_a_choice_is_what_pretrain_takes() -> None:
     assert isinstance(choose(Facts("table", 200)), Choice)
+
+
+def test_what_is_wrong_is_told_of_the_kind_that_the_names_tell_of(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_bytes("äöüßä".encode("latin-1") * 9)
+    with pytest.raises(InputError, match=r"a\.txt: is not UTF-8"):
+        look(str(texts))
+    (tmp_path / "t.jsonl").write_text('{"doc": {"text": "a nested text"}}\n')
+    with pytest.raises(InputError, match="no column of text among doc"):
+        look(str(tmp_path / "t.jsonl"))
+    (tmp_path / "t.csv").write_bytes("Kommentar;Note\nschön und gut;eins\n".encode("latin-1"))
+    with pytest.raises(
+        InputError, match=r"as texts: t.csv:2: the byte 0xf6 is not UTF-8.*as numbers: .*no column of numbers"
+    ):
+        look(str(tmp_path / "t.csv"))
+    np.savez(tmp_path / "t.npz", images=np.zeros((5, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="bundle of arrays"):
+        look(str(tmp_path / "t.npz"))
+
+
+def test_clips_are_clips_where_a_picture_lies_beside_them(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    Image.new("RGB", (32, 32)).save(tmp_path / "poster.jpg")
+    assert look(str(tmp_path)).modality == "video"
+    for i in range(3):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
+    assert look(str(tmp_path)).modality == "image"

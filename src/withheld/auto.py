@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from withheld.auto_rules import RULES, Facts, Rule
+from withheld.data.vectors import is_table
+from withheld.data.wanted import named_modality
 from withheld.errors import InputError
 
 AUTO = "auto"
@@ -111,26 +114,33 @@ def decide(
 
 
 def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
-    """What kind of data this is and how much of it there is: images, clips, texts or rows of numbers, asked in this order.
+    """What kind of data this is and how much of it there is: images, clips, texts or rows of numbers, asked in this order,
+    or clips first where files of clips are more than those of images.
 
     Raises:
-        InputError: where it is none of them.
+        InputError: where it is none of them, with what is wrong with it as the kind that its names tell of.
     """
     if isinstance(data, str) and data.startswith("run:"):
         raise InputError(f"auto does not look into a run: name the method for {data}, such as mixture or code_prior")
-    first: InputError | None = None
-    for kind in (partial(_images, stream=stream), _clips, _texts, _rows):
+    named = named_modality(data)
+    kinds: dict[str, Callable[[Any], Facts]] = {
+        "image": partial(_images, stream=stream),
+        "video": _clips,
+        "text": _texts,
+        "table": _rows,
+    }
+    wrong: dict[str, InputError] = {}
+    for modality, kind in sorted(kinds.items(), key=lambda one: named == "video" and one[0] != "video"):
         try:
-            found = kind(data)
+            return replace(kind(data), continues=_has_learned(encoder))
         except InputError as error:
-            first = first or error
-            continue
-        if found is not None:
-            return replace(found, continues=_has_learned(encoder))
-    raise first or InputError(f"{data}: neither images, clips, texts nor a table")
+            wrong[modality] = error
+    if named == "text" and is_table(data):  # a csv may have been meant as either
+        raise InputError(f"{data} cannot be read; as texts: {wrong['text']}; as numbers: {wrong['table']}")
+    raise wrong[named]
 
 
-def _images(data: Any, stream: bool) -> Facts | None:
+def _images(data: Any, stream: bool) -> Facts:
     from withheld.data.image import native_size
     from withheld.data.source import open_source
 
@@ -138,28 +148,31 @@ def _images(data: Any, stream: bool) -> Facts | None:
     return Facts("image", len(source), side=max(native_size(source)))
 
 
-def _clips(data: Any) -> Facts | None:
+def _clips(data: Any) -> Facts:
     from withheld.data.video import open_videos
 
     return Facts("video", len(_train(open_videos(data))))
 
 
-def _texts(data: Any) -> Facts | None:
-    """None where most of it is numbers and not words."""
+def _texts(data: Any) -> Facts:
     import numpy as np
 
     from withheld.data.text import documents, open_texts
 
     source = _train(open_texts(data))
     some = np.unique(np.linspace(0, len(source) - 1, min(len(source), LOOKED_AT)).astype(int))
-    texts = [text for _, text in documents(source.subset(some), [])]
+    bad: list[dict[str, str]] = []
+    texts = [text for _, text in documents(source.subset(some), bad)]
+    if not texts:
+        first = f"; the first, {bad[0]['file']}: {bad[0]['reason']}" if bad else ""
+        raise InputError(f"none of the texts looked at in {data} can be read{first}")
     wordy = sum(any(c.isalpha() for c in text) and " " in text.strip() for text in texts)
-    if not texts or wordy < len(texts) / 2:
-        return None
+    if wordy < len(texts) / 2:
+        raise InputError(f"most of {data} is numbers or single words, no sentences")
     return Facts("text", len(source), characters=round(sum(map(len, texts)) * len(source) / len(some)))
 
 
-def _rows(data: Any) -> Facts | None:
+def _rows(data: Any) -> Facts:
     import numpy as np
 
     from withheld.data.vectors import as_floats, open_vectors

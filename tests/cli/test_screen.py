@@ -163,3 +163,20 @@ def test_the_narrator_tells_of_an_illness_once_and_in_the_line_of_progress(capsy
     assert lines[0].endswith("healthy")
     assert lines[1:3] == ["SICK at step 2: dead codes: 60 of 64 are dead", "  cure: --set codes=16"]
     assert lines[-1].endswith("sick: dead codes")
+
+
+def test_a_plan_says_one_channel_and_does_not_advise_what_is_done() -> None:
+    settings = {
+        "method": "distill",
+        "modality": "image",
+        "title": "distill",
+        "data": {"items": 40, "size": 32, "channels": 1},
+        "encoder": {"name": "conv-nano", "parameters": 10},
+        "steps": 5,
+        "batch_size": 8,
+        "device": "cpu",
+    }
+    said = plan(settings)
+    assert "1 channel, 32x32" in said
+    assert "too few" not in said
+    assert "too few" in plan({**settings, "method": "simclr"})

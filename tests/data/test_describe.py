@@ -94,3 +94,14 @@ def test_names_of_every_alphabet_are_told_as_they_are_and_progress_is_told(tmp_p
     found = describe(tmp_path, progress=lambda done, total: told.append((done, total)))
     assert "first 'K\xf6ln \u65e5\u672c.jpg': " in str(found)
     assert told[-1] == (4, 4)
+
+
+def test_what_lies_beside_and_is_not_counted_is_told(tmp_path: Path) -> None:
+    write_images(tmp_path, 200)
+    for name in ("a.HEIC", "b.heic", "c.mov", "d.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    told = str(describe(str(tmp_path)))
+    assert "2 with .heic) are of kinds that are not read here" in told
+    assert "clips beside these (1 with .mov) are not counted" in told
+    assert "under 1 % of the images looked at are broken" in told

@@ -174,3 +174,13 @@ def test_minus_100_is_unknown_in_every_form():
     rows = read_row_labels(b"row,label\n0,cat\n1,-100\n2,dog\n", "labels.csv", 3)
     given = given_labels(["cat", -100, "dog"], 3)
     assert labels.tolist() == rows[0].tolist() == given[0].tolist() == [0, -100, 1]
+
+
+def test_absolute_paths_of_another_machine_are_found_by_what_they_do_not_share() -> None:
+    names = ["images/cat/1.jpg", "images/dog/1.jpg"]
+    for folder in ("/home/anna/sets/", "C:\\Users\\Anna\\", "D:/sets/images/"):
+        text = f"file,label\n{folder}cat/1.jpg,a\n{folder}dog/1.jpg,b\n"
+        labels, _ = read_labels(text.encode(), "labels.csv", names, find_layout(names))
+        assert labels.tolist() == [0, 1]
+    with pytest.raises(InputError, match=r"no image '/home/cat/1.jpg'"):  # which of two ones is meant, nobody knows
+        read_labels(b"file,label\n/home/cat/1.jpg,a\n/else/dog/1.jpg,b\n", "labels.csv", ["a/1.jpg", "b/2.jpg"])

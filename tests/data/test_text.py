@@ -234,3 +234,19 @@ def test_every_process_makes_the_same_tokens(tmp_path):
     ]
     assert len(first) > 1000
     assert all(other == first for other in others)
+
+
+def test_marks_that_look_like_ends_of_lines_end_no_row(tmp_path):
+    """str.splitlines splits at \\x85 and \\u2028 too, which texts from the web hold."""
+    (tmp_path / "t.tsv").write_text(
+        "body\tlabel\nwhat a\x85 day it was\ta\na page\u2028 of two lines\tb\n", encoding="utf-8"
+    )
+    source = open_texts(tmp_path / "t.tsv", True)
+    assert [text for _, text in documents(source, [])] == ["what a\x85 day it was", "a page\u2028 of two lines"]
+    assert source.classes == ["a", "b"]
+
+
+def test_a_first_line_that_is_a_row_is_not_lost(tmp_path):
+    (tmp_path / "t.csv").write_text(f"pos,{'so good ' * 20}\nneg,{'so bad ' * 20}\n")
+    with pytest.raises(InputError, match=r"t\.csv:1: the first line must name the columns"):
+        open_texts(tmp_path / "t.csv")

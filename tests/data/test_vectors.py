@@ -131,3 +131,21 @@ def test_what_counts_as_a_table(tmp_path):
     assert is_table(np.zeros((3, 2)))
     assert not is_table("photos/")
     assert not is_table(np.zeros((3, 8, 8)))
+
+
+def test_decimal_commas_of_spreadsheets(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n0,5;-1,25\n;3\n1,5;2,0\n")
+    assert np.array_equal(
+        open_vectors(tmp_path / "t.csv").values, [[0.5, -1.25], [np.nan, 3], [1.5, 2]], equal_nan=True
+    )
+    (tmp_path / "p.csv").write_text("a;b\n0.5;-1.25\n1.5;2.0\n")
+    assert open_vectors(tmp_path / "p.csv").values.tolist() == [[0.5, -1.25], [1.5, 2.0]]
+
+
+def test_a_column_that_counts_the_rows_is_no_measurement(tmp_path):
+    (tmp_path / "t.csv").write_text("id,year,x\n7,2001,0.5\n8,2002,0.1\n9,2003,0.7\n")
+    table = open_vectors(tmp_path / "t.csv")
+    assert table.columns == ["year", "x"]
+    assert table.notes == ["column 'id' counts the rows and was left out"]
+    (tmp_path / "u.csv").write_text("id,x\n7,0.5\n7,0.1\n9,0.7\n")
+    assert open_vectors(tmp_path / "u.csv").columns == ["id", "x"]

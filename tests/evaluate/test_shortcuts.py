@@ -67,6 +67,7 @@ def test_every_declared_row_is_measured_and_kept(runs, monkeypatch):
     page = write(run).read_text()
     assert "Was the task solved by cheating?" in page
     assert "no gap" in page
+    assert "the short trainings did not learn from them" in page
     again = probe_shortcuts(run, steps=2)
     assert [r.measures for r in again] == [r.measures for r in found]  # a function of the seed
 
@@ -76,8 +77,18 @@ def test_exemplars_are_asked_of_the_items_themselves(runs, monkeypatch):
     monkeypatch.setattr(exemplar, "shortcuts", lambda: some)
     result = CliRunner().invoke(main, ["probe-shortcuts", str(runs["exemplar"]), "--steps", "1"])
     assert result.exit_code == 0, result.output
-    for words in ("share with a twin", "cosine of two", "no hue", "Report"):
+    for words in ("share with a twin", "cosine of two", "no hue", "Report", "learned from these very items"):
         assert words in result.output
+    page = (runs["exemplar"] / "report.html").read_text()
+    assert "to tell them apart is the task, so all trainings learned from them" in page
+
+
+def test_what_rows_share_is_said_once(runs, monkeypatch):
+    some = [each for each in exemplar.shortcuts() if each.name in ("no hue", "no power")]
+    monkeypatch.setattr(exemplar, "shortcuts", lambda: some)
+    result = CliRunner().invoke(main, ["probe-shortcuts", str(runs["exemplar"]), "--steps", "1"])
+    assert "no power, no hue: without this distortion" in result.stderr
+    assert (runs["exemplar"] / "report.html").read_text().count("without this distortion the task is easier") == 1
 
 
 def test_methods_without_shortcuts_and_bad_settings_are_said(tmp_path, runs):

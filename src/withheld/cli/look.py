@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -96,16 +97,10 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
     """
     from withheld.auto import TooLittle, decide
     from withheld.cost import measure
-    from withheld.data.describe import describe
 
     with Narrator(screen) as narrator:
-        try:
-            tell = lambda done, total: narrator.hear({"kind": "look", "done": done, "total": total})  # noqa: E731
-            lines = describe(data, labels or labelled or None, progress=tell).to_lines()
-        except InputError:
-            lines = _clips_or_texts_or_rows(data, labels or labelled or None)
-            if not lines:
-                raise
+        tell = lambda done, total: narrator.hear({"kind": "look", "done": done, "total": total})  # noqa: E731
+        lines = _describe(data, labels or labelled or None, tell)
     chosen, method, few = "auto", "", None
     try:
         choice = decide(data, device=device)
@@ -151,20 +146,26 @@ def _next(screen: Screen, data: str, chosen: str, method: str, few: bool) -> Non
     screen.say(f"label all the rest:  withheld predict models/first {data} -o labels.csv")
 
 
-def _clips_or_texts_or_rows(data: str, labels: Any) -> list[tuple[str, str]]:
-    """What is in data that holds no images; no lines where it holds neither clips, texts nor a table of numbers."""
+def _describe(data: str, labels: Any, tell: Callable[[int, int], None]) -> list[tuple[str, str]]:
+    """What is in the data: images where there are any, else clips, texts or a table of numbers."""
     from withheld.auto import look
+    from withheld.data.describe import describe
     from withheld.data.describe_clips import describe_clips
+    from withheld.data.wanted import named_modality
 
-    with contextlib.suppress(InputError):
-        return describe_clips(data, labels)
-    with contextlib.suppress(InputError):
-        if look(data).modality == "table":
-            return _rows(data)
-    return _texts(data, labels) or []
+    wrong: InputError | None = None
+    if named_modality(data) != "video":
+        try:
+            return describe(data, labels, progress=tell).to_lines()
+        except InputError as error:
+            wrong = error
+    modality = look(data).modality
+    if modality == "image":
+        raise wrong or InputError(f"{data} holds files of clips, but none that is read")
+    return {"video": describe_clips, "text": _texts, "table": _rows}[modality](data, labels)
 
 
-def _rows(data: str) -> list[tuple[str, str]]:
+def _rows(data: str, labels: Any) -> list[tuple[str, str]]:
     """What is in a table of numbers."""
     import numpy as np
 
@@ -177,24 +178,19 @@ def _rows(data: str) -> list[tuple[str, str]]:
     return [
         ("kind", "a table of numbers"), ("rows", f"{len(table):,}"),
         ("columns", f"{values.shape[1]}: {', '.join(table.columns[:8])}{', ...' if len(table.columns) > 8 else ''}"),
-        ("missing cells", share),
+        ("missing cells", share), *(("note", note) for note in table.notes),
     ]  # fmt: skip
 
 
-def _texts(data: str, labels: Any) -> list[tuple[str, str]] | None:
-    """What is in data that holds texts and no images; None where it holds neither."""
+def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
+    """What is in data that holds texts and no images."""
     from collections import Counter
 
     from withheld.data.text import documents, open_texts
 
-    try:
-        source = open_texts(data, labels)
-    except InputError:
-        return None
+    source = open_texts(data, labels)
     bad: list[dict[str, str]] = []
     sizes = [len(text) for _, text in documents(source, bad)]
-    if not sizes:
-        return None
     middle = sorted(sizes)[len(sizes) // 2]
     lines = [("kind", f"texts, {source.kind}"), ("items", f"{len(sizes):,}")]
     lines.append(("characters", f"{sum(sizes):,}; the median text has {middle:,}, the longest {max(sizes):,}"))

@@ -84,7 +84,8 @@ def plan(settings: dict[str, Any]) -> str:
     from withheld.auto import too_little
 
     data, encoder = settings["data"], settings["encoder"]
-    few = too_little(settings.get("modality", ""), data.get("clips", data["items"]), bool(encoder.get("pretrained")))
+    taught = bool(encoder.get("pretrained")) or settings.get("method") == "distill"  # that is what is advised
+    few = too_little(settings.get("modality", ""), data.get("clips", data["items"]), taught)
     patch = f", patch {encoder['patch']}" if encoder.get("patch") else ""
     start = (
         ", from published weights" if encoder.get("pretrained") else ", from scratch" if "pretrained" in encoder else ""
@@ -118,7 +119,8 @@ def _shape_words(data: dict[str, Any]) -> str:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])
     kept = f", kept at {stored}x{stored} and cropped" if stored != side else ""
-    return f", {data['channels']} channels, {side}x{side}{kept}"
+    channels = "1 channel" if data["channels"] == 1 else f"{data['channels']} channels"
+    return f", {channels}, {side}x{side}{kept}"
 
 
 def _length_words(settings: dict[str, Any]) -> str:

@@ -49,10 +49,12 @@ def probe_shortcuts_command(run: Path, data: str | None, screen: Screen, **optio
         ]
         rows.append([reading.row, *cells])
     screen.table("The same items in every row (! outside of what is healthy)", ["", *columns], rows)
-    screen.say("Short trainings did not learn from these items; the run itself did, unless --data names others.")
-    for reading in found:
-        if reading.reads:
-            screen.say(f"{reading.row}: {reading.reads}")
+    if found[0].held_out:
+        screen.say("Short trainings did not learn from these items; the run itself did, unless --data names others.")
+    else:
+        screen.say("Short trainings learned from these very items: the task is to tell them apart.")
+    for reads in dict.fromkeys(reading.reads for reading in found if reading.reads):
+        screen.say(f"{', '.join(reading.row for reading in found if reading.reads == reads)}: {reads}")
     screen.say(f"Report: {write(run)}")
     marked = [reading.row for reading in found if reading.suspect]
     screen.result(f"Suspicious: {', '.join(marked)}" if marked else "Nothing suspicious")

@@ -135,6 +135,11 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
     Raises:
         InputError: where it is damaged or holds none.
     """
+    if path.suffix.lower() == ".npz":
+        raise InputError(
+            f"{text} is a bundle of arrays: save the one that holds the items by itself, "
+            "numpy.save('items.npy', numpy.load(FILE)['NAME'])"
+        )
     listing = Listing(wanted=wanted)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -14,9 +14,11 @@ from PIL import Image
 from withheld.data.build import Progress, is_grey
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
+from withheld.data.folder import scan_folder
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
+from withheld.data.wanted import OTHERS, UNREAD
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
@@ -231,13 +233,14 @@ def _find_duplicates(found: Description, source: Source, good: list[_Seen]) -> N
 
 
 def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str]:
-    warnings = []
+    warnings = _beside(source)
     if source.labels is None:
         warnings += _label_like(source)
     if found.broken:
         share = len(found.broken) / found.looked
         stop = "; pretraining stops above 20 %" if share > 0.2 else ""
-        warnings.append(f"{share:.0%} of the images looked at are broken: they will be skipped and listed{stop}")
+        shown = f"{share:.0%}" if share >= 0.01 else "under 1 %"
+        warnings.append(f"{shown} of the images looked at are broken: they will be skipped and listed{stop}")
     if found.crossing:
         pairs = "1 pair of duplicates has" if found.crossing == 1 else f"{found.crossing:,} pairs of duplicates have"
         warnings.append(f"{pairs} one image in train and one in test: test scores will flatter")
@@ -248,6 +251,25 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
         warnings.append("the size suggested is for a CPU; on a GPU 224")
     if set(found.channels) - {1, 3} and len(found.channels) > 1:
         warnings.append("the number of channels differs from image to image: those unlike the most are skipped")
+    return warnings
+
+
+def _beside(source: Source) -> list[str]:
+    """What lies in a folder and is not counted: pictures of other kinds, clips."""
+    root = Path(source.location).expanduser()
+    if source.kind != "folder" or not root.is_dir():
+        return []
+    ends = Counter(Path(name).suffix.lower() for name in scan_folder(root).others)
+    pictures = {end: count for end, count in ends.items() if end in UNREAD}
+    clips = {end: count for end, count in ends.items() if end in OTHERS["clips"][1]}
+    warnings = []
+    for kinds, what, remedy in (
+        (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
+        (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),
+    ):
+        if kinds:
+            told = ", ".join(f"{count:,} with {end}" for end, count in kinds.items())
+            warnings.append(f"{what} beside these ({told}) {remedy}")
     return warnings
 
 

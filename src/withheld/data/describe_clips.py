@@ -12,6 +12,7 @@ from withheld.data.decode import decode
 from withheld.data.source import Labels, Source
 from withheld.data.video import Frames, open_videos
 from withheld.data.work import reason_of
+from withheld.errors import InputError
 
 MOST_READ = 500
 
@@ -41,6 +42,11 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
             looks.append(look_at(raw))
         except Exception as error:  # damaged files raise anything
             broken.append({"file": source.names[position], "reason": reason_of(error)})
+    if not looks and broken:
+        first = f"{broken[0]['file']}: {broken[0]['reason']}"
+        raise InputError(
+            f"none of the {len(chosen):,} clips looked at in {source.location} can be read; the first, {first}"
+        )
     read = "" if len(chosen) == len(source) else f", {len(chosen):,} of them were looked at"
     lines = [("kind", f"clips, {source.kind}"), ("items", f"{len(source):,}{read}")]
     if looks:

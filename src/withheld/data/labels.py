@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ ROW_COLUMNS = ("row", "index", "number")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "name", "item")
 LABEL_COLUMNS = ("label", "class", "target", "category", "label_name", "class_name", "y")
 MOST_ERRORS = 20
+ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
 def find_labels(
@@ -96,6 +99,7 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
     rows = _rows(data, shown)
     file_at, label_at, start = _columns(rows, shown, names)
     known = _Names(names, layout.root if layout else "")
+    elsewhere = _shared_folder([row[file_at] for _, row in rows[start:] if len(row) > file_at])
     errors: list[str] = []
     values: dict[int, tuple[str, int]] = {}
     for line, row in rows[start:]:
@@ -105,6 +109,8 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
         name, value = row[file_at].strip(), row[label_at].strip()
         value = "" if value == str(UNKNOWN_LABEL) else value
         position = known.find(name)
+        if position is None and elsewhere:
+            position = known.find(_slashes(name).removeprefix(elsewhere))
         if position is None:
             errors.append(f"{shown}:{line}: {known.complain(name, hint=len(errors) < MOST_ERRORS)}")
         elif position in values and values[position][0] != value:
@@ -184,9 +190,23 @@ def _row_columns(rows: list[tuple[int, list[str]]], shown: str) -> tuple[int, in
         return 0, 1, 0
     wanted = "row" if row_at is None else "label"
     raise InputError(
-        f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)} "
-        f"({nearest(wanted, words)}); the first line must be row,label, and row 0 is the first row of the table"
+        f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)}"
+        f"{_near(wanted, words)}; the first line must be row,label, and row 0 is the first row of the table"
     )
+
+
+def _slashes(name: str) -> str:
+    return name.strip().replace("\\", "/")
+
+
+def _shared_folder(files: list[str]) -> str:
+    """The folder "/data/photos/" that all rows begin with where they are absolute paths, of another machine perhaps; else ""."""
+    paths = [_slashes(file) for file in files]
+    if not paths or not all(ABSOLUTE.match(path) for path in paths):
+        return ""
+    folders = [path.split("/")[:-1] for path in paths]
+    same = itertools.takewhile(lambda two: two[0] == two[1], zip(min(folders), max(folders), strict=False))
+    return "/".join(one for one, _ in same) + "/"
 
 
 class _Names:
@@ -274,10 +294,15 @@ def _columns(rows: list[tuple[int, list[str]]], shown: str, names: Sequence[str]
     for at, wanted in ((file_at, "file"), (label_at, "label")):
         if at is None:
             raise InputError(
-                f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)} "
-                f"({nearest(wanted, words)}); the first line must be file,label"
+                f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)}"
+                f"{_near(wanted, words)}; the first line must be file,label"
             )
     raise AssertionError("one of the columns is missing")
+
+
+def _near(word: str, known: list[str]) -> str:
+    hint = nearest(word, known)
+    return f" ({hint})" if hint.startswith("did you mean") else ""
 
 
 def _numbered(texts: list[str], shown: str) -> tuple[np.ndarray, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 PAIRS = (("sentence1", "sentence2"), ("question1", "question2"), ("premise", "hypothesis"), ("question", "sentence"))
 csv.field_size_limit(1 << 30)
+LONGEST_NAME = 100
+"""Characters of a column's name; a first line with more is a row, and would be lost."""
 
 Rows = list[dict[str, Any]]
 
@@ -132,9 +135,10 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
     content = _read(path)
     first = content.split("\n", 1)[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
-    lines = content.splitlines(keepends=True)
-    # published .tsv files hold quotes that quote nothing
-    reader = csv.reader(iter(lines), delimiter=mark, quoting=csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL)
+    # published .tsv files hold quotes that quote nothing; texts hold marks that str.splitlines takes for ends of lines
+    reader = csv.reader(
+        io.StringIO(content, newline=""), delimiter=mark, quoting=csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
+    )
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -142,6 +146,11 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
                 continue
             if header is None:
                 header = [cell.strip() for cell in cells]
+                if max(map(len, header)) > LONGEST_NAME:
+                    raise InputError(
+                        f"{path.name}:{reader.line_num}: the first line must name the columns, and this one holds a text of "
+                        f"{max(map(len, header)):,} characters; add a line above it, such as text,label"
+                    )
                 continue
             if len(cells) != len(header):
                 raise InputError(

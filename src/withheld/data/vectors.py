@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from withheld.errors import InputError
 BLOCK = 1 << 16
 SHOWN_CELLS = 5
 MOSTLY = 0.5
+COUNTING = ("", "id", "index", "row", "nr", "no", "number", "unnamed: 0")
+"""What columns are called that only count the rows."""
+COMMA, POINT = (re.compile(rf"(?:^|;)\s*-?\d+{mark}\d+\s*(?:;|$)", re.M) for mark in (",", r"\."))
+"""Cells of a table with semicolons: spreadsheets of half the world write 0,5 for a half."""
 
 
 @dataclass
@@ -169,12 +174,14 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
         cells = next(csv.reader([first], delimiter=delimiter), [])
     except csv.Error as error:
         raise InputError(f"{path}:1: not a table: {error}") from None
-    headless = bool(cells) and all(_is_number(cell) for cell in cells)
+    commas = delimiter == ";" and COMMA.search(head) is not None and POINT.search(head) is None
+    headless = bool(cells) and all(_is_number(cell.replace(",", ".") if commas else cell) for cell in cells)
     try:
         table = reader.read_csv(
             path,
             read_options=reader.ReadOptions(autogenerate_column_names=headless),
             parse_options=reader.ParseOptions(delimiter=delimiter),
+            convert_options=reader.ConvertOptions(decimal_point="," if commas else "."),
         )
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
@@ -217,6 +224,8 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
             block = _of_lists(column, name, path)
             parts.append(block)
             columns += [f"{name}{i}" for i in range(block.shape[1])]
+        elif name.lower() in COUNTING and _counts_rows(column):
+            notes.append(f"column {name!r} counts the rows and was left out")
         elif kinds.is_integer(column.type) or kinds.is_floating(column.type) or kinds.is_boolean(column.type):
             parts.append(np.asarray(column.cast("float64").to_numpy()).reshape(-1, 1))
             columns.append(name)
@@ -224,9 +233,20 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
             _check_words(name, column, path, 0 if first_line is None else first_line)
             notes.append(f"column {name!r} holds no numbers ({column.type}) and was left out")
     if not parts:
-        raise InputError(f"{path}: no column of numbers; its columns are {', '.join(table.column_names)}")
+        raise InputError(
+            f"{path}: no column of numbers; its columns are {', '.join(n[:40] for n in table.column_names)}"
+        )
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return {"values": values, "columns": columns, "notes": notes, "first_line": first_line, "told": told}
+
+
+def _counts_rows(column: Any) -> bool:
+    """Whether every cell is one more than the one above."""
+    import pyarrow.types as kinds
+
+    if not kinds.is_integer(column.type) or column.null_count or len(column) < 3:
+        return False
+    return bool((np.diff(column.to_numpy()) == 1).all())
 
 
 def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:

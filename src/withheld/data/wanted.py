@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +38,13 @@ TEXTS = Wanted("texts", frozenset((".txt", ".txt.gz", ".text")))
 
 OTHERS = {
     "clips": ("video", (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")),
-    "texts, or rows of numbers (mixture)": ("text", (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")),
+    "texts, or rows of numbers (mixture)": ("text", (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")),
 }
+UNREAD = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf")
+)
+"""Pictures of kinds that are not read here."""
+MOST_NAMES = 10_000
 
 
 def instead(names: Iterable[str]) -> str:
@@ -46,3 +54,16 @@ def instead(names: Iterable[str]) -> str:
         if any(end in suffixes for end in ends):
             return f"; these are {what}, for methods and runs of another kind (withheld list --modality {modality})"
     return ""
+
+
+def named_modality(data: object) -> str:
+    """What the names of files tell of: "video" where clips are more than images, "text" of texts alone, else "image"."""
+    if not isinstance(data, str | os.PathLike):
+        return "image"
+    path = Path(os.fsdecode(data)).expanduser()
+    files = (name for _, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path.name])
+    kinds = {end: modality for modality, ends in OTHERS.values() for end in ends} | dict.fromkeys(SUFFIXES, "image")
+    found = Counter(kinds.get(Path(name).suffix.lower()) for name in itertools.islice(files, MOST_NAMES))
+    if found["video"] > found["image"]:
+        return "video"
+    return "text" if found["text"] and not found["image"] else "image"

@@ -50,6 +50,7 @@ class Reading:
         reads: what it means, in words.
         suspect: the measures that are outside of what is healthy.
         steps, seconds: of the short training; 0 for the run.
+        held_out: whether the short trainings did not learn from the items measured; where items are told apart, they do.
     """
 
     row: str
@@ -58,6 +59,7 @@ class Reading:
     suspect: tuple[str, ...] = ()
     steps: int = 0
     seconds: float = 0.0
+    held_out: bool = True
 
 
 def probe_shortcuts(
@@ -84,7 +86,7 @@ def probe_shortcuts(
     opened = open_run(run)
     declared = _declared(opened)
     bench = _Bench(opened, data, torch.device(pick_device(device)), listen)
-    book = _Book(opened, data, results, command, listen)
+    book = _Book(opened, data, results, command, listen, bench.held is not bench.learned)
     variants = [Variant(SAME), *(each for each in declared if isinstance(each, Variant))]
     probes = [each for each in declared if isinstance(each, Probe)]
     trained = bench.trained()
@@ -235,7 +237,10 @@ class _Some:
 class _Book:
     """Writes the rows as they come."""
 
-    def __init__(self, run: Run, data: Any, results: str | Path | None, command: str, listen: Listen) -> None:
+    def __init__(
+        self, run: Run, data: Any, results: str | Path | None, command: str, listen: Listen, held_out: bool
+    ) -> None:
+        self.held_out = held_out
         self.path = None if results is None else Path(results)
         self.listen, self.readings = listen, list[Reading]()
         self.about = {
@@ -245,6 +250,7 @@ class _Book:
 
     def write(self, reading: Reading) -> None:
         """One row, measured."""
+        reading = dataclasses.replace(reading, held_out=self.held_out)
         self.readings.append(reading)
         self.listen({"kind": "reading", **dataclasses.asdict(reading)})
         if self.path is None:

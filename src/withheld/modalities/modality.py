@@ -98,7 +98,8 @@ class Modality(ABC):
 
     def model_facts(self, model: Any) -> dict[str, Any]:
         """What else run.json says: the encoder and how it is fed."""
-        return {"encoder": {"name": type(model).__name__, "parameters": count_numbers(model)}}
+        network = getattr(model, "network", model)  # of an `Objective` the part with a name of its own
+        return {"encoder": {"name": type(network).__name__, "parameters": count_numbers(model)}}
 
     def check(self, model: Any) -> None:
         """Says so where this model cannot be kept.

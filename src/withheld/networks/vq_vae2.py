@@ -79,7 +79,10 @@ class VqEncoder(PreTrainedModel):
     def __init__(self, config: VqConfig) -> None:
         super().__init__(config)
         if config.image_size % 8:
-            raise InputError(f"--size {config.image_size}: vq_vae2 halves images three times; give a multiple of 8")
+            side = config.image_size
+            raise InputError(
+                f"{side} pixels a side: vq_vae2 halves images three times; give --size {-(-side // 8) * 8}"
+            )
         wide, inner, layers = config.width, config.residual_width, config.residual_layers
         self.bottom = nn.Sequential(
             nn.Conv2d(config.num_channels, wide // 2, 4, stride=2, padding=1), nn.ReLU(),

@@ -112,7 +112,7 @@ def _end_names(table: Table, x_of: dict[float | None, float], y_of: Scale, frame
         drawn.append(path([(x + 7, y), (frame.right - 2, y), (start - 3, height)], "leader"))
         drawn.append(marker(row.marker, (start + 5, height), f"mark {row.kind}", 4))
         strong = "strong" if row.role in (*OURS, "scratch") else None
-        drawn.append(text(start + 58, height + 4, value, "number", "end"))
+        drawn.append(text(start + 61, height + 4, value, "number", "end"))
         drawn.append(text(start + 68, height + 4, table.end_name(row), strong))
     return drawn
 

@@ -32,12 +32,16 @@ def read_shortcuts(found: Contents) -> dict[str, Any]:
         return {}
     columns = columns_of(rows)
     drawn = []
+    before = ""
     for row in rows:
         suspect = texts(row.get("suspect"))
         measures = mapping(row.get("measures"))
         cells = [{"text": shown(name, number(measures.get(name))), "suspect": name in suspect} for name in columns]
+        reads = one_line(row.get("reads") or "")
         drawn.append(
-            {"name": one_line(row.get("row") or ""), "reads": one_line(row.get("reads") or ""), "cells": cells}
+            {"name": one_line(row.get("row") or ""), "reads": "" if reads == before else reads, "cells": cells}
         )
+        before = reads
     marked = sum(bool(texts(row.get("suspect"))) for row in rows)
-    return {"columns": columns, "rows": drawn, "marked": marked}
+    held_out = rows[0].get("held_out") is not False
+    return {"columns": columns, "rows": drawn, "marked": marked, "held_out": held_out}

@@ -195,7 +195,7 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
         start = "Pretraining may help to follow things, so few sequences do not decide it"
     else:
         start = "Pretraining does not help to follow things"
-    return f"{start}: J&F {100 * mean:.1f} over {count} sequences, {', '.join(parts)}."
+    return f"{start}: J&F {100 * mean:.1f} over {count} sequence{'s' if count != 1 else ''}, {', '.join(parts)}."
 
 
 HEADS = {
