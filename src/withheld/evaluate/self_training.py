@@ -6,7 +6,7 @@ Shapes: N labelled items, U unlabelled ones, A = N + U, M test items, D features
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,12 +31,12 @@ NEAREST, SHARPNESS, REACH = 10, 3, 0.9
 """Neighbors of an item, the power of their cosine, and how far labels flow (Iscen et al. 2019: 50, 3, 0.99)."""
 ROUNDS = (0.3, 0.6, 0.9)
 """Share of an equal part of all unlabelled items that every class may take, round by round."""
-WAYS = ("flow", "rounds", "alone")
-"""What there is to choose from; the first, unless another is better for certain."""
-WORDS = {"flow": "labels flow to neighbors", "rounds": "own guesses in rounds", "alone": "labels alone"}
+WAYS = ("together", "alone")
+"""What there is to choose from; the first, unless the other is better for certain."""
+WORDS = {"together": "unlabelled neighbors, flowing labels and own guesses", "alone": "labels alone"}
 """How a table says which way was chosen."""
 CERTAIN = 1.0
-"""Standard errors of the difference in right answers (McNemar) by which another way must be better."""
+"""Standard errors of the difference in right answers (McNemar) by which the other way must be better."""
 FLOOR = 1e-3
 """Of a probability before logarithms are added."""
 MOST_TURNED = 4000
@@ -45,19 +45,19 @@ STEPS = 100
 
 
 class SelfTraining:
-    """Logistic regression on neighborhoods of labelled and unlabelled items, and what labels that flow between them say.
+    """Logistic regression on neighborhoods of labelled and unlabelled items, labels that flow between them, and own guesses.
 
     Every item becomes the mean of itself and its nearest neighbors, which are mostly unlabelled: what an item has of its own
-    goes, what it shares stays. On these
+    goes, what it shares stays. On these three tell a probability, and the three are multiplied:
 
-    - "flow": the regression learns from labelled items; beside it labels flow along the graph of neighbors (Zhou et al. 2004;
-      Iscen et al. 2019, https://arxiv.org/abs/1904.04717), and the two probabilities are multiplied.
-    - "rounds": the regression labels the items it is surest of, as many of each class, learns from these too, and again with more
+    - a regression that learns from labelled items,
+    - labels that flow along the graph of neighbors (Zhou et al. 2004; Iscen et al. 2019, https://arxiv.org/abs/1904.04717),
+    - a regression that labels the items it is surest of, as many of each class, learns from these too, and again with more
       (Lee 2013, Pseudo-Label; as many of each class: Zou et al. 2018, https://arxiv.org/abs/1810.07911).
 
     "alone" is the linear probe, which learns from labelled items only. Which it is, is chosen by stratified cross-validation on the
-    labelled items where every class has `ENOUGH`: the first, unless another gets more right by `CERTAIN` standard errors. No tested
-    item is looked at before it is asked for.
+    labelled items where every class has `ENOUGH`: all three, unless it gets more right by `CERTAIN` standard errors. No tested item
+    is looked at before it is asked for.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
@@ -92,7 +92,7 @@ class SelfTraining:
             self._mean_AP = self._z_AP[near].mean(axis=1)
             self._graph = neighbor_graph(near, cosine)
             self.way = self._choose(x_ND, y)
-            self._model, self._share_AK = self._learned(self.way, x_ND, np.arange(len(y)), y)
+            self._model = self._learned(self.way, x_ND, np.arange(len(y)), y)
         return self
 
     def probabilities(self, x_MD: Array) -> Array:
@@ -106,10 +106,8 @@ class SelfTraining:
             near, cosine = nearest(z_MP, self._z_AP, NEAREST)
             others = max(1, NEAREST - 1)
             mean_MP = (self._z_AP[near[:, :others]].sum(axis=1) + z_MP) / (min(others, near.shape[1]) + 1)
-            p = self._model.predict_proba(mean_MP)
-            if self._share_AK is not None:
-                weight = np.maximum(cosine, 0.0) ** SHARPNESS
-                p = _product(p, np.einsum("mk,mkc->mc", weight, self._share_AK[near]))
+            weight = np.maximum(cosine, 0.0) ** SHARPNESS
+            p = self._model.told(mean_MP, np.einsum("mk,mkc->mc", weight, self._model.flowed[near]))
             found[:, self.known] = p
         return found
 
@@ -143,20 +141,33 @@ class SelfTraining:
 
     def _right(self, way: str, x_ND: Array, y: Labels, learn: Labels, check: Labels) -> NDArray[np.bool_]:
         """Which held-out labelled items it gets right; these are unlabelled ones meanwhile."""
-        model, share = self._learned(way, x_ND, learn, y[learn])
+        model = self._learned(way, x_ND, learn, y[learn])
         if isinstance(model, LinearProbe):
             p = model.probabilities(x_ND[check])
         else:
-            p = model.predict_proba(self._mean_AP[check])
-        return (p if share is None else _product(p, share[check])).argmax(axis=1) == y[check]
+            p = model.told(self._mean_AP[check], model.flowed[check])
+        return p.argmax(axis=1) == y[check]
 
-    def _learned(self, way: str, x_ND: Array, at: Labels, y: Labels) -> tuple[Any, Array | None]:
-        """What one way learns from items at these places, and the shares of labels that have flowed."""
-        if way == "rounds":
-            return _in_rounds(self._mean_AP, at, y), None
-        if way == "flow":
-            return _regression(self._mean_AP[at], y), propagated(self._graph, at, y, int(y.max()) + 1)
-        return LinearProbe(int(y.max()) + 1, self.seed).fit(x_ND[at], y), None
+    def _learned(self, way: str, x_ND: Array, at: Labels, y: Labels) -> _Together | LinearProbe:
+        """What one way learns from items at these places."""
+        K = int(y.max()) + 1
+        if way == "alone":
+            return LinearProbe(K, self.seed).fit(x_ND[at], y)
+        first = _regression(self._mean_AP[at], y)
+        return _Together(first, _in_rounds(first, self._mean_AP, at, y), propagated(self._graph, at, y, K))
+
+
+@dataclass
+class _Together:
+    """A regression on labels, one on guesses too, and `flowed` (A, K), shares of the labels that flowed to every item."""
+
+    labelled: LogisticRegression
+    guessed: LogisticRegression
+    flowed: Array
+
+    def told(self, mean_MP: Array, share_MK: Array) -> Array:
+        """(M, K) probabilities of neighborhoods and of the labels that have flowed there."""
+        return _product(self.labelled.predict_proba(mean_MP), share_MK, self.guessed.predict_proba(mean_MP))
 
 
 def even(learn_ND: Array, rest_UD: Array, *others: Array) -> list[Array]:
@@ -165,15 +176,16 @@ def even(learn_ND: Array, rest_UD: Array, *others: Array) -> list[Array]:
     return [np.asarray((part - mean) / scale, np.float32) for part in (learn_ND, rest_UD, *others)]
 
 
-def _product(p: Array, q: Array) -> Array:
+def _product(*parts: Array) -> Array:
     """Probabilities that are multiplied, none below `FLOOR`, and made to sum to 1."""
-    q = q / np.maximum(q.sum(axis=1, keepdims=True), 1e-30)
-    both = np.maximum(p, FLOOR) * np.maximum(q, FLOOR)
-    return both / both.sum(axis=1, keepdims=True)
+    found = np.ones_like(parts[0])
+    for p in parts:
+        found = found * np.maximum(p / np.maximum(p.sum(axis=1, keepdims=True), 1e-30), FLOOR)
+    return found / found.sum(axis=1, keepdims=True)
 
 
-def _in_rounds(z_AP: Array, at: Labels, y: Labels) -> LogisticRegression:
-    model = _regression(z_AP[at], y)
+def _in_rounds(model: LogisticRegression, z_AP: Array, at: Labels, y: Labels) -> LogisticRegression:
+    """Goes on from a model of labelled items."""
     free = np.setdiff1d(np.arange(len(z_AP)), at)
     for share in ROUNDS if len(free) else ():
         p = model.predict_proba(z_AP[free])
