@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from scipy.stats import ks_2samp
 
+from withheld.data.clip import decode_clip
 from withheld.data.moving import HELD, KINDS, LEARN, MovingItems, drawn, is_moving, open_moving, scale_of
 from withheld.data.synthetic import MOTIONS, moved
 from withheld.data.video import open_videos
@@ -121,3 +122,12 @@ def test_where_a_sprite_is_in_the_middle_of_a_clip_says_nothing_of_its_motion(fr
     assert (went["down"][:, 1] > 0).all()
     drop = np.diff(paths["fall"][:, : frames // 2, 1], axis=1)
     np.testing.assert_allclose(np.diff(drop, axis=1), 2 * 0.25 * room / ((frames - 1) / 2) ** 2, rtol=1e-6)
+
+
+def test_what_is_black_around_a_sprite_is_not_cut_off(photos):
+    """The box around its way, made a square, would tell the axis of its motion from any frame."""
+    source = open_videos(f"motions:{photos}", True)
+    clips = open_moving(f"motions:{photos}")
+    for place, raw in source.raw(np.arange(6)):
+        told = decode_clip(raw, clips.side).frames
+        np.testing.assert_array_equal(told, clips.batch(np.array([place]), LEARN)[0].numpy())

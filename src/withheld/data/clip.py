@@ -41,6 +41,10 @@ class Clip(NamedTuple):
     note: str
 
 
+class Made(np.ndarray):
+    """Frames that were drawn here: what is black around a sprite is no bar, and to cut it off would tell where the sprite goes."""
+
+
 def decode_clip(raw: Any, size: int, bars: bool = True) -> Clip:
     """Decodes one clip, every frame squashed to a square.
 
@@ -57,7 +61,9 @@ def decode_clip(raw: Any, size: int, bars: bool = True) -> Clip:
     if isinstance(raw, Frames):
         return _of_images([decode(image, 2 * size) for image in raw.images[:MOST_FRAMES]], size, bars)
     if isinstance(raw, np.ndarray):
-        return _of_images([as_hwc(frame) for frame in raw[:MOST_FRAMES]], size, bars)
+        return _of_images(
+            [as_hwc(frame) for frame in np.asarray(raw[:MOST_FRAMES])], size, bars and not isinstance(raw, Made)
+        )
     return _of_file(raw, size, bars)
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from withheld.data.clip import ASSUMED_RATE
+from withheld.data.clip import ASSUMED_RATE, Made
 from withheld.data.clips import PreparedClips
 from withheld.data.decode import Raw
 from withheld.data.image import spread
@@ -135,7 +135,7 @@ def open_moving(text: str, side: int = SIDE, frames: int = LENGTH, rate: float =
         raise InputError(f"{text}: {len(images)} images; ten or more are needed, so that some can be held out")
     small = max(4, round(SPRITE * side / SIDE))
     sprites = tuple(prepare(part.subset(spread(len(part), MOST_SPRITES)), small).images for part in (learn, held))
-    fingerprint = digest([images.fingerprint, "moving", 2 if kind == "motions" else 1, kind, side, frames, str(rate)])
+    fingerprint = digest([images.fingerprint, "moving", 3 if kind == "motions" else 2, kind, side, frames, str(rate)])
     stride = max(1.0, ASSUMED_RATE / rate) if rate > 0 else 1.0
     return MovingClips(kind, text, fingerprint, (sprites[0], sprites[1]), side, frames, stride)
 
@@ -186,7 +186,7 @@ class MovingStore(Store):
     def raw(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, Raw]]:
         for place, position in enumerate(positions):
             clip = self.clips.batch(np.array([position]), int(is_held(int(position))))[0]
-            yield place, np.ascontiguousarray(clip.permute(0, 2, 3, 1).numpy())
+            yield place, np.ascontiguousarray(clip.permute(0, 2, 3, 1).numpy()).view(Made)
 
 
 def is_held(position: int) -> bool:
