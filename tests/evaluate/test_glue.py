@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_1samp
 
 from withheld.data.glue import TASKS, chosen_tasks, find_tasks, read_task
 from withheld.errors import InputError
 from withheld.evaluate.glue import glue
 from withheld.evaluate.glue_metrics import glue_metrics, write_submission
-from withheld.evaluate.glue_table import PUBLISHED, GlueRow, lines_of, markdown
+from withheld.evaluate.glue_table import DEV, PUBLISHED, GlueRow, lines_of, markdown, verdict_of
 
 PUBLISHED_FORMS = {
     "sst2": ("sentence\tlabel", "a film\t1", "index\tsentence\n0\ta film"),
@@ -181,6 +181,38 @@ def test_several_encoders_in_one_table(tmp_path, task):
     heard: list = []
     glue(tmp_path / "e2", tmp_path / "glue", listen=heard.append, **measure)  # takes the name of the one before
     assert any(event["kind"] == "step" for event in heard)
+
+
+def test_the_sentence_of_the_table():
+    """Paired by seed: a gap of 2 in every seed is certain whatever the seeds have in common."""
+    seeds = np.array([70.0, 75.0, 80.0, 72.0, 78.0])
+    rows = [
+        GlueRow(
+            "bert",
+            DEV,
+            {"sst2": list(seeds + 2 + np.array([0.1, 0, -0.1, 0, 0])), "cola": list(seeds), "mrpc": [80.0] * 5},
+        ),
+        GlueRow(
+            "bert, from scratch", DEV, {"sst2": list(seeds), "cola": list(seeds[::-1]), "mrpc": [80, 81, 82, 81, 81.5]}
+        ),
+        GlueRow("tf-idf", DEV, {"sst2": [60.0], "cola": [75.0], "mrpc": [79.0]}),
+    ]
+    found = verdict_of(rows)
+    assert found["outcome"] == "mixed"
+    assert found["sentence"] == (
+        "Pretraining is worth something over training the same network from scratch on SST-2 (+2.0 points, 95 % CI 1.9 to 2.1); "
+        "it is not certainly better than that on CoLA (+0.0 points, 95 % CI -7.5 to 7.5); it is worse than that on MRPC "
+        "(-1.1 points, 95 % CI -2.0 to -0.2); tf-idf with a linear model is as good or better on CoLA (75.0 against 75.0)"
+    )
+    for gaps, told in (([0, -1, -2, -1, -1.5], (-2.0, -0.2)), (seeds - seeds[::-1], (-7.5, 7.5))):
+        low, high = ttest_1samp(gaps, 0).confidence_interval()
+        assert (round(low, 1), round(high, 1)) == told
+    once = [GlueRow(row.name, DEV, {"sst2": row.values["sst2"][:1]}) for row in rows]
+    assert verdict_of(once) == {
+        "sentence": "Pretraining is not certainly better than training the same network from scratch on SST-2 "
+        "(+2.1 points, one seed)",
+        "outcome": "unclear",
+    }
 
 
 def test_the_real_files(shared_data):

@@ -310,3 +310,16 @@ def test_glues_table_is_shown_whole_or_not_at_all(tmp_path: Path) -> None:
     assert "ours <b>" not in page
     (run / "glue.json").write_text(json.dumps({**table, "rows": [["ours", "dev"]]}))
     assert 'id="glue"' not in report.write(run).read_text(encoding="utf-8")
+
+
+def test_glues_sentence_is_the_headline_where_there_is_no_other_verdict(tmp_path: Path) -> None:
+    run = full_run(tmp_path / "bert")
+    for file in ("results.jsonl", "verdict.json", "report.html"):
+        (run / file).unlink(missing_ok=True)
+    table = {"header": ["system", "on", "CoLA"], "rows": [["ours", "dev", "7.0"]], "said": "Percent."}
+    said = {"sentence": "Pretraining is worth something on CoLA", "outcome": "better"}
+    (run / "glue.json").write_text(json.dumps({**table, **said}))
+    page = report.write(run).read_text(encoding="utf-8")
+    assert "Pretraining helped" in page
+    assert said["sentence"] in page
+    assert "Not evaluated yet" not in page

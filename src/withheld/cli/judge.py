@@ -143,7 +143,7 @@ def evaluate_command(
 def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any) -> None:
     """Fine-tunes on every task and shows the table with the published rows."""
     from withheld.evaluate.glue import glue
-    from withheld.evaluate.glue_table import lines_of
+    from withheld.evaluate.glue_table import lines_of, verdict_of
     from withheld.learn.checkpoint import write_json
     from withheld.report import write
 
@@ -153,10 +153,12 @@ def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any
     header, cells = lines_of(found)
     rows = f", at most {options['rows']:,} training rows of a task" if options["rows"] else ""
     said = f"Percent, median over seeds (lowest-highest) on dev{rows}; published rows are of the test server."
-    write_json(out / "glue.json", {"header": header, "rows": cells, "said": said})
+    verdict = verdict_of(found)
+    write_json(out / "glue.json", {"header": header, "rows": cells, "said": said, **verdict})
     screen.table(f"GLUE. {said}", header, cells)
+    screen.say(f"Scores: {out / 'results.jsonl'}")
     screen.say(f"Report: {write(out)}")
-    screen.result(f"Scores: {out / 'results.jsonl'}")
+    screen.result(f"{verdict['sentence']}.")
 
 
 def folder_for(run: str, given: Path | None) -> Path:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from withheld.data.few import interval
+
 COLUMNS = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
 TITLES = {
     "mnli": "MNLI-(m/mm)", "qqp": "QQP", "qnli": "QNLI", "sst2": "SST-2", "cola": "CoLA", "stsb": "STS-B",
@@ -79,6 +81,60 @@ def lines_of(rows: list[GlueRow]) -> tuple[list[str], list[list[str]]]:
     header = ["system", "on", *(TITLES[task] for task in COLUMNS), "average"]
     cells = [[row.name, row.where, *(row.cell(task) for task in COLUMNS), row.mean()] for row in (*PUBLISHED, *rows)]
     return header, cells
+
+
+def verdict_of(rows: list[GlueRow]) -> dict[str, str]:
+    """What pretraining was worth, task by task: the first row against the second, the same network from scratch, seed by seed.
+
+    Args:
+        rows: as `glue` gives them; of the last, tf-idf, it is said where it is as good.
+
+    Returns:
+        The sentence, and its outcome: better, mixed, worse or unclear.
+    """
+    subject, scratch, words = rows[0], rows[1], rows[-1]
+    gains: list[str] = []
+    open_: list[str] = []
+    losses: list[str] = []
+    for task, values in subject.values.items():
+        gaps = np.subtract(values, scratch.values[task])
+        mean, half = float(gaps.mean()), interval(gaps.tolist())
+        told = f"{TITLES[task]} ({mean:+.1f} points, 95 % CI {mean - half:.1f} to {mean + half:.1f})"
+        if not half >= 0:
+            open_.append(f"{TITLES[task]} ({mean:+.1f} points, one seed)")
+        else:
+            (gains if mean > half else losses if mean < -half else open_).append(told)
+    over = "training the same network from scratch"
+    parts = [f"pretraining is worth something over {over} on {joined(gains)}"] if gains else []
+    if open_:
+        parts.append(
+            f"{'it' if parts else 'pretraining'} is not certainly better than {'that' if parts else over} on {joined(open_)}"
+        )
+    if losses:
+        parts.append(
+            f"{'it' if parts else 'pretraining'} is worse than {'that' if parts else over} on {joined(losses)}"
+        )
+    simpler = [
+        f"{TITLES[task]} ({np.median(words.values[task]):.1f} against {np.median(values):.1f})"
+        for task, values in subject.values.items()
+        if task in words.values and np.median(words.values[task]) >= np.median(values)
+    ]
+    if simpler:
+        parts.append(f"tf-idf with a linear model is as good or better on {joined(simpler)}")
+    text = "; ".join(parts)
+    outcome = (
+        ("mixed" if simpler or losses else "better")
+        if gains
+        else "worse"
+        if losses or all("CI" in t for t in open_)
+        else "unclear"
+    )
+    return {"sentence": text[:1].upper() + text[1:], "outcome": outcome}
+
+
+def joined(words: list[str]) -> str:
+    """ "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def markdown(rows: list[GlueRow]) -> str:

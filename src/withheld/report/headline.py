@@ -29,7 +29,7 @@ _UNDECIDED = re.compile(r"(?i)\bno verdict\b|\btoo few\b|\bnothing was measured\
 
 def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[str, Any]:
     """The outcome (a CSS class), its word, the sentence and the key numbers."""
-    verdict = found.verdict or found.detection
+    verdict = found.verdict or found.detection or (found.glue if found.glue.get("sentence") else {})
     sentence = one_line(verdict.get("sentence") or "")
     outcome = outcome_of(verdict) if verdict else "unknown"
     word = _WORDS[outcome]
