@@ -123,7 +123,7 @@ def test_export_opens_in_transformers(run: Path, tmp_path: Path, withheld: Run) 
 
 def test_a_sweep_is_kept_row_by_row(labelled: Path, tmp_path: Path, withheld: Run) -> None:
     recipe, out = tmp_path / "sweep.yaml", tmp_path / "out"
-    text = "method: mae\nsteps: 2\nbatch_size: 16\nevaluate: {labels_per_class: [2], seeds: 2, minutes: 0.2}\n"
+    text = "method: mae\nsteps: 2\nbatch_size: 16\nevaluate: {labels_per_class: [2], seeds: 2, minutes: 0.05}\n"
     recipe.write_text(text + "sweep: {ratio: [0.5, 0.75]}\nrow: linear probe\n")
     result = withheld("run", recipe, "--data", labelled, "--out", out)
     assert result.exit_code == 0, result.output

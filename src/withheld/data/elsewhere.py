@@ -20,7 +20,7 @@ PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "http": "aiohttp"}
 """What pip calls what a protocol needs, where fsspec does not say it in so many words."""
 TAGS = ("ETag", "etag", "xet_hash", "blob_id", "md5Hash", "LastModified", "last_modified", "mtime", "created")
 """What file systems call that which changes with a file's contents, the best first."""
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://")
 _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, ValueError)
 
 

@@ -92,12 +92,10 @@ def finetune(
         kind.objective(encoder, len(known.classes)), kind.items(encoder, items, answers), kind.recipe(encoder, False),
         steps=1, seed=seed, device=encoder.device, probe=probe,
     )  # fmt: skip
-    wanted = (
-        max(EPOCHS * len(learn), EPOCHS_GUESSED * len(answers) if guessed else 0)
-        if epochs is None
-        else epochs * len(answers)
-    )
-    loop.steps = _steps(loop, wanted, minutes, epochs, steps)
+    usual = max(
+        EPOCHS_GUESSED, EPOCHS * len(learn) / len(answers)
+    )  # people's labels are seen as often as without guesses
+    loop.steps = _steps(loop, len(answers), minutes, epochs, steps, usual if guessed else EPOCHS)
     beside = f" and {guessed:,} guessed ones" if guessed else ""
     listen({"kind": "note", "text": f"fine-tuning on {len(learn):,} labelled items{beside}, {loop.steps:,} steps"})
     loop.run(None, lambda line: listen({"kind": "step", **line}))
@@ -172,11 +170,12 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
     return known
 
 
-def _steps(loop: Any, items: float, minutes: float | None, epochs: float | None, steps: int | None) -> int:
-    """How many, for so many items in all, each epoch's counted."""
+def _steps(
+    loop: Any, items: int, minutes: float | None, epochs: float | None, steps: int | None, usual: float = EPOCHS
+) -> int:
     if steps is not None:
         return steps
-    wanted = max(FEWEST_STEPS if epochs is None else 1, round(items / loop.recipe.batch_size))
+    wanted = max(FEWEST_STEPS if epochs is None else 1, round((epochs or usual) * items / loop.recipe.batch_size))
     if epochs is not None:
         return wanted
     affordable = max(1, int((minutes or DEFAULT_MINUTES) * 60 / loop.seconds_per_step(2, 0.5)))
