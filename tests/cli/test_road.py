@@ -9,11 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
+
+from withheld.cli.judge import evaluate_aloud
+from withheld.cli.screen import Screen
 
 Run = Callable[..., Result]
 QUICK = ("--labels-per-class", "2,4", "--seeds", 2, "--minutes", 0.3)
@@ -153,3 +157,16 @@ def test_a_reader_who_leaves_is_no_error(run: Path) -> None:
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_how_to_keep_what_guessing_won(won: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    said = "self-training, which learns from unlabelled items too, does better still" if won else "no verdict"
+    monkeypatch.setattr("withheld.evaluate.verdict.verdict", lambda *a, **k: SimpleNamespace(sentence=said))
+    monkeypatch.setattr("withheld.cli.judge.show_verdict", lambda screen, found: None)
+    monkeypatch.setattr("withheld.report.write", lambda folder: folder / "report.html")
+    evaluate_aloud(Screen(), "runs/first", "my photos", tmp_path)
+    out = "".join(capsys.readouterr())
+    line = "withheld finetune runs/first --data 'my photos' --unlabelled DATA --out MODEL"
+    assert (line in out) == won
+    assert said in out

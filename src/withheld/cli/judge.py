@@ -184,6 +184,7 @@ def folder_for(run: str, given: Path | None) -> Path:
 
 def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **options: Any) -> Any:
     """The verdict with progress, table and closing sentence; results.jsonl and report.html in the folder."""
+    from withheld.evaluate.sentence import SELF_TRAINED
     from withheld.evaluate.verdict import verdict
     from withheld.provenance import command_line
     from withheld.report import write
@@ -194,6 +195,11 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
             subject, data, results=folder / "results.jsonl", command=command_line(), listen=narrator.hear, **options
         )
     show_verdict(screen, found)
+    if SELF_TRAINED in found.sentence and isinstance(subject, (str, Path)):
+        screen.say("A model that learns from unlabelled items too:")
+        screen.say(
+            f"  withheld finetune {shlex.quote(str(subject))} --data {shlex.quote(str(data))} --unlabelled DATA --out MODEL"
+        )
     screen.say(f"Report: {write(folder)}")
     screen.result(found.sentence)
     return found
