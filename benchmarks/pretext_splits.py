@@ -140,8 +140,8 @@ def main() -> None:
         )
         found = lambda number: split(plain.batch(at, CPU))  # noqa: E731, B023
         named = lambda number: split.views_of(plain.batch(at, CPU)["item"], centers)  # noqa: E731, B023
-        for ours, how in ((found, "seeds found anew"), (named, "seeds told, as to the other side")):
-            what = f"{views} views a seed of exemplar, {how}"
+        for ours, how in ((found, ""), (named, ", seeds told")):
+            what = f"{views} views a seed of exemplar{how}"
             told(compare(ours, theirs, given.rounds, ("batched", "by image"), what=what), "views")
 
 
