@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
+TOLD = ("", ", seeds told")
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 QUIET = 0.1
 INTRODUCTION = """# Benchmarks
@@ -49,7 +50,7 @@ BENCHMARKS = [
     Benchmark("vae.py", "--data {mnist}", {"a step of a VAE": (1.5, 2.0)}),
     Benchmark("mixture.py", "", {"EM of a Gaussian mixture": (4, 15), "mean field of a Gaussian mixture": (4, 12)}),
     Benchmark("lab.py", "", {}),
-    Benchmark("pretext_splits.py", "", {f"{v} views a seed of exemplar{how}": (4, 10) for v in (1, 8) for how in ("", ", seeds told")}),
+    Benchmark("pretext_splits.py", "", {f"{v} views a seed of exemplar{told}": (4, 10) for v in (1, 8) for told in TOLD}),
     Benchmark("region_ops.py", "", {}),
     Benchmark("views.py", "", {}),
     Benchmark("decode.py", "--data {clips}", {}),
