@@ -12,6 +12,7 @@ from withheld.evaluate.features import features
 from withheld.evaluate.finetune import Known, finetune
 from withheld.evaluate.guesses import GIVEN, surest, with_guesses
 from withheld.evaluate.judged import judged
+from withheld.evaluate.self_training import SelfTraining
 
 
 def shades(n: int, seed: int, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -58,8 +59,22 @@ def test_nothing_new_is_said():
         with_guesses(judged(encoder), images, labels, 2, known, images, 0, lambda event: None)
 
 
+def test_where_labels_alone_tell_more_nothing_is_guessed(monkeypatch):
+    """As where the rest is of other classes: it would be learned under wrong names."""
+    monkeypatch.setattr(SelfTraining, "_choose", lambda self, *a: "alone")
+    images, labels = shades(20, 0)
+    known, heard = Known(images, labels, ["dark", "light"], None), []
+    items, answers, guessed = with_guesses(
+        judged(tiny_encoder()), images, labels, 2, known, shades(30, 1)[0], 0, heard.append
+    )
+    assert guessed == 0
+    np.testing.assert_array_equal(items, images)
+    np.testing.assert_array_equal(answers, labels)
+    assert any("labels alone tell more" in event.get("text", "") for event in heard)
+
+
 def test_a_model_learns_from_guesses_and_says_how_many(tmp_path):
-    images, labels = shades(12, 0)
+    images, labels = shades(4, 0)  # too few to choose by cross-validation
     more, _ = shades(80, 1)
     made = finetune(tiny_encoder(), (images, labels), tmp_path / "model", unlabelled=more, steps=30, device="cpu")
     model = Classifier.open(made)

@@ -197,9 +197,10 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
     show_verdict(screen, found)
     if SELF_TRAINED in found.sentence and isinstance(subject, (str, Path)):
         screen.say("A model that learns from unlabelled items too:")
-        screen.say(
-            f"  withheld finetune {shlex.quote(str(subject))} --data {shlex.quote(str(data))} --unlabelled DATA --out MODEL"
-        )
+        labels = options.get("labels")
+        named = f" --labels {shlex.quote(str(labels))}" if isinstance(labels, (str, Path)) else ""
+        known = f"{shlex.quote(str(subject))} --data {shlex.quote(str(data))}{named}"
+        screen.say(f"  withheld finetune {known} --unlabelled DATA --out MODEL")
     screen.say(f"Report: {write(folder)}")
     screen.result(found.sentence)
     return found

@@ -190,7 +190,11 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
-@click.option("--unlabelled", type=DATA, help="More items: their labels are guessed, and the surest learned from too.")
+@click.option(
+    "--unlabelled",
+    type=DATA,
+    help="More items of the same classes: their labels are guessed, and the surest learned from too.",
+)
 @length_options
 @seed_option
 @device_option

@@ -15,7 +15,7 @@ from withheld.errors import InputError
 from withheld.evaluate.features import Listen, features
 from withheld.evaluate.floors import floors
 from withheld.evaluate.judged import Judged, JudgedClips, JudgedImages
-from withheld.evaluate.self_training import WORDS, SelfTraining, even
+from withheld.evaluate.self_training import SelfTraining, even
 
 Labels = NDArray[np.int64]
 
@@ -33,11 +33,13 @@ def with_guesses(
     """Labelled items and, with guessed labels, items of unlabelled data.
 
     Guesses are those of `SelfTraining` on the encoder's features, of images with the strongest floor's beside them (Lee 2013,
-    Pseudo-Label). No item whose content is that of a labelled one is guessed, so none that is held out.
+    Pseudo-Label). No item whose content is that of a labelled one is guessed, so none that is held out. Where cross-validation
+    on the labelled items says that labels alone tell more, as where the rest is of other classes, nothing is guessed.
 
     Args:
         kind: how items are handled. learn: decoded labelled items (N, ...). y_N: their labels. classes: K.
-        known: all decoded labelled items, also those held out. data: unlabelled. seed: of the sample. listen: is told.
+        known: all decoded labelled items, also those held out. data: unlabelled, of the same classes. seed: of the sample.
+        listen: is told.
 
     Returns:
         Decoded items, their labels, and how many of them are guessed, G.
@@ -53,9 +55,13 @@ def with_guesses(
         kinds.append(even(*(np.asarray(floor(np.asarray(some)), np.float32) for some in (learn, items))))
     x_ND, x_UD = (np.concatenate(parts, axis=1) for parts in zip(*kinds, strict=True))
     found = SelfTraining(classes, seed).fit(x_ND, y_N, x_UD)
+    if found.way == "alone":
+        text = "labels alone tell more here (cross-validated): nothing of --unlabelled is learned from"
+        listen({"kind": "note", "text": text})
+        return learn, y_N, 0
     p_UK = found.probabilities(x_UD)
     at = surest(p_UK)
-    listen({"kind": "note", "text": f"guessed: {len(at):,} of {len(items):,} unlabelled items ({WORDS[found.way]})"})
+    listen({"kind": "note", "text": f"guessed: {len(at):,} of {len(items):,} unlabelled items"})
     times = max(1, round(GIVEN / (1 - GIVEN) * len(at) / len(y_N)))
     given = np.tile(np.arange(len(y_N)), times)
     both = np.concatenate([np.asarray(learn)[given], np.asarray(take(items, at))])

@@ -116,7 +116,7 @@ class TextTrunk(nn.Module):
     def begin_at(self, counts_V: NDArray[np.floating]) -> None:
         """An ELMo that has learned nothing begins by telling every token as often as it occurs.
 
-        Else its bounded states learn that first, all alike, and stay there: at 6.60 nats after 80 steps where this gives 5.99.
+        Else its bounded states learn that first, all alike, and stay there (docs/log.md, 2026-11-29).
         """
         if isinstance(self.model, ElmoForCausalLM):
             share = (counts_V + 0.5) / (counts_V + 0.5).sum()
