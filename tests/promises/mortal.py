@@ -27,6 +27,7 @@ from typing import Any
 
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree", "shutil.move"}
 STEPS = 6
+ENDS = {signal.SIGINT, signal.SIGTERM}
 
 
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -106,11 +107,20 @@ def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (ask["size"], resource.RLIM_INFINITY))
     try:
         if ask["job"] == "words":
-            main(ask["words"])
-        ending(lambda: run(ask, tasks))
+            reachable(main, ask["words"])
+        ending(lambda: reachable(run, ask, tasks))
     except SystemExit as left:
         return int(left.code or 0)
     return 0
+
+
+def reachable(do: Any, *given: Any) -> None:
+    """Lets a signal that has waited since before the fork arrive now: earlier, nobody is there yet to obey it."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
+        do(*given)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
 
 
 def run(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
@@ -239,10 +249,15 @@ def serve() -> None:
         children = [born(ask, tasks, rank) for rank in range(ask.get("ranks", 1))]
         codes = wait(children, ask)
         imported(Path(ask["out"] + ".modules"))
-        said = [Path(f"{ask['out']}.said{rank}").read_text(errors="replace")[-4000:] for rank in range(len(codes))]
+        said = [file.read_text(errors="replace")[-4000:] if file.exists() else "" for file in spoken(ask)]
         told = {"code": codes[0], "codes": codes, "said": "\n".join(said), "seconds": time.monotonic() - begun}
         told["cpu"] = sum(os.times()[2:4]) - before
         print(json.dumps(told), file=answer, flush=True)
+
+
+def spoken(ask: dict[str, Any]) -> list[Path]:
+    """Where each rank says what it says; one that was killed at birth has said nothing."""
+    return [Path(f"{ask['out']}.said{rank}") for rank in range(ask.get("ranks", 1))]
 
 
 def free_port() -> int:
@@ -254,11 +269,13 @@ def free_port() -> int:
 
 def born(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> int:
     """Forks the process of a rank; returns its id."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         return child
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    handle = os.open(f"{ask['out']}.said{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    handle = os.open(spoken(ask)[rank], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
