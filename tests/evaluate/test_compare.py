@@ -34,6 +34,25 @@ def test_a_resampled_holdout_widens_the_interval():
     assert ratio == pytest.approx(math.sqrt((1 / 3 + 3 / 7) / (1 / 3)))
 
 
+def test_the_interval_covers_draws_of_labels_and_of_tested_items():
+    """Two rows that are equally good on the items there could be: how often the interval holds the true difference of 0."""
+    rng = np.random.default_rng(0)
+    held, held_by_draws_alone, trials = 0, 0, 600
+    for _ in range(trials):
+        a, b = Row("a", FLOOR), Row("b", FLOOR)
+        easy_a, easy_b = rng.random(80), rng.random(80)  # how likely each of 80 tested items is told right
+        for seed in range(5):
+            luck = rng.normal(0, 0.05, 2)  # of the draw of labels
+            a.add(10, seed, rng.random(80) < easy_a + luck[0])
+            b.add(10, seed, rng.random(80) < easy_b + luck[1])
+        gap = difference(a, b, 10)
+        held += gap.low <= 0 <= gap.high
+        draws = np.subtract(list(a.values(10).values()), list(b.values(10).values()))
+        held_by_draws_alone += abs(draws.mean()) <= 2.776445 * draws.std(ddof=1) / math.sqrt(5)
+    assert held_by_draws_alone / trials < 0.88
+    assert 0.94 <= held / trials <= 1
+
+
 def test_only_common_seeds_and_common_items_are_compared():
     a, b = Row("a", FLOOR), Row("b", FLOOR)
     a.add(1, 0, [1, 1, 0, 0], [2, 4, 6, 8])

@@ -12,9 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from withheld.data.few import interval
 
 PRETRAINED, SCRATCH, RANDOM, FLOOR, PUBLIC = "pretrained", "scratch", "random", "floor", "public"
+"""What a row is."""
 AIDED = "aided"
 """A floor that learns from unlabelled items too: set against those of our rows that do, and against no others."""
-"""What a row is."""
+NORMAL = 1.959964
+"""Half of the 95 % interval of a normal distribution, in standard deviations."""
+
+Positions = NDArray[np.int64]
+Values = NDArray[np.float64]
+Cell = tuple[Positions, Values]
 
 
 @dataclass
@@ -31,7 +37,7 @@ class Row:
 
     method: str
     kind: str
-    right: dict[int, dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]] = field(default_factory=dict)
+    right: dict[int, dict[int, Cell]] = field(default_factory=dict)
     budget: dict[int, dict[str, float]] = field(default_factory=dict)
     note: str = ""
 
@@ -48,6 +54,10 @@ class Row:
     def mean(self, labels: int) -> float:
         """Mean accuracy over the seeds."""
         return float(np.mean(list(self.values(labels).values())))
+
+    def half(self, labels: int, test_share: float | None = None) -> float:
+        """Half the 95 % interval of the mean accuracy; see `half_width`."""
+        return half_width(list(self.right[labels].values()), test_share)
 
     def keep(self, seeds: Sequence[int]) -> None:
         """Forgets the other seeds."""
@@ -84,24 +94,47 @@ def difference(first: Row, second: Row, labels: int, test_share: float | None = 
     """The paired difference over the seeds both rows have; None where they share none.
 
     Args:
-        test_share: see `withheld.data.few.interval`.
+        test_share: see `half_width`.
     """
     a, b = first.right.get(labels, {}), second.right.get(labels, {})
     seeds = sorted(set(a) & set(b))
     if not seeds:
         return None
-    both = np.array([_on_common_items(a[seed], b[seed]) for seed in seeds])
-    gaps = both[:, 0] - both[:, 1]
-    mean, half = float(gaps.mean()), interval(gaps.tolist(), test_share)
+    cells = [_on_common_items(a[seed], b[seed]) for seed in seeds]
+    both = np.array([(x.mean(), y.mean()) for _, x, y in cells])
+    mean = float(np.mean(both[:, 0] - both[:, 1]))
+    half = half_width([(at, x - y) for at, x, y in cells], test_share)
     return Difference(mean, mean - half, mean + half, float(both[:, 0].mean()), float(both[:, 1].mean()), len(seeds))
 
 
-def _on_common_items(a: tuple[NDArray, NDArray], b: tuple[NDArray, NDArray]) -> tuple[float, float]:
-    """The two accuracies on the items that both cells were tested on."""
-    _, in_a, in_b = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
-    if not len(in_a):
+def _on_common_items(a: Cell, b: Cell) -> tuple[Positions, Values, Values]:
+    """The items that both cells were tested on, and what each got right."""
+    at, in_a, in_b = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
+    if not len(at):
         raise ValueError("two rows were tested on no common item, so they cannot be compared")
-    return float(a[1][in_a].mean()), float(b[1][in_b].mean())
+    return at, a[1][in_a], b[1][in_b]
+
+
+def half_width(cells: Sequence[Cell], test_share: float | None = None) -> float:
+    """Half the 95 % interval of a mean over seeds and tested items.
+
+    Where every seed tests the same items, these are a sample as the labels are: the interval is as wide as both make it, in
+    quadrature. Else `interval` corrects for the overlap of the tests, which covers both.
+
+    Args:
+        cells: one a seed: the positions of the tested items, and a value of each.
+        test_share: see `withheld.data.few.interval`.
+
+    Returns:
+        In units of the values; nan with fewer than two seeds.
+    """
+    half = interval([float(values.mean()) for _, values in cells], test_share)
+    at = np.concatenate([positions for positions, _ in cells])
+    items, which = np.unique(at, return_inverse=True)
+    if test_share is not None or len(items) < 2:  # one item is a score of all at once, such as a mean average precision
+        return half
+    each = np.bincount(which, np.concatenate([values for _, values in cells])) / np.bincount(which)
+    return math.hypot(half, NORMAL * float(each.std(ddof=1)) / math.sqrt(len(items)))
 
 
 @dataclass(frozen=True)

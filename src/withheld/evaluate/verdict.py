@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from withheld.data.few import interval
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import sentence as closing
@@ -226,7 +225,7 @@ class _Book:
         values = row.values(count)
         score = Score(
             row.method, self.data, "accuracy", count, float(np.mean(list(values.values()))),
-            interval(list(values.values()), self.labelled.test_share), list(values), list(values.values()),
+            row.half(count, self.labelled.test_share), list(values), list(values.values()),
             dict(row.budget.get(count, {})), self.commit, self.command, row.note,
         )  # fmt: skip
         self.scores.append(score)
