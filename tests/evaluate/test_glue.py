@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, ttest_1samp
+from scipy.stats import rankdata, spearmanr, ttest_1samp
 
 from withheld.data.glue import TASKS, chosen_tasks, find_tasks, read_task
 from withheld.errors import InputError
 from withheld.evaluate.glue import glue
-from withheld.evaluate.glue_metrics import glue_metrics, write_submission
+from withheld.evaluate.glue_metrics import glue_metrics, sampled_items, write_submission
 from withheld.evaluate.glue_table import DEV, PUBLISHED, GlueRow, lines_of, markdown, verdict_of
 
 PUBLISHED_FORMS = {
@@ -139,6 +139,8 @@ def test_a_task_is_measured_once_and_goes_on(tmp_path):
     assert steps > 0
     assert not [event for event in heard if event["kind"] == "step"]
     assert [row.values for row in again] == [row.values for row in first]
+    assert again[0].items == first[0].items
+    assert first[0].items["sst2"] >= 0
     turned = "\n".join(f"a {words[i % 2]} film number {i}\t{i % 2}" for i in range(60))
     (place / "dev.tsv").write_text(f"sentence\tlabel\n{turned}\n")
     other = glue(run, tmp_path / "glue", listen=heard.append, **given)
@@ -213,6 +215,38 @@ def test_the_sentence_of_the_table():
         "(+2.1 points, one seed)",
         "outcome": "unclear",
     }
+
+
+@pytest.mark.parametrize("task", ["sst2", "stsb"])
+def test_the_sample_of_dev_rows_is_in_the_interval(task):
+    """Of a share of right answers as the closed form has it; of a correlation as wide as fresh samples differ."""
+    rng = np.random.default_rng(0)
+
+    def sample(rows):
+        if task == "sst2":
+            label = rng.integers(0, 2, rows)
+            return (
+                label,
+                np.where(rng.random(rows) < 0.8, label, 1 - label),
+                np.where(rng.random(rows) < 0.7, label, 1 - label),
+            )
+        label = rng.normal(size=rows)
+        return label, label + rng.normal(size=rows), label + 2 * rng.normal(size=rows)
+
+    label, a, b = sample(800)
+    half = sampled_items(TASKS[task], label, [(a, b), (a, b)])
+    if task == "sst2":
+        gaps = 100 * ((a == label) * 1.0 - (b == label))
+        expected = 1.96 * gaps.std() / np.sqrt(800)
+    else:
+        fresh = [sample(800) for _ in range(200)]
+        expected = 1.96 * np.std([100 * (spearmanr(a, y)[0] - spearmanr(b, y)[0]) for y, a, b in fresh])
+    assert half == pytest.approx(expected, rel=0.25)
+    rows = [
+        GlueRow("bert", DEV, {task: [70.0, 70.0]}, items={task: half}),
+        GlueRow("scratch", DEV, {task: [69.0, 69.0]}),
+    ]
+    assert f"95 % CI {1 - half:.1f} to {1 + half:.1f}" in verdict_of([*rows, GlueRow("tf-idf", DEV, {})])["sentence"]
 
 
 def test_the_real_files(shared_data):

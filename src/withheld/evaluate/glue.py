@@ -25,7 +25,7 @@ from withheld.errors import Diverged, InputError
 from withheld.evaluate.classify import cross_entropy, loop_of
 from withheld.evaluate.classify_text import LabelledTexts, label_outputs, text_objective, text_recipe
 from withheld.evaluate.features import Listen, silent
-from withheld.evaluate.glue_metrics import glue_metrics, write_submission
+from withheld.evaluate.glue_metrics import glue_metrics, sampled_items, write_submission
 from withheld.evaluate.glue_table import DEV, GlueRow
 from withheld.evaluate.language import language_model
 from withheld.learn.checkpoint import writing
@@ -36,6 +36,9 @@ from withheld.text_encoder import TextEncoder
 EPOCHS = 3.0
 MOST = 128
 """Tokens of a row."""
+Measured = tuple[dict[str, float], str]
+"""Metrics by "part metric", and the guesses of the first part, as results.jsonl keeps them: a digit a row, or scores."""
+Measure = Callable[[], Measured]
 TFIDF, SCRATCH = "tf-idf", "from scratch"
 
 
@@ -89,15 +92,22 @@ def glue(
         train, shown = _sampled(sets.parts["train"], rows), _print_of_rows(sets)
         if rows is not None and len(train) < len(sets.parts["train"]):
             listen({"kind": "note", "text": f"{sets.task.title}: {len(train):,} of {len(sets.parts['train']):,} rows"})
+        guesses: dict[str, list[str]] = {}
         for system, row in table.items():
             for seed in range(1 if system == TFIDF else seeds):
                 out = Path(submit) if submit and seed == 0 and system == first else None
                 measure = _measure_of(system, encoders, sets, train, seed, epochs, out, listen)
                 again = out is not None and not _answered(out, sets)
-                values = book.get(name, system, seed, shown, measure, again)
+                values, guess = book.get(name, system, seed, shown, measure, again)
                 _put(row, name, sets, values)
+                guesses.setdefault(system, []).append(guess)
                 told = ", ".join(f"{metric} {value:.1f}" for metric, value in values.items())
                 listen({"kind": "note", "text": f"{sets.task.title}, {system}, seed {seed}: {told}"})
+        pairs = list(zip(guesses[first], guesses[_from_scratch(first)], strict=True))
+        label = sets.parts[sets.checked[0]].label
+        if label is not None and all(a and b for a, b in pairs):  # older results do not say
+            both = [(_untold(sets, a), _untold(sets, b)) for a, b in pairs]
+            table[first].items[name] = sampled_items(sets.task, label, both)
     return list(table.values())
 
 
@@ -142,7 +152,7 @@ def _print_of_rows(sets: Sets) -> str:
 def _measure_of(
     system: str, encoders: dict[str, TextEncoder], sets: Sets, train: Examples, seed: int, epochs: float,
     submit: Path | None, listen: Listen,
-) -> Callable[[], dict[str, float]]:  # fmt: skip
+) -> Measure:  # fmt: skip
     if system == TFIDF:
         return lambda: _tfidf(sets, train)
     if system in encoders:
@@ -154,8 +164,8 @@ def _measure_of(
 def fine_tuned(
     encoder: TextEncoder, sets: Sets, train: Examples, seed: int, epochs: float, submit: Path | None, listen: Listen,
     *, scratch: bool = False,
-) -> dict[str, float]:  # fmt: skip
-    """Metrics by "part metric" of one fine-tuning; the learning rate is the encoder's width's, nothing is chosen on dev."""
+) -> Measured:  # fmt: skip
+    """Metrics and guesses of one fine-tuning; the learning rate is the encoder's width's, nothing is chosen on dev."""
     torch.manual_seed(seed)
     classes = len(sets.task.classes)
     loss: Any = cross_entropy if classes else HalfSquaredScore()
@@ -172,7 +182,7 @@ def fine_tuned(
     guesses = {part: _guess(objective, encoder, sets, part) for part in [*sets.checked, *tested]}
     if submit and tested:
         write_submission(submit, sets, {part: guesses[part] for part in tested})
-    return _metrics(sets, guesses)
+    return _metrics(sets, guesses), _told(sets, guesses)
 
 
 def _items(encoder: TextEncoder, sets: Sets, examples: Examples) -> LabelledTexts:
@@ -185,7 +195,7 @@ def _guess(objective: Objective, encoder: TextEncoder, sets: Sets, part: str) ->
     return np.asarray(out.argmax(dim=1) if sets.task.classes else 5 * out.squeeze(1))
 
 
-def _tfidf(sets: Sets, train: Examples) -> dict[str, float]:
+def _tfidf(sets: Sets, train: Examples) -> Measured:
     """Words and pairs of words with logistic or ridge regression; of pairs, also what both texts share."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -205,7 +215,17 @@ def _tfidf(sets: Sets, train: Examples) -> dict[str, float]:
     classes = sets.task.classes
     model: Any = LogisticRegression(C=10, max_iter=300) if classes else Ridge(1.0)
     model.fit(seen(train), train.label)
-    return _metrics(sets, {part: model.predict(seen(sets.parts[part])) for part in sets.checked})
+    guesses = {part: model.predict(seen(sets.parts[part])) for part in sets.checked}
+    return _metrics(sets, guesses), _told(sets, guesses)
+
+
+def _told(sets: Sets, guesses: dict[str, NDArray[Any]]) -> str:
+    first = guesses[sets.checked[0]]
+    return "".join(map(str, first.astype(int))) if sets.task.classes else " ".join(f"{value:.2f}" for value in first)
+
+
+def _untold(sets: Sets, text: str) -> NDArray[Any]:
+    return np.array(list(text), np.int64) if sets.task.classes else np.array(text.split(), np.float64)
 
 
 def _metrics(sets: Sets, guesses: dict[str, NDArray[Any]]) -> dict[str, float]:
@@ -238,16 +258,15 @@ class _Book:
 
     def __init__(self, path: Path | None, settings: dict[str, Any], systems: dict[str, str]) -> None:
         self.path, self.settings, self.systems = path, settings, systems
-        self.known: dict[tuple[str, str | None], dict[str, float]] = {}
+        self.known: dict[tuple[str, str | None], Measured] = {}
         if path is not None and path.is_file():
             for text in path.read_text(encoding="utf-8").splitlines():
                 line = json.loads(text) if text.startswith("{") else {}
                 if line.get("kind") == "glue" and line.get("settings") == self._settings(line["system"]):
-                    self.known[self._key(line["task"], line["system"], line["seed"]), line.get("data")] = line["values"]
+                    key = self._key(line["task"], line["system"], line["seed"]), line.get("data")
+                    self.known[key] = line["values"], line.get("guesses", "")
 
-    def get(
-        self, task: str, system: str, seed: int, data: str, measure: Callable[[], dict[str, float]], again: bool = False
-    ) -> dict[str, float]:
+    def get(self, task: str, system: str, seed: int, data: str, measure: Measure, again: bool = False) -> Measured:
         """A number that is there, or a new one; `again` measures in any case, for what else that does.
 
         Older lines do not say of which files they are: they are taken to be of these.
@@ -256,9 +275,9 @@ class _Book:
         key = (plain, None) if (plain, data) not in self.known and (plain, None) in self.known else (plain, data)
         if key not in self.known or again:
             begun = time.monotonic()
-            self.known[key] = measure()
+            self.known[key] = values, guesses = measure()
             line = {
-                "kind": "glue", "task": task, "system": system, "seed": seed, "data": data, "values": self.known[key],
+                "kind": "glue", "task": task, "system": system, "seed": seed, "data": data, "values": values, "guesses": guesses,
                 "settings": self._settings(system), "seconds": round(time.monotonic() - begun, 1), "commit": commit_of_code(),
                 "command": command_line(),
             }  # fmt: skip

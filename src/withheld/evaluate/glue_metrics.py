@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from withheld.data.glue import Sets, Task
+from withheld.evaluate.compare import NORMAL
 from withheld.learn.checkpoint import writing
+
+RESAMPLES = 100
 
 
 def glue_metrics(task: Task, guess_N: NDArray, label_N: NDArray) -> dict[str, float]:
@@ -28,6 +33,23 @@ def glue_metrics(task: Task, guess_N: NDArray, label_N: NDArray) -> dict[str, fl
             value = _correlation(name, guess_N, label_N)
         found[name] = 100 * value
     return found
+
+
+def sampled_items(task: Task, label_N: NDArray, pairs: Sequence[tuple[NDArray, NDArray]]) -> float:
+    """Half the 95 % interval, in points, that the sample of rows gives to a difference of the task's first metric.
+
+    Source: the bootstrap (Efron 1979): rows are drawn again, the same for both guesses and all seeds.
+
+    Args:
+        pairs: one a seed: guesses (N,) of the first and of the second system.
+    """
+    first = replace(task, metrics=task.metrics[:1])
+    score = lambda guess, at: next(iter(glue_metrics(first, guess[at], label_N[at]).values()))  # noqa: E731
+    rng, found = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        at = rng.integers(0, len(label_N), len(label_N))
+        found.append(np.mean([score(a, at) - score(b, at) for a, b in pairs]))
+    return NORMAL * float(np.std(found, ddof=1))
 
 
 def _correlation(name: str, guess_N: NDArray, label_N: NDArray) -> float:

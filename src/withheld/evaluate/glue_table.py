@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ class GlueRow:
         values: task -> a value for every seed, of the metric of the BERT table in percent.
         second: the same of MNLI's mismatched part.
         average: as published; ours is taken only where every task is there.
+        items: task -> half the 95 % interval that the sample of dev rows gives to the difference from the same from scratch.
     """
 
     name: str
@@ -32,6 +34,7 @@ class GlueRow:
     values: dict[str, list[float]]
     second: dict[str, list[float]] = field(default_factory=dict)
     average: float | None = None
+    items: dict[str, float] = field(default_factory=dict)
 
     def cell(self, task: str) -> str:
         """The median over seeds, and from where to where they go."""
@@ -86,6 +89,8 @@ def lines_of(rows: list[GlueRow]) -> tuple[list[str], list[list[str]]]:
 def verdict_of(rows: list[GlueRow]) -> dict[str, str]:
     """What pretraining was worth, task by task: the first row against the second, the same network from scratch, seed by seed.
 
+    Intervals are over seeds and, where `items` tells, over the sample of dev rows, in quadrature.
+
     Args:
         rows: as `glue` gives them; of the last, tf-idf, it is said where it is as good.
 
@@ -98,7 +103,7 @@ def verdict_of(rows: list[GlueRow]) -> dict[str, str]:
     losses: list[str] = []
     for task, values in subject.values.items():
         gaps = np.subtract(values, scratch.values[task])
-        mean, half = float(gaps.mean()), interval(gaps.tolist())
+        mean, half = float(gaps.mean()), math.hypot(interval(gaps.tolist()), subject.items.get(task, 0.0))
         told = f"{TITLES[task]} ({mean:+.1f} points, 95 % CI {mean - half:.1f} to {mean + half:.1f})"
         if not half >= 0:
             open_.append(f"{TITLES[task]} ({mean:+.1f} points, one seed)")
