@@ -106,6 +106,27 @@ def test_too_early_is_never_sick() -> None:
     assert judged(facts, log) == [set(), set()]
 
 
+def rated(steps: int, warmup: float, held_out: float = 8.0) -> History:
+    """Six steps at which the weights change by 30 %."""
+    history = History(Facts(width=32, sample=64, warmup=warmup), RULES)
+    for step in range(1, 7):
+        loss = 8.0 if step == 1 else held_out
+        vitals = {"update_ratio": 0.3, "held_out_loss": loss}
+        history.hear({"step": step, "steps": steps, "loss": loss, "gradient_norm": 1.0, "vitals": vitals})
+    return history
+
+
+def test_a_run_too_short_for_its_warm_up_is_not_sick_of_its_rate() -> None:
+    assert rated(8, 0.05).state != SICK
+    found = {each.vital: each for each in rated(8, 0.05).findings}["learning rate"]
+    assert found.state == "not yet"
+    assert "too short" in found.value
+    assert rated(200, 0.05).state == SICK, "with a warm-up it is"
+    assert rated(60, 0.02).state == SICK, "long enough to recover"
+    assert rated(8, 0.0).state == SICK, "also where there should be none"
+    assert rated(8, 0.05, held_out=80.0).state == WARN, "a loss that rises is told all the same"
+
+
 def test_overfitting_is_seen_in_the_held_out_loss() -> None:
     log = lines(held_out_loss=[5.0, 4, 3, 2.5, 2.6, 3.2, 4.5, 4.9])
     for line, loss in zip(log, [5.0, 4, 3, 2, 1.5, 1, 0.5, 0.3], strict=True):

@@ -131,6 +131,11 @@ class Case:
         """Whether it is too early to judge what training changes."""
         return self.progress < share or self.step < steps
 
+    def unwarmed(self) -> bool:
+        """Whether the run is so short that its warm-up, a share of the steps, is one step: the first is at the full rate."""
+        steps = self.checkups[-1].steps
+        return steps < 40 and self.facts.warmup > 0 and round(self.facts.warmup * steps) < 2
+
 
 Rule = Callable[[Case], "Finding | None"]
 

@@ -125,14 +125,17 @@ def rate(case: Case) -> Finding | None:
     if ratio is None or loss is None:
         return None
     value = f"a step changes weights by {100 * ratio:.2g} %"
+    unwarmed = case.unwarmed()
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
     fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
     if fixed and case.last("moving_target") is None and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
         began = min(fixed[0], before) if fixed[0] > 5 * before else fixed[0]
         return Finding(
-            "learning rate", SICK, value, "learning rate too large",
+            "learning rate", WARN if unwarmed else SICK, value, "learning rate too large",
             f"the loss rose from {began:.3g} to {fixed[-1]:.3g}: steps overshoot", cure,
         )  # fmt: skip
+    if ratio > 0.07 and unwarmed:
+        return Finding("learning rate", NOT_YET, f"{value}; the run is too short for a warm-up")
     if ratio > 0.1:
         return Finding(
             "learning rate", SICK, value, "learning rate too large",
