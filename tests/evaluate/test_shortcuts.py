@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import withheld
 from withheld.cli import main
 from withheld.errors import InputError
-from withheld.evaluate.shortcuts import SAME, probe_shortcuts
+from withheld.evaluate.shortcuts import SAME, Reading, probe_shortcuts
 from withheld.losses.prediction import CrossEntropy
 from withheld.methods import exemplar, relative_position
 from withheld.networks.open import open_trunk
@@ -81,6 +81,25 @@ def test_exemplars_are_asked_of_the_items_themselves(runs, monkeypatch):
         assert words in result.output
     page = (runs["exemplar"] / "report.html").read_text()
     assert "to tell them apart is the task, so all trainings learned from them" in page
+
+
+def test_of_a_task_at_chance_nothing_is_told(runs, monkeypatch):
+    some = [each for each in relative_position.shortcuts() if each.name == "no gap"]
+    monkeypatch.setattr(relative_position, "shortcuts", lambda: some)
+    result = CliRunner().invoke(main, ["probe-shortcuts", str(runs["relative_position"]), "--steps", "1"])
+    assert result.exit_code == 0, result.output
+    assert "Nothing can be told: the run solves its task no better than an answer" in result.stdout
+    assert "Of its defenses nothing can be told" in result.stdout
+    assert "Nothing suspicious" not in result.output
+    assert "Nothing can be told: the run solves its task" in (runs["relative_position"] / "report.html").read_text()
+
+
+def test_right_answers_that_are_too_sure_are_not_chance():
+    floor = {"loss": 2.08, "accuracy": 0.125}
+    assert Reading("the run", {"loss": 2.0, "accuracy": 0.13}, floor=floor).by_chance is False
+    assert Reading("the run", {"loss": 2.08, "accuracy": 0.13}, floor=floor).by_chance is True
+    assert Reading("the run", {"loss": 3.0, "accuracy": 0.4}, floor=floor).by_chance is False
+    assert Reading("the run", {"loss": 3.0, "accuracy": 0.4}).by_chance is False
 
 
 def test_what_rows_share_is_said_once(runs, monkeypatch):

@@ -35,7 +35,7 @@ def probe_shortcuts_command(run: Path, data: str | None, screen: Screen, **optio
     from withheld.evaluate.shortcuts import probe_shortcuts
     from withheld.provenance import command_line
     from withheld.report import write
-    from withheld.report.shortcuts import columns_of, shown
+    from withheld.report.shortcuts import columns_of, sentence_of, shown
 
     with Narrator(screen) as narrator:
         found = probe_shortcuts(
@@ -56,5 +56,4 @@ def probe_shortcuts_command(run: Path, data: str | None, screen: Screen, **optio
     for reads in dict.fromkeys(reading.reads for reading in found if reading.reads):
         screen.say(f"{', '.join(reading.row for reading in found if reading.reads == reads)}: {reads}")
     screen.say(f"Report: {write(run)}")
-    marked = [reading.row for reading in found if reading.suspect]
-    screen.result(f"Suspicious: {', '.join(marked)}" if marked else "Nothing suspicious")
+    screen.result(sentence_of([reading.to_json() for reading in found]))

@@ -24,7 +24,7 @@ from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Loop
-from withheld.learn.health import Measured
+from withheld.learn.health import Measured, constant_answer, learned_target
 from withheld.learn.schedule import Items, seed_everything
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
@@ -36,6 +36,8 @@ from withheld.types import Moment, Recipe
 SAME = "the same, short"
 EVERY = 5  # of so many items one is held out
 LOOKED_AT, AT_ONCE, DRAWS = 512, 64, 2
+NO_BETTER = 0.995
+"""A loss above this share of that of a constant answer has learned nothing."""
 MOST_NUMBERS = 1 << 25
 """Of the items that are looked at together: clips are large."""
 
@@ -51,6 +53,7 @@ class Reading:
         suspect: the measures that are outside of what is healthy.
         steps, seconds: of the short training; 0 for the run.
         held_out: whether the short trainings did not learn from the items measured; where items are told apart, they do.
+        floor: the same measures of the best answer that is the same for every item; empty where there is none.
     """
 
     row: str
@@ -60,6 +63,19 @@ class Reading:
     steps: int = 0
     seconds: float = 0.0
     held_out: bool = True
+    floor: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether the task is solved no better than by an answer that is the same for every item."""
+        if not self.floor or not self.measures["loss"] > NO_BETTER * self.floor["loss"]:
+            return False
+        most = self.floor.get("accuracy")  # a loss may be high where answers are right, but too sure
+        return most is None or self.measures["accuracy"] <= most + 2 * math.sqrt(most * (1 - most) / LOOKED_AT)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, and whether the task is solved by chance."""
+        return {**dataclasses.asdict(self), "by_chance": self.by_chance}
 
 
 def probe_shortcuts(
@@ -90,7 +106,8 @@ def probe_shortcuts(
     variants = [Variant(SAME), *(each for each in declared if isinstance(each, Variant))]
     probes = [each for each in declared if isinstance(each, Probe)]
     trained = bench.trained()
-    book.write(Reading("the run", bench.measure(trained)))
+    found, floor = bench.measure(trained)
+    book.write(Reading("the run", found, floor=floor))
     for probe in probes:
         found = bench.ask(probe, trained)
         book.write(Reading(probe.name, found, probe.reads, _outside(found, probe.healthy)))
@@ -152,24 +169,25 @@ class _Bench:
         return self.run.objective().to(self.device)
 
     @torch.no_grad()
-    def measure(self, objective: Objective, task: Objective | None = None) -> dict[str, float]:
-        """Loss and measures on items held out from the short trainings, of a task of its own or another's."""
+    def measure(self, objective: Objective, task: Objective | None = None) -> tuple[dict[str, float], dict[str, float]]:
+        """Loss and measures on items held out from the short trainings, of a task of its own or another's.
+
+        And the same of the best constant answer; empty where there is none.
+        """
         task = task or objective
         objective.eval()
-        sums: dict[str, float] = {}
-        count = 0
+        found: list[dict[str, float]] = []
+        floor: list[dict[str, float]] = []
         for at, t in self._batches(self.held):
             for draw in range(DRAWS):
                 seed_everything(self.given["seed"], at, draw)
                 pair = task.pair(t)
                 prediction = objective.network(pair.x)
-                found = {"loss": float(task.total(task.compare(prediction, pair), Moment(1, 1)))}
-                if isinstance(task.loss, Measured):
-                    found.update(task.loss.measures(prediction, pair.y))
-                for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                count += 1
-        return {name: value / count for name, value in sums.items()}
+                found.append(_measured(task, prediction, pair))
+                constant = None if learned_target(task) else constant_answer(prediction, task.aim(pair.y))
+                if constant is not None:
+                    floor.append(_measured(task, constant, pair))
+        return _mean(found), _mean(floor) if len(floor) == len(found) else {}
 
     @torch.no_grad()
     def ask(self, probe: Probe, objective: Objective) -> dict[str, float]:
@@ -189,14 +207,15 @@ class _Bench:
         objective, recipe = self._fitted(variant.settings)
         loop = self._loop(objective, recipe, steps)
         loop.run(listen=lambda line: self.listen({"kind": "step", **line}))
-        found = self.measure(objective)
+        found, floor = self.measure(objective)
         if variant.settings and variant.crossed:
-            crossed = self.measure(objective, self.base)
+            crossed, _ = self.measure(objective, self.base)
             found.update({f"{name} on the run's task": value for name, value in crossed.items() if name != "loss"})
         for probe in probes:
             found.update(self.ask(probe, objective))
         seconds = round(time.monotonic() - begun, 1)
-        return Reading(variant.name, found, variant.reads, _outside(found, variant.healthy), steps, seconds)
+        suspect = _outside(found, variant.healthy)
+        return Reading(variant.name, found, variant.reads, suspect, steps, seconds, floor=floor)
 
     def _made(self, settings: Any) -> tuple[Objective, Recipe]:
         function = load_method(self.run.settings["method"])
@@ -256,11 +275,23 @@ class _Book:
         if self.path is None:
             return
         measures = {k: v if math.isfinite(v) else None for k, v in reading.measures.items()}
-        line = {"kind": "shortcut", **dataclasses.asdict(reading), **self.about, "measures": measures}
+        line = {"kind": "shortcut", **reading.to_json(), **self.about, "measures": measures}
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _measured(task: Objective, prediction: Any, pair: Any) -> dict[str, float]:
+    found = {"loss": float(task.total(task.compare(prediction, pair), Moment(1, 1)))}
+    if isinstance(task.loss, Measured):
+        found.update(task.loss.measures(prediction, pair.y))
+    return found
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in found for name in each)
+    return {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in names}
 
 
 def _outside(found: dict[str, float], healthy: Bounds) -> tuple[str, ...]:

@@ -25,6 +25,24 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in mapping(row.get("measures"))))
 
 
+def sentence_of(rows: list[dict[str, Any]]) -> str:
+    """What the rows come to; the first is the run as it is."""
+    marked = [one_line(row.get("row") or "") for row in rows if texts(row.get("suspect"))]
+    told = f"Suspicious: {', '.join(marked)}" if marked else "Nothing suspicious"
+    if rows[0].get("by_chance"):
+        measures, floor = mapping(rows[0].get("measures")), mapping(rows[0].get("floor"))
+        name = "accuracy" if "accuracy" in floor else "loss"
+        told = (
+            f"Nothing can be told: the run solves its task no better than an answer that is the same for every item ({name} "
+            f"{shown(name, number(measures.get(name)))}, by chance {shown(name, number(floor.get(name)))}); train it longer, then "
+            "probe again"
+        )
+    short = [row for row in rows if number(row.get("steps"))]
+    if short and all(row.get("by_chance") for row in short):
+        told += ". Of its defenses nothing can be told: all short trainings solve the task by chance only; more --minutes, or --steps"
+    return told
+
+
 def read_shortcuts(found: Contents) -> dict[str, Any]:
     """Columns, and rows with cells and what they mean; empty where nothing was probed."""
     rows = found.shortcuts
@@ -42,6 +60,6 @@ def read_shortcuts(found: Contents) -> dict[str, Any]:
             {"name": one_line(row.get("row") or ""), "reads": "" if reads == before else reads, "cells": cells}
         )
         before = reads
-    marked = sum(bool(texts(row.get("suspect"))) for row in rows)
+    marked = any(texts(row.get("suspect")) for row in rows)
     held_out = rows[0].get("held_out") is not False
-    return {"columns": columns, "rows": drawn, "marked": marked, "held_out": held_out}
+    return {"columns": columns, "rows": drawn, "marked": marked, "held_out": held_out, "said": sentence_of(rows)}
