@@ -105,3 +105,14 @@ def test_what_lies_beside_and_is_not_counted_is_told(tmp_path: Path) -> None:
     assert "2 with .heic) are of kinds that are not read here" in told
     assert "clips beside these (1 with .mov) are not counted" in told
     assert "under 1 % of the images looked at are broken" in told
+
+
+@pytest.mark.parametrize("masks", ["Annotations/480p/dog", "SegmentationClass"])
+def test_masks_beside_images_are_no_images(tmp_path: Path, masks: str) -> None:
+    write_images(tmp_path / "DAVIS" / "JPEGImages" / "480p" / "dog", 5)
+    write_images(tmp_path / "DAVIS" / masks, 5, first=50)
+    found = describe(tmp_path)
+    assert found.items == 5
+    assert f"5 masks in {masks.split('/')[0]} are not counted and not learned from" in str(found)
+    alone = describe(tmp_path / "DAVIS" / masks)
+    assert alone.items == 5, "asked for by name, they are images"

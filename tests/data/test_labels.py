@@ -72,6 +72,14 @@ def test_latin_1_is_named_with_its_line() -> None:
         read_labels("file,label\na/000.jpg,cat\nb/é.jpg,dog\n".encode("latin-1"), "labels.csv", NAMES)
 
 
+def test_utf_16_as_spreadsheets_save_it_is_read() -> None:
+    labels, classes = read_labels(
+        "file\tlabel\na/000.jpg\tkäse\na/001.jpg\tdog\n".encode("utf-16"), "labels.csv", NAMES
+    )
+    assert classes == ["dog", "käse"]
+    assert (labels >= 0).sum() == 2
+
+
 def test_an_ambiguous_name_asks_for_the_path() -> None:
     with pytest.raises(InputError, match="more than one image"):
         read_labels(b"file,label\n1.jpg,cat\n", "labels.csv", ["a/1.jpg", "b/1.jpg"])

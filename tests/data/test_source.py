@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import os
 import sys
 import unicodedata
@@ -182,6 +183,13 @@ def test_unzipped_idx_of_equal_sizes_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.full((5, 4, 4), i)))
     assert open_source(tmp_path / "digits").fingerprint != open_source(tmp_path / "clothes").fingerprint
+
+
+def test_idx_in_a_folder_is_found_by_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "digits.gz").write_bytes(gzip.compress(idx_bytes(np.zeros((5, 4, 4)))))
+    (tmp_path / "notes.gz").write_bytes(gzip.compress(b"no images"))
+    source = open_source(tmp_path)
+    assert (source.kind, len(source)) == ("idx", 5)
 
 
 def test_damaged_idx(tmp_path: Path) -> None:

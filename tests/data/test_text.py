@@ -84,6 +84,11 @@ class TestSources:
         assert len(open_texts(f"{tmp_path / 'r.csv'}:label")) == 2
         assert len(open_texts(tmp_path / "r.jsonl")) == 2
 
+    def test_a_table_may_be_utf_16(self, tmp_path):
+        (tmp_path / "reviews.csv").write_bytes("text,label\nso schön war es,1\nund so übel,0\n".encode("utf-16"))
+        source = open_texts(tmp_path / "reviews.csv", labels=True)
+        assert [text for _, text in documents(source, [])] == ["so schön war es", "und so übel"]
+
     def test_parquet_and_hub(self, tmp_path):
         datasets = pytest.importorskip("datasets")
         table = datasets.Dataset.from_dict({"text": ["a b", "c d"], "label": [0, 1]})

@@ -149,3 +149,14 @@ def test_a_column_that_counts_the_rows_is_no_measurement(tmp_path):
     assert table.notes == ["column 'id' counts the rows and was left out"]
     (tmp_path / "u.csv").write_text("id,x\n7,0.5\n7,0.1\n9,0.7\n")
     assert open_vectors(tmp_path / "u.csv").columns == ["id", "x"]
+
+
+def test_utf_16_as_spreadsheets_save_it_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\n1,2.5\n3,4\n".encode("utf-16"))
+    table = open_vectors(path)
+    assert table.columns == ["a", "b"]
+    np.testing.assert_array_equal(table.values, [[1, 2.5], [3, 4]])
+    path.write_bytes("a,b\n1,2".encode("utf-16") + b"\0")
+    with pytest.raises(InputError, match=r"begins as UTF-16 and is not.*save the file as UTF-8"):
+        open_vectors(path)

@@ -14,7 +14,7 @@ from PIL import Image
 from withheld.data.build import Progress, is_grey
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
-from withheld.data.folder import scan_folder
+from withheld.data.folder import MASKS, masks_among, scan_folder
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
@@ -259,10 +259,15 @@ def _beside(source: Source) -> list[str]:
     root = Path(source.location).expanduser()
     if source.kind != "folder" or not root.is_dir():
         return []
-    ends = Counter(Path(name).suffix.lower() for name in scan_folder(root).others)
+    scan = scan_folder(root)
+    ends = Counter(Path(name).suffix.lower() for name in scan.others)
     pictures = {end: count for end, count in ends.items() if end in UNREAD}
     clips = {end: count for end, count in ends.items() if end in OTHERS["clips"][1]}
     warnings = []
+    masks = masks_among(scan.items)
+    if masks:
+        folders = ", ".join(sorted({word for name in masks for word in name.split("/")[:-1] if word in MASKS}))
+        warnings.append(f"{len(masks):,} masks in {folders} are not counted and not learned from")
     for kinds, what, remedy in (
         (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
         (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError
 
 ARCHIVES = (*TARS, ".zip")
+MASKS = ("Annotations", "SegmentationClass", "SegmentationObject")
+"""Folders of masks beside JPEGImages, as in DAVIS and PASCAL VOC: no images to learn from."""
 
 
 class FolderStore(Store):
@@ -110,9 +112,24 @@ def open_folder(root: Path, text: str, labels: Labels = None, wanted: Wanted = I
         InputError: where there are no images, saying what was looked for and what was found instead.
     """
     scan = scan_folder(root, wanted)
+    if wanted is IMAGES:
+        masks = masks_among(scan.items)
+        scan.items = {name: of for name, of in scan.items.items() if name not in masks}
+        scan.others += sorted(masks)
     if not scan.items:
         return _open_other(root, text, labels, scan)
     return source_of(scan, root, text, labels)
+
+
+def masks_among(names: Iterable[str]) -> set[str]:
+    """Those that lie in a folder of masks beside one of images, where both are named as in DAVIS and PASCAL VOC."""
+    folders = [(name, name.split("/")[:-1]) for name in names]
+    beside = {tuple(path[: path.index("JPEGImages")]) for _, path in folders if "JPEGImages" in path}
+    return {
+        name
+        for name, path in folders
+        if any(word in MASKS and tuple(path[:at]) in beside for at, word in enumerate(path))
+    }
 
 
 def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
@@ -169,7 +186,7 @@ def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
     from withheld.data import idx, table
 
     top = sorted(name for name in scan.others if "/" not in name)
-    found = [root / name for name in top if "idx" in name.lower() and idx.is_idx(root / name)]
+    found = [root / name for name in top if _may_be_idx(name) and idx.is_idx(root / name)]
     if found:
         return idx.open_idx(found, root, text, labels)
     tables = sorted(name for name in scan.others if name.lower().endswith(".parquet"))
@@ -186,6 +203,17 @@ def _open_other(root: Path, text: str, labels: Labels, scan: Scan) -> Source:
             f"{text} holds {len(archives)} archives ({shown}); give one of them, tars alone, or unpack them"
         )
     raise InputError(_nothing(text, scan))
+
+
+def _may_be_idx(name: str) -> bool:
+    """Whether to look into a file: not into every one of a large folder, and not into archives."""
+    lower = name.lower()
+    return (
+        "idx" in lower
+        or "ubyte" in lower
+        or (lower.endswith(".gz") and not lower.endswith(ARCHIVES))
+        or "." not in lower
+    )
 
 
 def _nothing(text: str, scan: Scan) -> str:

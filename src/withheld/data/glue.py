@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
 
 MOST_ERRORS = 20
@@ -236,12 +237,7 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from None
+    text = table_text(path.read_bytes(), str(path))
     if path.suffix == ".csv":
         reader = csv.reader(text.splitlines(keepends=True))
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]

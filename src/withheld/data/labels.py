@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from withheld.data.layout import Layout, folder_labels
+from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
 from withheld.types import UNKNOWN_LABEL
 
@@ -258,13 +259,7 @@ class _Names:
 
 
 def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{shown}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
+    text = table_text(data, shown)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count) if any(d in first for d in ",;\t") else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -17,6 +17,7 @@ from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.text import part_of
+from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
 
 TEXT_COLUMNS = (
@@ -120,19 +121,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from _delimited(path, suffix)
 
 
-def _read(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path.name}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
-        ) from None
-
-
 def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
-    content = _read(path)
+    content = table_text(path.read_bytes(), path.name)
     first = content.split("\n", 1)[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
     # published .tsv files hold quotes that quote nothing; texts hold marks that str.splitlines takes for ends of lines
@@ -163,7 +153,7 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
 
 
 def _lines_of_json(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(table_text(path.read_bytes(), path.name).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -6,6 +6,7 @@ Axes in comments: N rows, D columns.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 from withheld.data.elsewhere import copied
 from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.source import digest, stamp_of
+from withheld.data.unicode import is_utf16, table_text
 from withheld.errors import InputError
 
 BLOCK = 1 << 16
@@ -166,7 +168,9 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.csv as reader
 
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+    with path.open("rb") as stream:
+        wide = is_utf16(stream.read(2))
+    with path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="") as stream:
         head = stream.read(1 << 14)
     first = head.split("\n", 1)[0].rstrip("\r")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
@@ -178,7 +182,7 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
     headless = bool(cells) and all(_is_number(cell.replace(",", ".") if commas else cell) for cell in cells)
     try:
         table = reader.read_csv(
-            path,
+            io.BytesIO(table_text(path.read_bytes(), str(path)).encode()) if wide else path,
             read_options=reader.ReadOptions(autogenerate_column_names=headless),
             parse_options=reader.ParseOptions(delimiter=delimiter),
             convert_options=reader.ConvertOptions(decimal_point="," if commas else "."),

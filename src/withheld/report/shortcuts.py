@@ -39,7 +39,7 @@ def sentence_of(rows: list[dict[str, Any]]) -> str:
         )
     short = [row for row in rows if number(row.get("steps"))]
     if short and all(row.get("by_chance") for row in short):
-        told += ". Of its defenses nothing can be told: all short trainings solve the task by chance only; more --minutes, or --steps"
+        told += ". Of its defenses nothing can be told: all short trainings solve the task by chance; give --minutes or --steps"
     return told
 
 
