@@ -85,6 +85,16 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     assert rows.splitlines()[0] == "a,b,c,d,component"
     assert len(rows.splitlines()) == 8
     assert "exact" in typed("likelihood", out, "--data", table)
+    assert "1 item of" in (said := typed("likelihood", out, "--data", table, "--items", 1))
+    assert "nan" not in said
+    assert "±" not in said
+    json.loads(
+        (out / "results.jsonl").read_text(encoding="utf-8").splitlines()[-1],
+        parse_constant=lambda word: pytest.fail(f"{word} is no JSON"),
+    )
+    said = typed("predict", out, table, "-o", tmp_path / "groups.csv")
+    assert "rows have their component" in said
+    assert "labelled" not in said
 
 
 def test_a_stopped_mixture_resumes_bit_identical(table, tmp_path):

@@ -127,6 +127,10 @@ def test_likelihood_says_its_parts(run, corpus):
     for said in ("-ELBO", "reconstruction", "KL", "3 samples", "upper bounds", "another sentence's z", "units active"):
         assert said in printed
     assert run.results()[-1]["kind"] == "likelihood"
+    of_one = str(likelihood(run, str(corpus), samples=3, items=1))
+    assert "nan" not in of_one
+    assert "±" not in of_one
+    assert "one sentence cannot tell" in of_one
 
 
 def test_report_shows_sentences(run, corpus):

@@ -198,6 +198,8 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
     near = search(reader, "the old song number 2", tmp_path / "texts.csv", n=3)
     assert near.texts[0] == "the old song number 2"
     assert near.doubles[0]
+    assert (near.sheet[0].said, near.sheet[0].text, near.sheet[0].name) == ("query", "the old song number 2", "")
+    assert len(search(reader, "a good film " * 50, tmp_path / "texts.csv", n=3).query) < 70, "a title, not a page"
     assert near.similarity[0] == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError, match="empty"):
         search(reader, " ", tmp_path / "texts.csv")

@@ -37,10 +37,15 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
     """
     check_output(output, force, ".csv")
     from withheld.evaluate.finetune import predict
+    from withheld.evaluate.groups import is_groups
+    from withheld.run import open_run
 
     with Narrator(screen) as narrator:
         count = predict(model, data, output, listen=narrator.hear, **options)
-    screen.say(f"{count} items are labelled.")
+    what = "item is labelled" if count == 1 else "items are labelled"
+    if is_groups(model) and not open_run(model).settings["data"].get("classes"):
+        what = "row has its component" if count == 1 else "rows have their component"
+    screen.say(f"{count:,} {what}.")
     screen.result(str(output))
 
 

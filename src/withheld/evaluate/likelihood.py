@@ -35,7 +35,8 @@ class Likelihood:
 
     Attributes:
         data: on what. items: how many. samples: of z for every item; 0 where log p(x) is exact.
-        elbo: the mean of the bound; nll: of -log p(x), estimated from above; both nats an item, with standard errors over items.
+        elbo: the mean of the bound; nll: of -log p(x), estimated from above; both nats an item, with standard errors over items
+            (None of one item).
         bits: nll in bits a value, where values are discrete.
         seed: of what was drawn (bits of grey pixels, z).
     """
@@ -44,18 +45,18 @@ class Likelihood:
     items: int
     samples: int
     elbo: float
-    elbo_error: float
+    elbo_error: float | None
     nll: float
-    nll_error: float
+    nll_error: float | None
     bits: float | None
     seed: int
 
     def __str__(self) -> str:
         how = f"importance sampling, {self.samples:,} samples" if self.samples else "exact"
         bits = f", {self.bits:.3f} bits a value" if self.bits is not None else ""
-        bound = f"-ELBO {-self.elbo:.2f} ± {self.elbo_error:.2f}, " if self.samples else ""
-        found = f"{bound}-log p(x) {self.nll:.2f} ± {self.nll_error:.2f} nats an item"
-        return f"{found} ({how}{bits}; {self.items:,} items of {self.data})"
+        bound = f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)}, " if self.samples else ""
+        found = f"{bound}-log p(x) {self.nll:.2f}{give_or_take(self.nll_error)} nats an item"
+        return f"{found} ({how}{bits}; {self.items:,} {'item' if self.items == 1 else 'items'} of {self.data})"
 
     def to_json(self) -> dict[str, Any]:
         """A line of results.jsonl."""
@@ -121,7 +122,7 @@ def likelihood(
     where = pick_device(device)
     model = run.objective().to(where)
     if isinstance(model, LatentModel):
-        return _of_table(run, model, data, seed)
+        return _of_table(run, model, data, items, seed)
     if isinstance(model.network, CodePrior):
         from withheld.evaluate.two_stage import two_stage
 
@@ -148,20 +149,29 @@ def likelihood(
     values = math.prod((facts["channels"], facts["size"], facts["size"]))
     nll, discrete = -float(bound.mean()), network.likelihood != "gaussian"
     return Likelihood(
-        str(data), len(at), samples, float(elbo.mean()), _error(elbo), nll, _error(bound),
+        str(data), len(at), samples, float(elbo.mean()), standard_error(elbo), nll, standard_error(bound),
         nll / values / math.log(2) if discrete else None, seed,
     )  # fmt: skip
 
 
-def _of_table(run: Run, model: Any, data: Any, seed: int) -> Likelihood:
+def _of_table(run: Run, model: Any, data: Any, items: int | None, seed: int) -> Likelihood:
     """Exact for a mixture; mean field's is the density at its expected parameters."""
     from withheld.evaluate.groups import open_table, posteriors
 
     table = open_table(run, model, data, test=True)
+    if items is not None and items < len(table):
+        table.values = table.values[np.linspace(0, len(table) - 1, items).astype(np.int64)]
     found = torch.cat([density for _, density in posteriors(model, table)])
     mean = float(found.mean())
-    return Likelihood(str(data), len(found), 0, mean, _error(found), -mean, _error(found), None, seed)
+    error = standard_error(found)
+    return Likelihood(str(data), len(found), 0, mean, error, -mean, error, None, seed)
 
 
-def _error(values: Tensor) -> float:
-    return float(values.double().std() / math.sqrt(max(1, len(values))))
+def standard_error(values: Tensor) -> float | None:
+    """Of the mean of (N,); None of one, which says nothing of it."""
+    return float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def give_or_take(error: float | None) -> str:
+    """Such as " ± 0.12"; nothing where it is not known."""
+    return "" if error is None else f" ± {error:.2f}"

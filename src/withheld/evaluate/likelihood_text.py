@@ -18,6 +18,7 @@ from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
 from withheld.evaluate.latent_text import open_sentences
+from withheld.evaluate.likelihood import give_or_take, standard_error
 from withheld.losses.latent import gaussian_kl
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.vae import ACTIVE, mutual_information
@@ -39,7 +40,7 @@ class SentenceLikelihood:
             tokens told that are <unk> to the run.
         samples: of z for every sentence.
         elbo: the bound, minus `reconstruction`, minus `kl` (closed form). nll: -log p(x) by importance sampling, an upper bound
-            that falls with `samples`. Errors are standard errors over sentences.
+            that falls with `samples`. Errors are standard errors over sentences (None of one).
         other_z: the reconstruction with the z of another sentence; what it is more than `reconstruction`, z tells.
         active_units: of `latents` dimensions. mutual_information: of z and the sentence.
     """
@@ -50,11 +51,11 @@ class SentenceLikelihood:
     unknown: float
     samples: int
     elbo: float
-    elbo_error: float
+    elbo_error: float | None
     reconstruction: float
     kl: float
     nll: float
-    nll_error: float
+    nll_error: float | None
     other_z: float
     active_units: int
     latents: int
@@ -74,15 +75,20 @@ class SentenceLikelihood:
     def __str__(self) -> str:
         lost = self.other_z - self.reconstruction
         used = "z is used" if lost > 1 and self.active_units else "z is not used: the posterior has collapsed"
-        return (
-            f"-ELBO {-self.elbo:.2f} ± {self.elbo_error:.2f} nats a sentence = reconstruction {self.reconstruction:.2f} + KL "
-            f"{self.kl:.2f} ({self.items:,} sentences of {self.data})\n"
-            f"-log p(x) at most {self.nll:.2f} ± {self.nll_error:.2f} nats a sentence (importance sampling, {self.samples:,} "
-            "samples)\n"
-            f"perplexity a word at most {self.perplexity:.2f} by importance sampling, {self.perplexity_of_bound:.2f} by the ELBO "
-            f"(upper bounds; ends of sentences count, {100 * self.unknown:.1f} % are <unk>)\n"
+        of_z = (
             f"with another sentence's z the reconstruction is {self.other_z:.2f}, {lost:.2f} nats worse: {used}; "
             f"{self.active_units} of {self.latents} units active, mutual information {self.mutual_information:.2f} nats"
+        )
+        if self.items < 2:
+            of_z = "whether z is used, one sentence cannot tell"
+        return (
+            f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
+            f"+ KL {self.kl:.2f} ({self.items:,} sentences of {self.data})\n"
+            f"-log p(x) at most {self.nll:.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
+            f"{self.samples:,} samples)\n"
+            f"perplexity a word at most {self.perplexity:.2f} by importance sampling, {self.perplexity_of_bound:.2f} by the ELBO "
+            f"(upper bounds; ends of sentences count, {100 * self.unknown:.1f} % are <unk>)\n"
+            f"{of_z}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -156,9 +162,10 @@ def sentence_likelihood(
     tokens = int(sentences.lengths[at].sum()) - len(at)
     few = torch.linspace(0, len(at) - 1, min(MUTUAL, len(at)), device=mean.device).long()
     return SentenceLikelihood(
-        where, len(at), words + len(at), unknown / max(1, tokens), samples, -float((rec + kl).mean()), _error(rec + kl),
-        float(rec.mean()), float(kl.mean()), float(nll.mean()), _error(nll), float(torch.cat(wrong).mean()),
-        int((mean.var(dim=0) > ACTIVE).sum()), network.latents, float(mutual_information(mean[few], log_variance[few])), seed,
+        where, len(at), words + len(at), unknown / max(1, tokens), samples, -float((rec + kl).mean()),
+        standard_error(rec + kl), float(rec.mean()), float(kl.mean()), float(nll.mean()), standard_error(nll), float(torch.cat(wrong).mean()),
+        int((mean.var(dim=0, correction=min(1, len(mean) - 1)) > ACTIVE).sum()),
+        network.latents, float(mutual_information(mean[few], log_variance[few])), seed,
     )  # fmt: skip
 
 
@@ -175,7 +182,3 @@ def _sentences(
     at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
     at = at[np.argsort(sentences.lengths[at], kind="stable")]
     return sentences, at, int(tokens.words[at].sum()), f"{data}" + (" (test)" if chosen is not source else "")
-
-
-def _error(values: Tensor) -> float:
-    return float(values.double().std() / math.sqrt(max(1, len(values)))) if len(values) > 1 else 0.0

@@ -19,6 +19,8 @@ from withheld.evaluate.pool import Pool, middle_frame, open_pool
 from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
 
 MOST_SEARCHED = 200_000
+TITLE = 60
+"""Characters of a query that stand in a title."""
 
 
 @dataclass
@@ -132,11 +134,13 @@ def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Foun
     names, items = [pool.name(at) for at in nearest], [pool.item(at) for at in nearest]
     doubles = _doubles([item, *items])
     said = [f"{c:.3f}{' nearly equal' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
-    sheet = [shown(query, "query", item), *map(shown, names, said, items)]
+    title = first_words(query, TITLE) if isinstance(item, str) else query[-TITLE:]
+    told = "" if isinstance(item, str) and item == query else query  # a text is its own name
+    sheet = [shown(told, "query", item), *map(shown, names, said, items)]
     below = [f"{what}  {name}" for what, name in zip(said, names, strict=True)]
-    picture = draw_sheet(f"nearest to {query}", [("query", item), *zip(below, items, strict=True)])
+    picture = draw_sheet(f"nearest to {title}", [("query", item), *zip(below, items, strict=True)])
     texts = [first_words(one) if isinstance(one, str) else "" for one in items]
-    return Found(query, names, [float(c) for c in cosine], doubles, texts, sheet, picture, list(pool.notes))
+    return Found(title, names, [float(c) for c in cosine], doubles, texts, sheet, picture, list(pool.notes))
 
 
 def _doubles(items: list[Any]) -> list[bool]:

@@ -41,10 +41,10 @@ def shown(name: str, said: str, item: Any) -> Shown:
     return Shown(name, said, png(picture(item)), "")
 
 
-def first_words(text: str) -> str:
-    """The beginning of a text on one line."""
+def first_words(text: str, most: int = FIRST_WORDS) -> str:
+    """The beginning of a text on one line, at most so many characters."""
     words = " ".join(text.split())
-    return words if len(words) <= FIRST_WORDS else words[:FIRST_WORDS].rsplit(" ", 1)[0] + " …"
+    return words if len(words) <= most else words[:most].rsplit(" ", 1)[0] + " …"
 
 
 def picture(item: Any) -> Tile:
