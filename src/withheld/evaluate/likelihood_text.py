@@ -163,7 +163,8 @@ def sentence_likelihood(
     few = torch.linspace(0, len(at) - 1, min(MUTUAL, len(at)), device=mean.device).long()
     return SentenceLikelihood(
         where, len(at), words + len(at), unknown / max(1, tokens), samples, -float((rec + kl).mean()),
-        standard_error(rec + kl), float(rec.mean()), float(kl.mean()), float(nll.mean()), standard_error(nll), float(torch.cat(wrong).mean()),
+        standard_error(rec + kl), float(rec.mean()), float(kl.mean()), float(nll.mean()), standard_error(nll),
+        float(torch.cat(wrong).mean()),
         int((mean.var(dim=0, correction=min(1, len(mean) - 1)) > ACTIVE).sum()),
         network.latents, float(mutual_information(mean[few], log_variance[few])), seed,
     )  # fmt: skip

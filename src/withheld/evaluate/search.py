@@ -93,20 +93,22 @@ def _named(query: str, names: Sequence[str]) -> int | None:
     exact = [i for i, name in enumerate(names) if name == plain]
     if exact:
         return exact[0]
-    if Path(query).expanduser().is_file():
+    if _is_file(query):
         return None
     ends = [i for i, name in enumerate(names) if name.endswith("/" + plain)]
     return ends[0] if len(ends) == 1 else None
 
 
+def _is_file(query: str | Path) -> bool:
+    try:
+        return Path(query).expanduser().is_file()
+    except (OSError, RuntimeError):  # a text longer than names may be, or one that begins with ~
+        return False
+
+
 def _query(encoder: Encoder, query: str | Path, location: str, listen: Listen) -> Any:
     """The one item of a file, or the text itself."""
-    path = Path(query).expanduser()
-    try:
-        there = path.is_file()
-    except OSError:  # a text longer than names may be
-        there = False
-    if not there:
+    if not _is_file(query):
         if encoder.modality == "text":
             if not str(query).strip():
                 raise InputError("the query is empty: give a text, a file or the name of an item")
@@ -115,7 +117,7 @@ def _query(encoder: Encoder, query: str | Path, location: str, listen: Listen) -
             f"{str(query)!r} is neither a file nor the name of an item of {location}; names are as `withheld embed` writes them"
         )
     kind = judged(encoder)
-    items, _ = kind.decode(kind.open(str(path)), listen)
+    items, _ = kind.decode(kind.open(str(Path(query).expanduser())), listen)
     if len(items) != 1:
         raise InputError(f"{query} holds {len(items):,} items: a query is one; name one of them")
     return items[0]
