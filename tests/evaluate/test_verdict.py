@@ -196,6 +196,8 @@ def test_no_time_leaves_rows_out_and_says_so(digits):
     made = verdict(tiny_encoder(), subset(digits, 3, 30), labels_per_class=[1, 5], seeds=2, minutes=1e-4)
     assert FINE_TUNED not in {s.method for s in made.scores}
     assert any('"fine-tuned" and "from scratch" for time' in text for text in made.left_out)
+    assert {'"semi-supervised mixture" for time', '"self-training" for time'} <= set(made.left_out)
+    assert {"linear probe", "kNN", "random frozen", "HOG"} <= {score.method for score in made.scores}
     assert "at equal steps" not in made.sentence
 
 

@@ -56,18 +56,31 @@ class Seen:
 
 def measure_self_training(m: Measurement, seen: Seen) -> None:
     """On the learned features; of images also on the strongest kind of floor, and on both, side by side."""
+    if late(m, SELF_TRAINED):
+        return
     m.say("self-training")
     _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen], seen.own())
     if not m.floors or isinstance(m.judged, JudgedClips):
         return
     name, (function, table) = list(m.floors.items())[-1]
+    if late(m, f"{SELF_TRAINED} on {name}"):
+        return
     more = np.zeros((0, table.values.shape[1]), np.float32)
     if seen.items is not None:
         m.say(f"self-training: {name} of unlabelled items")
         more = features(function, seen.items, listen=m.listen)
     floor = Seen(more, table, seen.items)
     _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor], seen.own())
-    _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen], seen.own())
+    if not late(m, f"{SELF_TRAINED} with {name}"):
+        _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen], seen.own())
+
+
+def late(m: Measurement, name: str) -> bool:
+    """Whether the time is over before this row is begun; it is then left out, and said."""
+    if m.elapsed <= m.budget:
+        return False
+    m.left_out.append(f'"{name}" for time')
+    return True
 
 
 def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.int64]) -> None:

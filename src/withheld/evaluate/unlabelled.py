@@ -17,9 +17,9 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.features import features
 from withheld.evaluate.m2 import StyleClassifier, told_by
 from withheld.evaluate.measure import Array, Measurement, Table, everything
-from withheld.evaluate.self_trained import Seen, measure_cells, measure_self_training
+from withheld.evaluate.self_trained import Seen, late, measure_cells, measure_self_training
 from withheld.evaluate.semi_supervised import SemiSupervisedMixture
-from withheld.evaluate.sentence import M2_ROW, MIXTURE
+from withheld.evaluate.sentence import M2_ROW, MIXTURE, SELF_TRAINED
 
 MOST_UNLABELLED, MOST_OF_MIXTURE = 20_000, 10_000
 """Whose features are taken, and of these for the mixture; M1 + M2 takes all there are."""
@@ -53,6 +53,9 @@ def gather(m: Measurement, subject: Any, table: Table, most: int | None = None) 
 
 def measure_unlabelled(m: Measurement, subject: Any, item: float) -> None:
     """The rows that learn from unlabelled items' frozen features; `item` is the seconds that those of an item take."""
+    if late(m, MIXTURE):
+        m.left_out.append(f'"{SELF_TRAINED}" for time')
+        return
     m.say("features of unlabelled items")
     most = int(min(MOST_UNLABELLED, FEATURES_SHARE * m.budget / max(item, 1e-9)))
     assert m.kept is not None  # noqa: S101 - the frozen rows come first
