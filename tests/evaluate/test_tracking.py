@@ -295,3 +295,17 @@ def test_painted_masks_of_any_color_with_soft_edges_are_one_object(tmp_path, mod
     expected[1:3, 1:7] = expected[5:7, 1:7] = 1
     expected[1, 1] = 0
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), expected)
+
+
+def test_levels_of_grey_and_16_bit_numbers_are_objects(tmp_path):
+    numbers = np.zeros((8, 8), np.uint8)
+    numbers[1:4, 1:4], numbers[5:8, 5:8] = 85, 255
+    Image.fromarray(numbers).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), numbers)  # the darker one was lost
+    Image.fromarray(numbers.astype(np.uint16) * 20).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "deep.png"), numbers.astype(np.int64) * 20)
+    soft = np.zeros((40, 40), np.uint8)
+    soft[10:30, 10:30] = 255
+    soft[10, 10:13] = 100
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "soft.png"), (soft > 127).astype(np.int64))

@@ -13,7 +13,8 @@ from withheld.data.decode import decode
 from withheld.data.folder import is_hidden
 from withheld.errors import InputError
 
-PALETTE = ("P", "L", "1")
+LEAST_PART = 0.05
+"""Of all that a mask marks, the least that a level of grey marks where it is an object of its own."""
 FRAMES = (".jpg", ".jpeg", ".png")
 
 
@@ -66,18 +67,23 @@ class Sequence:
 def read_mask(path: Path) -> NDArray[np.int64]:
     """(H, W) numbers of objects, 0 for none; of a picture in color or grey everything that is not black is one object.
 
+    But levels of grey that each mark a good part are objects of their own, as tools for annotation save them; edges are less.
+
     Raises:
         InputError: where it cannot be read.
     """
     try:
         with Image.open(path, formats=("PNG", "GIF", "BMP", "TIFF")) as image:
             image.load()
-            if image.mode == "P":
+            if image.mode == "P" or image.mode.startswith("I"):  # 16 bits hold numbers, too
                 return np.asarray(image).astype(np.int64)
-            values = _brightest(image)
+            values, grey = _brightest(image), image.mode == "L"
     except Exception as error:  # damaged files raise anything
         raise InputError(f"{path}: this mask cannot be read: {error}; give a PNG") from None
-    few = np.unique(values)
+    few, count = np.unique(values, return_counts=True)
+    marked = count[few > 0]
+    if grey and len(marked) and marked.min() >= LEAST_PART * marked.sum():
+        return values
     return values if len(few) <= 2 or few.max() < 32 else (values > few.max() / 2).astype(np.int64)
 
 

@@ -73,8 +73,9 @@ def track(
             write_video(out, overlaid(frames, found), rate)
         else:
             out.mkdir(exist_ok=True)
+            kept = np.uint8 if max(values) < 256 else np.uint16
             for at, ids in enumerate(found):
-                Image.fromarray(np.array([0, *values])[ids].astype(np.uint8)).save(out / f"{at:05d}.png")
+                Image.fromarray(np.array([0, *values])[ids].astype(kept)).save(out / f"{at:05d}.png")
     return out
 
 
