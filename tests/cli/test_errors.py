@@ -165,6 +165,13 @@ def test_subjects_that_are_none(labelled: Path, tmp_path: Path, withheld: Run) -
     refused(withheld("evaluate", "x", "--data", labelled, "--labels-per-class", "1,x"), 2, "1,10,100")
 
 
+def test_a_run_that_was_refused_leaves_no_subject(labelled: Path, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("run.lock", "run.lock.json"):
+        (tmp_path / "run" / name).touch()
+    refused(withheld("evaluate", tmp_path / "run", "--data", labelled), 2, "holds no run and no encoder: it is empty")
+
+
 def test_a_demo_does_not_clear_what_is_not_its_own(tmp_path: Path, withheld: Run) -> None:
     (tmp_path / "thesis.tex").write_text("kept")
     refused(withheld("demo", "--out", tmp_path), 2, "choose another --out")

@@ -60,6 +60,10 @@ class Subject(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         path = Path(value).expanduser()
+        if path.is_dir() and not {each.name for each in path.iterdir()} - {"run.lock", "run.lock.json"}:
+            raise InputError(  # as a run that was refused leaves it
+                f"{value} holds no run and no encoder: it is empty; `withheld pretrain ... --out {value}` makes a run"
+            )
         if path.exists() or path.parent == Path("."):
             return value
         from withheld.hub import may_be_known
