@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from withheld.evaluate.canvas import fitted, font
 from withheld.evaluate.thumbnails import caption
 
@@ -24,3 +26,10 @@ def test_the_number_in_a_caption_stays_whole() -> None:
     assert said.endswith("39.jpeg")
     assert font(11).getlength(said) <= 112
     assert caption("query", 112) == "query"
+
+
+@pytest.mark.parametrize("words", ["one.png", "a", "a long name of a file.png"])
+@pytest.mark.parametrize("width", [-5.0, 3.0, 30.0])
+def test_words_fit_where_there_is_hardly_any_room(words, width):
+    short = fitted(words, width, 11)
+    assert short == "…" or font(11).getlength(short) <= width

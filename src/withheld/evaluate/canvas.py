@@ -130,12 +130,12 @@ def fitted(words: str, width: float, size: int, end: float = 0.5) -> str:
     words = printable(words)
     if font(size).getlength(words) <= width:
         return words
-    for keep in range(len(words) - 1, 7, -1):
+    for keep in range(len(words) - 1, 0, -1):
         last = round(keep * end)
         short = words[: keep - last] + "…" + words[len(words) - last :]
         if font(size).getlength(short) <= width:
-            break
-    return short
+            return short
+    return "…"
 
 
 def printable(words: str) -> str:
