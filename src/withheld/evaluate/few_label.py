@@ -6,6 +6,7 @@ Shapes: N labelled items, M test items, D features, K classes.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +177,7 @@ def standard(x_ND: Array) -> tuple[Array, Array]:
     return x_ND.mean(axis=0), np.maximum(deviation, floor) * np.sqrt(x_ND.shape[1])
 
 
-def sample(x_ND: Array, y_N: Labels, most: int, seed: int) -> tuple[Array, Labels]:
+def sample(x_ND: NDArray[Any], y_N: Labels, most: int, seed: int) -> tuple[NDArray[Any], Labels]:
     """At most so many labelled items, a seeded sample."""
     if len(y_N) <= most:
         return x_ND, y_N

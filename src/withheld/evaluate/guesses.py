@@ -5,6 +5,7 @@ Shapes: N labelled items, U unlabelled ones, G guessed ones, K classes, D featur
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from withheld.data.rows import take
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, features
 from withheld.evaluate.floors import floors
-from withheld.evaluate.judged import Judged, JudgedClips, JudgedImages
+from withheld.evaluate.judged import Judged, JudgedClips, JudgedImages, JudgedTexts
 from withheld.evaluate.self_training import SelfTraining, even
+from withheld.evaluate.text_floors import Words, counted, tfidf_probabilities
 
 Labels = NDArray[np.int64]
 
@@ -32,9 +34,10 @@ def with_guesses(
 ) -> tuple[Any, Labels, int]:
     """Labelled items and, with guessed labels, items of unlabelled data.
 
-    Guesses are those of `SelfTraining` on the encoder's features, of images with the strongest floor's beside them (Lee 2013,
-    Pseudo-Label). No item whose content is that of a labelled one is guessed, so none that is held out. Where cross-validation
-    on the labelled items says that labels alone tell more, as where the rest is of other classes, nothing is guessed.
+    Guesses are those of `SelfTraining` on the encoder's features, of images with the strongest floor's beside them, of texts with
+    topics and tf-idf (Lee 2013, Pseudo-Label). No item whose content is that of a labelled one is guessed, so none that is held
+    out. Where cross-validation on the labelled items says that labels alone tell more, as where the rest is of other classes,
+    nothing is guessed.
 
     Args:
         kind: how items are handled. learn: decoded labelled items (N, ...). y_N: their labels. classes: K.
@@ -53,19 +56,44 @@ def with_guesses(
     if isinstance(kind, JudgedImages):
         floor = list(floors(int(learn.shape[1])).values())[-1]
         kinds.append(even(*(np.asarray(floor(np.asarray(some)), np.float32) for some in (learn, items))))
+    words = _words(kind, learn, items)
+    if words is not None:
+        kinds.append(even(*words.topics))
     x_ND, x_UD = (np.concatenate(parts, axis=1) for parts in zip(*kinds, strict=True))
-    found = SelfTraining(classes, seed).fit(x_ND, y_N, x_UD)
+    found = SelfTraining(classes, seed, plain=None if words is None else tfidf_probabilities)
+    found.fit(x_ND, y_N, x_UD, None if words is None else words.weights[0])
     if found.way == "alone":
         text = "labels alone tell more here (cross-validated): nothing of --unlabelled is learned from"
         listen({"kind": "note", "text": text})
         return learn, y_N, 0
-    p_UK = found.probabilities(x_UD)
+    p_UK = found.probabilities(x_UD, None if words is None else words.weights[1])
     at = surest(p_UK)
     listen({"kind": "note", "text": f"guessed: {len(at):,} of {len(items):,} unlabelled items"})
     times = max(1, round(GIVEN / (1 - GIVEN) * len(at) / len(y_N)))
     given = np.tile(np.arange(len(y_N)), times)
     both = np.concatenate([np.asarray(learn)[given], np.asarray(take(items, at))])
     return both, np.concatenate([y_N[given], p_UK[at].argmax(axis=1)]), len(at)
+
+
+@dataclass
+class _Told:
+    """tf-idf and topics of labelled and of unlabelled texts."""
+
+    weights: tuple[Any, Any]
+    topics: tuple[Any, Any]
+
+
+def _words(kind: Judged, learn: Any, items: Any) -> _Told | None:
+    """None of what is no text, or has no words."""
+    if not isinstance(kind, JudgedTexts):
+        return None
+    try:
+        counts = counted([*learn, *items])[1]
+        words = Words(counts)
+    except ValueError:
+        return None
+    weights = words.weighted(counts[: len(learn)]), words.weighted(counts[len(learn) :])
+    return _Told(weights, (words.topics(weights[0]), words.topics(weights[1])))
 
 
 def surest(p_UK: NDArray[np.floating], share: float = SURE) -> Labels:

@@ -13,7 +13,8 @@ from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
 from withheld.data.text import documents, open_texts
-from withheld.data.video import open_videos
+from withheld.data.video import VIDEOS, open_videos
+from withheld.data.wanted import IMAGES
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
@@ -224,5 +225,6 @@ def _holds_text(data: Any) -> bool:
     if isinstance(data, tuple) and len(data) == 2:
         data = data[0]
     if isinstance(data, list):
-        return bool(data) and isinstance(data[0], str) and not Path(data[0][:1000]).suffix
+        files = IMAGES.suffixes | VIDEOS.suffixes
+        return bool(data) and isinstance(data[0], str) and Path(data[0][-1000:]).suffix.lower() not in files
     return False

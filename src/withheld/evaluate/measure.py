@@ -55,6 +55,7 @@ class Measurement:
         listen: is told what happens. done: is told every row whose cells at a label count are all measured.
         guesses: (probabilities (N, K), positions (N,)) of the first seed's test items at the most labels, by row.
         kept: the subject's features of all items that any draw needs. floors: what makes those of a floor, and them.
+        words: of texts, their `WordsOfDraws`.
     """
 
     labelled: Labelled
@@ -72,6 +73,7 @@ class Measurement:
     probes: dict[tuple[int, int], LinearProbe] = field(default_factory=dict)
     kept: Table | None = None
     floors: dict[str, tuple[Any, Table]] = field(default_factory=dict)
+    words: Any = None
 
     @property
     def classes(self) -> int:

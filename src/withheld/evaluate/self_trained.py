@@ -22,10 +22,11 @@ from withheld.evaluate.judged import JudgedClips
 from withheld.evaluate.measure import Array, Measurement, Table
 from withheld.evaluate.self_training import WORDS, SelfTraining, even
 from withheld.evaluate.sentence import SELF_TRAINED
+from withheld.evaluate.text_floors import TFIDF, tfidf_probabilities
 
 MOST, SHARE, SECONDS_AN_ITEM = 20_000, 0.05, 5e-4
 """Unlabelled items at most, each row's share of the time, and what an unlabelled item costs one fit on one core."""
-Cell = Callable[[FewLabels, Array], Array]
+Cell = Callable[[FewLabels], Array]
 
 
 @dataclass
@@ -54,25 +55,29 @@ class Seen:
         return found[np.sort(np.random.default_rng([draw.seed, 0x5F]).permutation(len(found))[:most])]
 
 
+@dataclass
+class Kind:
+    """One kind of features for every seed, and, where labels alone tell most from others, these: rows of items by position."""
+
+    of: Callable[[int], Seen]
+    plain: Callable[[int], Table] | None = None
+
+
 def measure_self_training(m: Measurement, seen: Seen) -> None:
-    """On the learned features; of images also on the strongest kind of floor, and on both, side by side."""
+    """On the learned features; of images and texts also on the strongest kind of floor, and on both, side by side."""
     if late(m, SELF_TRAINED):
         return
     m.say("self-training")
-    _measure(m, Row(SELF_TRAINED, PRETRAINED), [seen], seen.own())
-    if not m.floors or isinstance(m.judged, JudgedClips):
+    own = seen.own()
+    learned = Kind(lambda seed: seen)
+    _measure(m, Row(SELF_TRAINED, PRETRAINED), [learned], own)
+    name = TFIDF if m.words is not None else next(reversed(m.floors), "")
+    if not name or isinstance(m.judged, JudgedClips) or late(m, f"{SELF_TRAINED} on {name}"):
         return
-    name, (function, table) = list(m.floors.items())[-1]
-    if late(m, f"{SELF_TRAINED} on {name}"):
-        return
-    more = np.zeros((0, table.values.shape[1]), np.float32)
-    if seen.items is not None:
-        m.say(f"self-training: {name} of unlabelled items")
-        more = features(function, seen.items, listen=m.listen)
-    floor = Seen(more, table, seen.items)
-    _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor], seen.own())
+    floor = _topics(m, seen) if m.words is not None else _floor(m, name, seen)
+    _measure(m, Row(f"{SELF_TRAINED} on {name}", AIDED), [floor], own)
     if not late(m, f"{SELF_TRAINED} with {name}"):
-        _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, seen], seen.own())
+        _measure(m, Row(f"{SELF_TRAINED} with {name}", PRETRAINED), [floor, learned], own)
 
 
 def late(m: Measurement, name: str) -> bool:
@@ -83,33 +88,66 @@ def late(m: Measurement, name: str) -> bool:
     return True
 
 
-def _measure(m: Measurement, row: Row, kinds: Sequence[Seen], own: NDArray[np.int64]) -> None:
+def _floor(m: Measurement, name: str, seen: Seen) -> Kind:
+    """Classical features of images."""
+    function, table = m.floors[name]
+    more = np.zeros((0, table.values.shape[1]), np.float32)
+    if seen.items is not None:
+        m.say(f"self-training: {name} of unlabelled items")
+        more = features(function, seen.items, listen=m.listen)
+    found = Seen(more, table, seen.items)
+    return Kind(lambda seed: found)
+
+
+def _topics(m: Measurement, seen: Seen) -> Kind:
+    """Topics of texts, among which neighbors are looked for, and their words, which tell most from labels alone."""
+    m.say("self-training: topics of the texts")
+    count = [] if seen.items is None else [str(text) for text in seen.items]
+    more = m.words.counter.transform(count) if count else None
+    learned: dict[int, Seen] = {}
+
+    def of(seed: int) -> Seen:
+        words, table = m.words.of(seed)
+        if id(words) not in learned:
+            known = words.topics(table.values)
+            rest = words.topics(words.weighted(more)) if more is not None else known[:0]
+            learned[id(words)] = Seen(rest, Table(known, table.row_of), seen.items)
+        return learned[id(words)]
+
+    return Kind(of, lambda seed: m.words.of(seed)[1])
+
+
+def _measure(m: Measurement, row: Row, kinds: Sequence[Kind], own: NDArray[np.int64]) -> None:
     """One row, on as many unlabelled items as its share of the time is enough for, the same ones for every row."""
     ways = Counter[str]()
     fits = len(m.labelled.counts) * len(m.labelled.seeds)
     most = int(min(MOST, SHARE * m.budget / fits / SECONDS_AN_ITEM))
+    plain = next((kind.plain for kind in kinds if kind.plain is not None), None)
 
-    def cell(draw: FewLabels, test: Array) -> Array:
-        parts = [(kind.table.at(draw.train), kind.beside(draw, own, most), kind.table.at(draw.test)) for kind in kinds]
+    def cell(draw: FewLabels) -> Array:
+        seen = [kind.of(draw.seed) for kind in kinds]
+        parts = [(one.table.at(draw.train), one.beside(draw, own, most), one.table.at(draw.test)) for one in seen]
         learn, rest, tested = (
             np.concatenate(part, axis=1) for part in zip(*(even(*part) for part in parts), strict=True)
         )
-        found = SelfTraining(m.classes, draw.seed).fit(learn, m.labelled.labels[draw.train], rest)
+        words = None if plain is None else plain(draw.seed)
+        found = SelfTraining(m.classes, draw.seed, plain=None if words is None else tfidf_probabilities)
+        found.fit(learn, m.labelled.labels[draw.train], rest, None if words is None else words.at(draw.train))
         ways[found.way] += 1
         told = ", ".join(f"{WORDS[way]} ({count} of {ways.total()})" for way, count in ways.most_common())
         row.note = f"{len(rest):,} unlabelled items; {told}"
-        return found.probabilities(tested)
+        return found.probabilities(tested, None if words is None else words.at(draw.test))
 
-    measure_cells(m, row, kinds[0].table, m.labelled.seeds, cell)
+    measure_cells(m, row, m.labelled.seeds, cell)
 
 
-def measure_cells(m: Measurement, row: Row, table: Table, seeds: list[int], cell: Cell) -> None:
+def measure_cells(m: Measurement, row: Row, seeds: list[int], cell: Cell) -> None:
     """Measures a row at every label count with these seeds."""
     for count in m.labelled.counts:
         begun = time.monotonic()
         for seed in seeds:
             draw: FewLabels = m.labelled.draws[count, seed]
-            m.score(row, count, seed, cell(draw, table.at(draw.test)), draw.test)
+            m.score(row, count, seed, cell(draw), draw.test)
         row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(seeds), 3)}
         m.done(row, count)
     m.rows.append(row)

@@ -6,7 +6,9 @@ Shapes: N labelled items, U unlabelled ones, A = N + U, M test items, D features
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from withheld.evaluate.few_label import ENOUGH, FIXED, MOST_LEARNED, LinearProbe
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
+Told = Callable[[Any], Array]
+Plain = Callable[[Any, Labels, Any, int, int], Array]
 
 COLUMNS, EVEN = 150, 0.25
 """Principal components that are kept, and the power of their variance that they are divided by: 0 leaves them, 0.5 makes all
@@ -55,25 +59,31 @@ class SelfTraining:
     - a regression that labels the items it is surest of, as many of each class, learns from these too, and again with more
       (Lee 2013, Pseudo-Label; as many of each class: Zou et al. 2018, https://arxiv.org/abs/1810.07911).
 
-    "alone" is the linear probe, which learns from labelled items only. Which it is, is chosen by stratified cross-validation on the
-    labelled items where every class has `ENOUGH`: all three, unless it gets more right by `CERTAIN` standard errors. No tested item
-    is looked at before it is asked for.
+    "alone" is the linear probe, which learns from labelled items only. Where other features tell most from labels alone and are no
+    good for finding neighbors (of texts: tf-idf), what learns from these stands in the probe's place, and is a fourth factor.
+    Which it is, is chosen by stratified cross-validation on the labelled items where every class has `ENOUGH`: all factors, unless
+    "alone" gets more right by `CERTAIN` standard errors. No tested item is looked at before it is asked for.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
         seed: of folds and samples.
         ways: to choose from.
+        plain: what labels alone tell: (labelled items' own features, labels, those of others, K, seed) -> (M, K); None is the
+            linear probe.
 
     Attributes:
         way: the one used, after `fit`.
     """
 
-    def __init__(self, classes: int, seed: int = 0, ways: tuple[str, ...] = WAYS) -> None:
-        self.classes, self.seed, self.ways = classes, seed, ways
+    def __init__(self, classes: int, seed: int = 0, ways: tuple[str, ...] = WAYS, plain: Plain | None = None) -> None:
+        self.classes, self.seed, self.ways, self.plain = classes, seed, ways, plain
         self.way = ways[0]
 
-    def fit(self, x_ND: Array, y_N: Labels, x_UD: Array) -> SelfTraining:
+    def fit(self, x_ND: Array, y_N: Labels, x_UD: Array, plain_N: Any = None) -> SelfTraining:
         """Learns from labelled and unlabelled items.
+
+        Args:
+            plain_N: rows of the labelled items as `plain` takes them.
 
         Raises:
             InputError: where fewer than two classes have labels, or a feature is not a finite number.
@@ -81,7 +91,8 @@ class SelfTraining:
         check_labelled(x_ND, y_N)
         if not np.isfinite(x_UD).all():
             raise InputError("features of unlabelled items are not finite numbers: the encoder has diverged")
-        x_ND, y_N = sample(x_ND, y_N, MOST_LEARNED, self.seed)
+        at, y_N = sample(np.arange(len(y_N)), y_N, MOST_LEARNED, self.seed)
+        x_ND, plain_N = x_ND[at], None if plain_N is None else plain_N[at]
         self.known, y = np.unique(y_N, return_inverse=True)
         everything = np.concatenate([x_ND, x_UD])
         with threadpool_limits(1), warnings.catch_warnings():
@@ -91,23 +102,24 @@ class SelfTraining:
             near, cosine = nearest(self._z_AP, self._z_AP, NEAREST)
             self._mean_AP = self._z_AP[near].mean(axis=1)
             self._graph = neighbor_graph(near, cosine)
-            self.way = self._choose(x_ND, y)
-            self._model = self._learned(self.way, x_ND, np.arange(len(y)), y)
+            alone = x_ND if plain_N is None else plain_N
+            self.way = self._choose(alone, y)
+            self._model = self._learned(self.way, alone, np.arange(len(y)), y)
         return self
 
-    def probabilities(self, x_MD: Array) -> Array:
+    def probabilities(self, x_MD: Array, plain_M: Any = None) -> Array:
         """(M, K) probabilities, in the order of the classes."""
         with threadpool_limits(1):
             found = np.zeros((len(x_MD), self.classes))
-            if isinstance(self._model, LinearProbe):
-                found[:, self.known] = self._model.probabilities(x_MD)
+            if not isinstance(self._model, _Together):
+                found[:, self.known] = self._model(x_MD if self.plain is None else plain_M)
                 return found
             z_MP = self._turned(x_MD)
             near, cosine = nearest(z_MP, self._z_AP, NEAREST)
             others = max(1, NEAREST - 1)
             mean_MP = (self._z_AP[near[:, :others]].sum(axis=1) + z_MP) / (min(others, near.shape[1]) + 1)
             weight = np.maximum(cosine, 0.0) ** SHARPNESS
-            p = self._model.told(mean_MP, np.einsum("mk,mkc->mc", weight, self._model.flowed[near]))
+            p = self._model.told(mean_MP, np.einsum("mk,mkc->mc", weight, self._model.flowed[near]), plain_M)
             found[:, self.known] = p
         return found
 
@@ -127,11 +139,11 @@ class SelfTraining:
     def _turned(self, x_ND: Array) -> NDArray[np.float32]:
         return ((np.asarray(x_ND, np.float64) - self._mean) / self._scale @ self._basis).astype(np.float32)
 
-    def _choose(self, x_ND: Array, y: Labels) -> str:
+    def _choose(self, alone_N: Any, y: Labels) -> str:
         if len(self.ways) == 1 or int(np.bincount(y).min()) < ENOUGH:
             return self.ways[0]
         folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(y, y))
-        right = {way: np.concatenate([self._right(way, x_ND, y, *fold) for fold in folds]) for way in self.ways}
+        right = {way: np.concatenate([self._right(way, alone_N, y, *fold) for fold in folds]) for way in self.ways}
         best = self.ways[0]
         for way in self.ways[1:]:
             gain = int(right[way].sum()) - int(right[best].sum())
@@ -139,35 +151,41 @@ class SelfTraining:
                 best = way
         return best
 
-    def _right(self, way: str, x_ND: Array, y: Labels, learn: Labels, check: Labels) -> NDArray[np.bool_]:
+    def _right(self, way: str, alone_N: Any, y: Labels, learn: Labels, check: Labels) -> NDArray[np.bool_]:
         """Which held-out labelled items it gets right; these are unlabelled ones meanwhile."""
-        model = self._learned(way, x_ND, learn, y[learn])
-        if isinstance(model, LinearProbe):
-            p = model.probabilities(x_ND[check])
+        model = self._learned(way, alone_N, learn, y[learn])
+        if isinstance(model, _Together):
+            p = model.told(self._mean_AP[check], model.flowed[check], alone_N[check])
         else:
-            p = model.told(self._mean_AP[check], model.flowed[check])
+            p = model(alone_N[check])
         return p.argmax(axis=1) == y[check]
 
-    def _learned(self, way: str, x_ND: Array, at: Labels, y: Labels) -> _Together | LinearProbe:
+    def _learned(self, way: str, alone_N: Any, at: Labels, y: Labels) -> _Together | Told:
         """What one way learns from items at these places."""
-        K = int(y.max()) + 1
-        if way == "alone":
-            return LinearProbe(K, self.seed).fit(x_ND[at], y)
+        K, plain = int(y.max()) + 1, self.plain
+        if way == "alone" and plain is None:
+            return LinearProbe(K, self.seed).fit(alone_N[at], y).probabilities
+        own: Told | None = None if plain is None else lambda rows: plain(alone_N[at], y, rows, K, self.seed)
+        if way == "alone" and own is not None:
+            return own
         first = _regression(self._mean_AP[at], y)
-        return _Together(first, _in_rounds(first, self._mean_AP, at, y), propagated(self._graph, at, y, K))
+        return _Together(first, _in_rounds(first, self._mean_AP, at, y), propagated(self._graph, at, y, K), own)
 
 
 @dataclass
 class _Together:
-    """A regression on labels, one on guesses too, and `flowed` (A, K), shares of the labels that flowed to every item."""
+    """A regression on labels, one on guesses too, `flowed` (A, K), shares of the labels that flowed to every item, and what
+    labels alone tell of other features."""
 
     labelled: LogisticRegression
     guessed: LogisticRegression
     flowed: Array
+    own: Told | None
 
-    def told(self, mean_MP: Array, share_MK: Array) -> Array:
+    def told(self, mean_MP: Array, share_MK: Array, plain_M: Any) -> Array:
         """(M, K) probabilities of neighborhoods and of the labels that have flowed there."""
-        return _product(self.labelled.predict_proba(mean_MP), share_MK, self.guessed.predict_proba(mean_MP))
+        parts = [self.labelled.predict_proba(mean_MP), share_MK, self.guessed.predict_proba(mean_MP)]
+        return _product(*parts, *([] if self.own is None else [self.own(plain_M)]))
 
 
 def even(learn_ND: Array, rest_UD: Array, *others: Array) -> list[Array]:

@@ -112,7 +112,8 @@ class SemiSupervisedMixture:
         self._mean, self._scale = standard(x_ND)
         z = (x_ND - self._mean) / self._scale
         values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(z.T, bias=True)))
-        most = min(max(setting.columns for setting in self.grid), z.shape[1])
+        varied = int((values > 1e-12 * values[-1]).sum())  # a feature that is the same everywhere tells nothing
+        most = max(1, min(max(setting.columns for setting in self.grid), varied))
         self._basis = vectors[:, ::-1][:, :most] / np.sqrt(max(values[-1], 1e-300))
 
     def _turned(self, x_ND: Array) -> Array:

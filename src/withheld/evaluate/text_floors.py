@@ -1,17 +1,20 @@
-"""What a verdict on texts has to beat: tf-idf with logistic regression.
+"""What a verdict on texts has to beat: tf-idf with logistic regression; and topics, its few main directions.
 
-Shapes: N texts, V words and pairs of words, K classes.
+Shapes: N texts, V words and pairs of words, T topics, K classes.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -25,28 +28,96 @@ STRENGTHS = (1.0, 10.0, 100.0)
 FIXED = 10.0
 MOST_WORDS = 50_000
 MOST_UNLABELLED = 10_000
+TOPICS = 64
+
+
+def counted(texts: Sequence[Any]) -> tuple[CountVectorizer, sparse.csr_matrix]:
+    """How often words, and pairs of words, stand in each text (N, V), and what counts further texts alike.
+
+    Raises:
+        ValueError: where no text has a word of two letters or more.
+    """
+    counter = CountVectorizer(ngram_range=(1, 2), dtype=np.int32)
+    return counter, sparse.csr_matrix(counter.fit_transform(str(text) for text in texts))
+
+
+class Words:
+    """Weights of words and pairs of words, learned from the texts that may be learned from.
+
+    Args:
+        counts_NV: of these texts, as `counted` gives them.
+
+    Raises:
+        ValueError: where no word stands in enough of them.
+    """
+
+    def __init__(self, counts_NV: sparse.csr_matrix) -> None:
+        texts, total = np.diff(counts_NV.tocsc().indptr), np.asarray(counts_NV.sum(axis=0)).ravel()
+        columns = np.flatnonzero(texts >= (2 if counts_NV.shape[0] > 100 else 1))
+        if not len(columns):
+            raise ValueError("no word stands in enough of the texts")
+        self.columns = np.sort(columns[np.argsort(-total[columns], kind="stable")[:MOST_WORDS]])
+        self._weight = TfidfTransformer(sublinear_tf=True).fit(counts_NV[:, self.columns])
+        self._known = self.weighted(counts_NV)
+        self._turn: TruncatedSVD | None = None
+
+    def weighted(self, counts_MV: sparse.csr_matrix) -> sparse.csr_matrix:
+        """tf-idf of other texts, rows of length 1."""
+        return sparse.csr_matrix(self._weight.transform(counts_MV[:, self.columns]))
+
+    def topics(self, weighted_MV: sparse.csr_matrix) -> NDArray[np.float32]:
+        """(M, T) main directions of tf-idf (latent semantic analysis: Deerwester et al. 1990), rows of length 1."""
+        if self._turn is None:
+            most = min(TOPICS, min(self._known.shape) - 1)
+            self._turn = TruncatedSVD(max(1, most), random_state=0).fit(self._known)
+        found = self._turn.transform(weighted_MV)
+        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+class WordsOfDraws:
+    """Words of the labelled texts of a verdict and of unlabelled ones; what weighs them is learned on none that is tested.
+
+    Args:
+        m: the evaluation.
+
+    Raises:
+        ValueError: as `counted`.
+    """
+
+    def __init__(self, m: Measurement) -> None:
+        self.needed = everything(m.labelled)
+        self.row_of = {int(at): row for row, at in enumerate(self.needed)}
+        self.tested = {seed: m.labelled.tested(seed) for seed in m.labelled.seeds}
+        texts = list(m.images[rows(m.row_of, self.needed)])
+        if m.labelled.more is not None:
+            at = np.random.default_rng(0).permutation(len(m.labelled.more))[:MOST_UNLABELLED]
+            texts += list(m.judged.decode(m.labelled.more.subset(np.sort(at)), m.listen)[0])
+        self.counter, self.counts = counted(texts)
+        self.learned: dict[bytes, tuple[Words, Table]] = {}
+
+    def of(self, seed: int) -> tuple[Words, Table]:
+        """For one draw: the weights, and tf-idf of all labelled texts; one for all draws where they test the same."""
+        tested = self.tested[seed]
+        if tested.tobytes() not in self.learned:
+            known = np.concatenate(
+                [~np.isin(self.needed, tested), np.ones(self.counts.shape[0] - len(self.needed), bool)]
+            )
+            words = Words(self.counts[np.flatnonzero(known)])
+            table = Table(words.weighted(self.counts[: len(self.needed)]), self.row_of)
+            self.learned[tested.tobytes()] = words, table
+        return self.learned[tested.tobytes()]
 
 
 def measure_tfidf(m: Measurement) -> None:
-    """The row: words and pairs of words, counted on unlabelled and labelled texts but on none that is tested."""
-    needed = everything(m.labelled)
-    tested = np.unique(np.concatenate([m.labelled.tested(seed) for seed in m.labelled.seeds]))
-    free = np.setdiff1d(needed, tested)
-    known = [str(text) for text in m.images[rows(m.row_of, free if len(free) else needed)]]
-    if m.labelled.more is not None:
-        at = np.random.default_rng(0).permutation(len(m.labelled.more))[:MOST_UNLABELLED]
-        known += [str(text) for text in m.judged.decode(m.labelled.more.subset(np.sort(at)), m.listen)[0]]
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), min_df=2 if len(known) > 100 else 1, max_features=MOST_WORDS
-    )
+    """The row: words and pairs of words, counted on unlabelled and labelled texts but, for each draw, on none that it tests."""
     try:
-        vectorizer.fit(known)
-    except ValueError:  # of scikit-learn, where nothing is left to count
+        m.words = words = WordsOfDraws(m)
+        many = [len(words.of(seed)[0].columns) for seed in m.labelled.seeds]
+    except ValueError:
+        m.words = None
         m.left_out.append(f'"{TFIDF}": no word of two letters or more stands in enough of the texts')
         return
-    values = vectorizer.transform([str(text) for text in m.images[rows(m.row_of, needed)]])
-    table = Table(values, {int(at): row for row, at in enumerate(needed)})
-    m.frozen(Row(TFIDF, FLOOR, note=f"{len(vectorizer.vocabulary_):,} words and pairs of words"), lambda seed: table,
+    m.frozen(Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"), lambda seed: words.of(seed)[1],
              lambda x, y, test, seed: tfidf_probabilities(x, y, test, m.classes, seed))  # fmt: skip
 
 

@@ -6,7 +6,6 @@ Shapes: U unlabelled items, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ LEAST_SECONDS = 60.0
 """M1 + M2 is measured with fewer seeds before one of them gets less."""
 ALSO = ("m2",)
 """Rows that are measured on request."""
-Cell = Callable[[FewLabels, Array], Array]
 
 
 def check_also(also: Any) -> None:
@@ -60,7 +58,10 @@ def measure_unlabelled(m: Measurement, subject: Any, item: float) -> None:
     most = int(min(MOST_UNLABELLED, FEATURES_SHARE * m.budget / max(item, 1e-9)))
     assert m.kept is not None  # noqa: S101 - the frozen rows come first
     seen = gather(m, subject, m.kept, most)
-    _measure_mixture(m, seen)
+    try:
+        _measure_mixture(m, seen)
+    except InputError as error:  # features that are all the same
+        m.left_out.append(f'"{MIXTURE}": {error}')
     measure_self_training(m, seen)
 
 
@@ -68,7 +69,7 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
     row = Row(MIXTURE, PRETRAINED)
     died: list[float] = []
 
-    def cell(draw: FewLabels, test: Array) -> Array:
+    def cell(draw: FewLabels) -> Array:
         labels = m.labelled.labels[draw.train]
         found = SemiSupervisedMixture(m.classes, draw.seed).fit(
             seen.table.at(draw.train), labels, seen.beside(draw, seen.own(), MOST_OF_MIXTURE)
@@ -76,9 +77,9 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
         if found.dead:
             died.append(found.smallest)
             row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
-        return found.probabilities(test)
+        return found.probabilities(seen.table.at(draw.test))
 
-    measure_cells(m, row, seen.table, m.labelled.seeds, cell)
+    measure_cells(m, row, m.labelled.seeds, cell)
 
 
 def measure_m2(m: Measurement, subject: Any) -> None:
@@ -94,16 +95,16 @@ def measure_m2(m: Measurement, subject: Any) -> None:
     if len(seeds) < many:
         m.left_out.append(f'"{M2_ROW}" beyond {len(seeds)} of {many} seeds, for time')
 
-    def cell(draw: FewLabels, test: Array) -> Array:
+    def cell(draw: FewLabels) -> Array:
         found = StyleClassifier(m.classes, draw.seed, each)
         found.fit(
             read(seen.table.at(draw.train)), m.labelled.labels[draw.train], read(seen.beside(draw, seen.own())),
             lambda line: m.listen({**line, "kind": "step"}),
         )  # fmt: skip
         row.note = f"{found.steps} steps" + ("" if found.sampled else ", features without a deviation")
-        return found.probabilities(read(test))
+        return found.probabilities(read(seen.table.at(draw.test)))
 
     try:
-        measure_cells(m, row, seen.table, seeds, cell)
+        measure_cells(m, row, seeds, cell)
     except Diverged as error:
         m.left_out.append(f'"{M2_ROW}": {error}')
