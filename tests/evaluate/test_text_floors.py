@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from withheld.data.text import open_texts
 from withheld.evaluate.labelled import open_labelled
-from withheld.evaluate.text_floors import TOPICS, Words, WordsOfDraws, counted
+from withheld.evaluate.text_floors import FIXED, TOPICS, Words, WordsOfDraws, counted, tfidf_probabilities
 from withheld.evaluate.verdict import verdict
 
 
@@ -34,6 +35,19 @@ def test_weights_are_those_of_scikit_learn(known, least):
     topics = words.topics(words.weighted(counts))
     assert topics.shape == (known + 30, min(TOPICS, known - 1))
     np.testing.assert_allclose(np.linalg.norm(topics, axis=1), 1, atol=1e-5)
+
+
+def test_few_texts_are_told_what_a_regression_on_all_words_tells():
+    texts = sentences(300)
+    labels = np.array([hash_of(text) for text in texts])
+    counts = counted(texts)[1]
+    x = Words(counts).weighted(counts)
+    expected = LogisticRegression(C=FIXED, max_iter=2000, tol=1e-8).fit(x[:12], labels[:12]).predict_proba(x[12:])
+    np.testing.assert_allclose(tfidf_probabilities(x[:12], labels[:12], x[12:], 3, 0), expected, atol=1e-3)
+
+
+def hash_of(text: str) -> int:
+    return sum(map(ord, text)) % 3
 
 
 def test_no_text_that_is_tested_weighs_a_word():
