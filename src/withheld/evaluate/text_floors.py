@@ -131,6 +131,7 @@ def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int,
         model = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
         x, test = _spanned(x, test)
         model.fit(x, y_N)
         found = np.zeros((test.shape[0], classes))
