@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import tarfile
@@ -250,3 +251,12 @@ def test_a_first_line_that_is_a_row_is_not_lost(tmp_path):
     (tmp_path / "t.csv").write_text(f"pos,{'so good ' * 20}\nneg,{'so bad ' * 20}\n")
     with pytest.raises(InputError, match=r"t\.csv:1: the first line must name the columns"):
         open_texts(tmp_path / "t.csv")
+
+
+def test_columns_of_one_file_are_not_taken_for_each_other(tmp_path):
+    (tmp_path / "r.csv").write_text("title,body\nshort words,many more words than that\nothers,and again others\n")
+    tokenizer = words("character")
+    for column in ("title", "body"):
+        tokens = prepare_tokens(open_texts(f"{tmp_path / 'r.csv'}:{column}"), tokenizer)
+        with open(tmp_path / "r.csv", newline="", encoding="utf-8") as file:
+            assert tokens.characters.tolist() == [len(row[column]) for row in csv.DictReader(file)]

@@ -39,7 +39,7 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
     """
     texts: list[Raw] = []
     names: list[str] = []
-    told: list[str | int] = []
+    told: list[str | int] = [] if column is None else [column]  # other columns of the same file are other texts
     found: list[Any] = []
     parts: list[str] = []
     for file in files:
