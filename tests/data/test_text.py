@@ -260,3 +260,12 @@ def test_columns_of_one_file_are_not_taken_for_each_other(tmp_path):
         tokens = prepare_tokens(open_texts(f"{tmp_path / 'r.csv'}:{column}"), tokenizer)
         with open(tmp_path / "r.csv", newline="", encoding="utf-8") as file:
             assert tokens.characters.tolist() == [len(row[column]) for row in csv.DictReader(file)]
+
+
+def test_objects_without_a_text_are_left_out_and_named(tmp_path):
+    rows = [{"id": 1}, {"text": "a first text"}, {"text": None}, {"text": "a second one", "id": 2}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad: list[dict[str, str]] = []
+    found = list(documents(open_texts(tmp_path / "t.jsonl"), bad))
+    assert found == [(at, row["text"]) for at, row in enumerate(rows) if row.get("text")]
+    assert [line["file"] for line in bad] == ["t.jsonl:1", "t.jsonl:3"]
