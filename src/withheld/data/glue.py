@@ -6,6 +6,7 @@ Source: Wang et al. 2018, https://arxiv.org/abs/1804.07461.
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,7 +244,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: the byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from None
     if path.suffix == ".csv":
-        reader = csv.reader(text.splitlines(keepends=True))
+        reader = csv.reader(io.StringIO(text, newline=""))  # str.splitlines knows ends of lines that texts hold
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     else:  # tab separated; quotes quote nothing
         lines = text.split("\n")

@@ -106,7 +106,9 @@ def _label_of(columns: list[str], labels: Labels, shown: str) -> str | None:
         lower = {str(name).lower(): name for name in columns}
         name = next((lower[c] for c in (*LABEL_COLUMNS, "sentiment", "score") if c in lower), None)
         if name is None:
-            raise InputError(f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN")
+            raise InputError(
+                f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
+            )
         return name
     if isinstance(labels, str) and labels in columns:
         return labels
