@@ -19,7 +19,7 @@ from withheld.learn.checkpoint import save_folder, tensors_of, write_json
 from withheld.learn.gradient import Interrupted, Keeper, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.memory import recompute
-from withheld.learn.schedule import seed_everything, shards_for
+from withheld.learn.schedule import seed_everything
 from withheld.learn.sharding import fill, hollow
 from withheld.learn.watch import Patient, Watch, appointed, watched
 from withheld.lock import locked
@@ -198,12 +198,12 @@ class Pretraining:
         steps = kept["steps"] if kept else self._steps()
         # More processes than shards take as many shards, and the run keeps them, whatever resumes it.
         pieces = int(self.given["accumulate"] or (kept or {}).get("accumulate", 1))
-        least = max(8, distributed.world() * pieces)
-        self.shards = kept["shards"] if kept else shards_for(self.recipe.batch_size, least)
+        shards = kept["shards"] if kept else max(8, distributed.world() * pieces)
         self.loop = _loop_of(self.model)(
             self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device,
-            shards=self.shards, **self._thrift(pieces),
+            shards=shards, **self._thrift(pieces),
         )  # fmt: skip
+        self.shards = self.loop.shards
         if steps is None:
             self._tell("timing")
             minutes = self.given["minutes"] or DEFAULT_MINUTES

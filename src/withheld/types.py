@@ -43,6 +43,8 @@ class Split(ABC):
     """True promises that x does not change when the hidden part of t does."""
     asks: ClassVar[tuple[str, ...]] = ()
     """What t must hold besides the item: ("id",) or ("label",); then t is a dict with "item" and these."""
+    together: ClassVar[int] = 1
+    """Items that it must be given at once, at least: more than one where it exchanges parts between items."""
 
     @property
     def augment(self) -> Callable[[Any], Any] | None:

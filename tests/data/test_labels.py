@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_files import write_images
 
@@ -192,3 +193,9 @@ def test_absolute_paths_of_another_machine_are_found_by_what_they_do_not_share()
         assert labels.tolist() == [0, 1]
     with pytest.raises(InputError, match=r"no image '/home/cat/1.jpg'"):  # which of two ones is meant, nobody knows
         read_labels(b"file,label\n/home/cat/1.jpg,a\n/else/dog/1.jpg,b\n", "labels.csv", ["a/1.jpg", "b/2.jpg"])
+
+
+def test_not_a_number_is_unknown_as_pandas_means_it():
+    values = pd.Series([0.0, 1.0, None, 1.0])  # a column of numbers with a gap
+    assert given_labels(values, 4)[0].tolist() == values.fillna(-100).astype(int).tolist()
+    assert given_labels(["cat", float("nan"), "dog"], 3)[1] == ["cat", "dog"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import tarfile
@@ -14,6 +15,7 @@ from withheld.data.text import decode_text, documents, open_texts
 from withheld.data.tokenizer import PIECE, continues, encode, pieces, train_tokenizer
 from withheld.data.tokens import Blocks, prepare_tokens
 from withheld.errors import InputError
+from withheld.modalities import text as modality
 
 STORY = "The cat sat on the mat. It was a fine day, and nobody came.\nA dog barked; then it slept.\n"
 
@@ -255,3 +257,36 @@ def test_a_first_line_that_is_a_row_is_not_lost(tmp_path):
     (tmp_path / "t.csv").write_text(f"pos,{'so good ' * 20}\nneg,{'so bad ' * 20}\n")
     with pytest.raises(InputError, match=r"t\.csv:1: the first line must name the columns"):
         open_texts(tmp_path / "t.csv")
+
+
+def test_columns_of_one_file_are_not_taken_for_each_other(tmp_path):
+    (tmp_path / "r.csv").write_text("title,body\nshort words,many more words than that\nothers,and again others\n")
+    tokenizer = words("character")
+    for column in ("title", "body"):
+        tokens = prepare_tokens(open_texts(f"{tmp_path / 'r.csv'}:{column}"), tokenizer)
+        with open(tmp_path / "r.csv", newline="", encoding="utf-8") as file:
+            assert tokens.characters.tolist() == [len(row[column]) for row in csv.DictReader(file)]
+
+
+def test_objects_without_a_text_are_left_out_and_named(tmp_path):
+    rows = [{"id": 1}, {"text": "a first text"}, {"text": None}, {"text": "a second one", "id": 2}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad: list[dict[str, str]] = []
+    found = list(documents(open_texts(tmp_path / "t.jsonl"), bad))
+    assert found == [(at, row["text"]) for at, row in enumerate(rows) if row.get("text")]
+    assert [line["file"] for line in bad] == ["t.jsonl:1", "t.jsonl:3"]
+
+
+def test_a_tokenizer_learns_from_all_of_a_large_source(monkeypatch):
+    """Folders lie in the order of their names, and what comes last may be in letters that come first nowhere."""
+    monkeypatch.setattr(modality, "LEARNED_FROM", 4000)
+    english = [f"a plain english text number {i} about cats" for i in range(300)]
+    russian = [f"\u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0442\u0435\u043a\u0441\u0442 {i}" for i in range(100)]
+    learned = list(modality._some(open_texts(english + russian)))
+    assert sum(map(len, learned)) == 4000
+    share = sum(text in russian for text in learned) / len(learned)
+    assert 0.15 < share < 0.35  # a quarter of the documents
+    tokenizer = train_tokenizer("wordpiece", learned, 400, True, 64)
+    assert tokenizer.unk_token not in tokenizer.tokenize(russian[-1])
+    monkeypatch.setattr(modality, "LEARNED_FROM", 10**9)
+    assert sorted(modality._some(open_texts(english + russian))) == sorted(english + russian)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -160,3 +162,16 @@ def test_utf_16_as_spreadsheets_save_it_is_read(tmp_path):
     path.write_bytes("a,b\n1,2".encode("utf-16") + b"\0")
     with pytest.raises(InputError, match=r"begins as UTF-16 and is not.*save the file as UTF-8"):
         open_vectors(path)
+
+
+def test_numbers_that_python_has_exactly_are_rounded_and_it_is_said(tmp_path):
+    """Nanoseconds and decimals: more digits than a float64 has."""
+    times = [1_700_000_000_000_000_001 + 1000 * i for i in (0, 5, 2)]
+    table = open_vectors(write(tmp_path / "t.csv", "time,v\n" + "".join(f"{t},{i}.5\n" for i, t in enumerate(times))))
+    assert table.values[:, 0].tolist() == [float(t) for t in times]
+    assert any("'time'" in note and "rounded" in note for note in table.notes)
+    prices = [Decimal("1.50"), None, Decimal("0.10")]
+    pq.write_table(pa.table({"price": prices, "u": pa.array([2**64 - 1, 5, 7], pa.uint64())}), tmp_path / "t.parquet")
+    found = open_vectors(tmp_path / "t.parquet")
+    wanted = [[1.5, float(2**64 - 1)], [np.nan, 5.0], [float(Decimal("0.10")), 7.0]]
+    np.testing.assert_array_equal(found.values, wanted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr, ttest_1samp
@@ -66,6 +68,17 @@ def test_a_bad_file_names_its_line(tmp_path, task, train, told):
     written(tmp_path, task, train)
     with pytest.raises(InputError, match=told):
         read_task(find_tasks(tmp_path)[task], TASKS[task])
+
+
+def test_marks_that_look_like_ends_of_lines_end_no_row_of_a_csv(tmp_path):
+    rows = [["a page\u2028 of two lines", "what a\x85 day", "4.5"], ["a, b", "two\nlines", "0.5"]]
+    place = tmp_path / "STS-B"
+    place.mkdir()
+    for part in ("train", "dev"):
+        with open(place / f"stsb-en-{part}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    train = read_task(place, TASKS["stsb"]).parts["train"]
+    assert [[*texts, str(label)] for *texts, label in zip(train.first, train.second, train.label, strict=True)] == rows
 
 
 def test_missing_files_and_unknown_tasks(tmp_path):

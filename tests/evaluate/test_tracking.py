@@ -1,6 +1,7 @@
 """Following masks: measures against their definitions, pointing against a naive loop, and the road."""
 
 import json
+import tracemalloc
 
 import av
 import numpy as np
@@ -14,12 +15,12 @@ from skimage.morphology import disk as round_element
 from withheld.cli import main
 from withheld.data.davis import open_davis, read_mask
 from withheld.errors import InputError
-from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis, sentence
+from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis, follow, sentence
 from withheld.evaluate.tracking.features import at_grid, places
 from withheld.evaluate.tracking.measures import Followed, boundary, followed, outline, region
 from withheld.evaluate.tracking.pictures import draw_tracked
 from withheld.evaluate.tracking.propagate import Pointer, disk, full_size, on_grid, point, propagate
-from withheld.evaluate.tracking.track import track, whole_frames
+from withheld.evaluate.tracking.track import frames_of, track
 from withheld.networks.video import open_video_trunk
 from withheld.report import write
 from withheld.video_encoder import VideoEncoder
@@ -182,7 +183,7 @@ class TestDavis:
         assert sorted(path.name for path in (tmp_path / "tracked").iterdir()) == [
             f"{name}.mp4" for name in sorted(found.masks)
         ]
-        assert len(whole_frames(tmp_path / "tracked" / "other.mp4")[0]) == len(found.masks["other"])
+        assert len(list(frames_of(tmp_path / "tracked" / "other.mp4"))) == len(found.masks["other"])
 
     def test_a_sequence_that_does_not_fit_is_left_out_and_said(self, tmp_path):
         root = sequence(sequence(tmp_path / "d"), "other", seed=3)
@@ -268,6 +269,32 @@ class TestTrack:
         assert len(list((tmp_path / "masks").glob("*.png"))) == 6
         again = ["track", str(saved), str(clip), "--mask", str(mask), "-o", str(tmp_path / "o.mp4")]
         assert CliRunner().invoke(main, again).exit_code == 2
+
+    def test_a_long_clip_is_not_held_in_full_size(self, tmp_path):
+        count, height, width = 40, 400, 600
+        frames = sequence(tmp_path, frames=count, height=height, width=width) / "JPEGImages" / "480p" / "ball"
+        mask = tmp_path / "Annotations" / "480p" / "ball" / "00000.png"
+        model = encoder()
+        tracemalloc.start()
+        try:
+            track(model, frames, mask, tmp_path / "o.mp4")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < count * height * width * 3  # what the frames alone would take
+
+    def test_what_is_written_is_what_was_followed(self, tmp_path):
+        _, mask, folder = self.clip(tmp_path)
+        model, first = encoder(), (read_mask(mask) > 0).astype(np.int64)
+        track(model, folder, mask, tmp_path / "masks")
+        copy, side = at_grid(model)
+        squashed = [
+            Image.open(path).resize((side, side), Image.Resampling.BILINEAR) for path in sorted(folder.iterdir())
+        ]
+        expected = follow(copy, np.stack([np.asarray(image) for image in squashed]), first)
+        written = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "masks").iterdir())]
+        np.testing.assert_array_equal(np.stack(written), 255 * expected.astype(int))
+        assert expected.nbytes == expected.size  # a byte is enough for 255 objects
 
     def test_masks_that_do_not_fit_are_named(self, tmp_path):
         clip, mask, _ = self.clip(tmp_path)

@@ -11,8 +11,9 @@ import signal
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from withheld.errors import Diverged
+from withheld.errors import Diverged, InputError
 from withheld.learn.checkpoint import damage, newest
 from withheld.learn.gradient import Interrupted, Keeper, Loop, parameter_groups, train
 from withheld.learn.schedule import Order, shards_for
@@ -20,6 +21,7 @@ from withheld.losses.prediction import squared_error
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk
 from withheld.objective import Objective
+from withheld.splits.text import MaskWords, NextSentence
 from withheld.types import Moment, Pair, Recipe
 
 
@@ -181,6 +183,30 @@ def test_a_batch_larger_than_the_data_repeats_it():
 @pytest.mark.parametrize(("batch", "shards"), [(256, 8), (12, 4), (7, 1), (8, 8), (6, 2)])
 def test_shards_divide_the_batch(batch, shards):
     assert shards_for(batch) == shards
+
+
+class _Blocks:
+    """Sixteen blocks of twelve tokens."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def batch(self, index: np.ndarray, device: torch.device | str) -> dict[str, torch.Tensor]:
+        return {"item": torch.from_numpy(index)[:, None] + torch.arange(5, 17)}
+
+
+@pytest.mark.parametrize("batch", [8, 16])
+def test_half_of_the_pairs_follow_each_other_whatever_the_batch(batch: int) -> None:
+    objective = Objective(NextSentence(MaskWords(mask=4, vocabulary=40)), nn.Linear(1, 1), nn.MSELoss())
+    loop = Loop(objective, _Blocks(), Recipe(batch_size=batch), steps=40)
+    follow = torch.cat([pair.y["follows"] for step in range(40) for pair in loop.pieces(step)])
+    assert 0.4 < follow.float().mean() < 0.6  # a part of one item has no other to exchange its half with
+
+
+def test_a_single_item_has_no_other_half():
+    objective = Objective(NextSentence(MaskWords(mask=4, vocabulary=40)), nn.Linear(1, 1), nn.MSELoss())
+    with pytest.raises(InputError, match=r"--batch-size 1: .* at least 2"):
+        Loop(objective, _Blocks(), Recipe(batch_size=1), steps=1)
 
 
 def test_biases_norms_tokens_and_positions_are_not_decayed():

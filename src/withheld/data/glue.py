@@ -6,6 +6,7 @@ Source: Wang et al. 2018, https://arxiv.org/abs/1804.07461.
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,7 +240,7 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     text = table_text(path.read_bytes(), str(path))
     if path.suffix == ".csv":
-        reader = csv.reader(text.splitlines(keepends=True))
+        reader = csv.reader(io.StringIO(text, newline=""))  # str.splitlines knows ends of lines that texts hold
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     else:  # tab separated; quotes quote nothing
         lines = text.split("\n")

@@ -63,7 +63,7 @@ def find_labels(
 def given_labels(
     labels: Sequence[Any] | np.ndarray, count: int, shown: str = "the labels"
 ) -> tuple[np.ndarray, list[str]]:
-    """Labels (N,) int64 and class names from a sequence of numbers or words; None, "" and -100 are unknown.
+    """Labels (N,) int64 and class names from a sequence of numbers or words; None, NaN, "" and -100 are unknown.
 
     Raises:
         InputError: where there are not as many as items, or fewer than two classes.
@@ -71,7 +71,7 @@ def given_labels(
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images; give one a image, -100 where unknown")
-    return _numbered(["" if v is None or v == UNKNOWN_LABEL else _text(v) for v in values], shown)
+    return _numbered(["" if v is None or v != v or v == UNKNOWN_LABEL else _text(v) for v in values], shown)
 
 
 def read_labels(

@@ -34,8 +34,7 @@ def row_labels(labels: str | Path, table: Vectors) -> tuple[np.ndarray, list[str
                 f"--labels {column}: there is no such file, and no such column in {table.location}; give a csv with the "
                 f"columns {'file' if table.names else 'row'},label{'' if table.names else ', or a column of the table'}"
             )
-        told = [None if isinstance(cell, float) and cell != cell else cell for cell in table.told]
-        return given_labels(told, len(table), f"column {column!r} of {table.location}")
+        return given_labels(table.told, len(table), f"column {column!r} of {table.location}")
     path = Path(labels).expanduser()
     data = path.read_bytes()
     if table.names is None or names_rows(data, path.name):

@@ -40,7 +40,7 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
     """
     texts: list[Raw] = []
     names: list[str] = []
-    told: list[str | int] = []
+    told: list[str | int] = [] if column is None else [column]  # other columns of the same file are other texts
     found: list[Any] = []
     parts: list[str] = []
     for file in files:
@@ -48,7 +48,7 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
         if not rows:
             raise InputError(f"{file.name} has no rows")
         chosen = column_of(rows, column, file.name)
-        label = _label_of(rows[0], labels, file.name)
+        label = _label_of(_columns(rows), labels, file.name)
         for number, row in enumerate(rows):
             texts.append(_joined(row, chosen))
             names.append(f"{file.name}:{number + 1}")
@@ -71,7 +71,7 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     Raises:
         InputError: where there is none.
     """
-    columns = list(rows[0])
+    columns = _columns(rows)
     if named is not None:
         if named not in columns:
             raise InputError(f"{shown} has no column {named!r}: {nearest(named, columns)}; it has {', '.join(columns)}")
@@ -84,7 +84,7 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
         if name in lower:
             return (lower[name],)
     some = rows[:200]
-    lengths = {c: np.mean([len(r[c]) if isinstance(r[c], str) else 0 for r in some]) for c in columns}
+    lengths = {c: np.mean([len(r[c]) if isinstance(r.get(c), str) else 0 for r in some]) for c in columns}
     best = max(lengths, key=lambda c: lengths[c])
     if lengths[best] < 10:
         raise InputError(
@@ -93,21 +93,28 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     return (best,)
 
 
+def _columns(rows: Rows) -> list[str]:
+    """What the columns are called; an object of JSON lines may lack some."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def _joined(row: dict[str, Any], columns: tuple[str, ...]) -> str:
-    return "\n".join(str(row[c]) for c in columns if row[c] is not None)
+    return "\n".join(str(row[c]) for c in columns if row.get(c) is not None)
 
 
-def _label_of(row: dict[str, Any], labels: Labels, shown: str) -> str | None:
+def _label_of(columns: list[str], labels: Labels, shown: str) -> str | None:
     if labels is True:
-        lower = {str(name).lower(): name for name in row}
+        lower = {str(name).lower(): name for name in columns}
         name = next((lower[c] for c in (*LABEL_COLUMNS, "sentiment", "score") if c in lower), None)
         if name is None:
-            raise InputError(f"{shown} has no column of labels among {', '.join(row)}; name it with --labels COLUMN")
+            raise InputError(
+                f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
+            )
         return name
-    if isinstance(labels, str) and labels in row:
+    if isinstance(labels, str) and labels in columns:
         return labels
     if isinstance(labels, str) and not Path(labels).is_file():
-        raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, list(row))}")
+        raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, columns)}")
     return None
 
 

@@ -25,6 +25,8 @@ from withheld.errors import InputError
 BLOCK = 1 << 16
 SHOWN_CELLS = 5
 MOSTLY = 0.5
+MOST_WHOLE = 2.0**53
+"""Up to which a float64 has all whole numbers."""
 COUNTING = ("", "id", "index", "row", "nr", "no", "number", "unnamed: 0")
 """What columns are called that only count the rows."""
 COMMA, POINT = (re.compile(rf"(?:^|;)\s*-?\d+{mark}\d+\s*(?:;|$)", re.M) for mark in (",", r"\."))
@@ -213,6 +215,7 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
     columns: list[str] = []
     notes: list[str] = []
     told: list[Any] | None = None
+    numbers = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal)
     try:
         names = table.column_names
     except UnicodeDecodeError:
@@ -230,9 +233,11 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
             columns += [f"{name}{i}" for i in range(block.shape[1])]
         elif name.lower() in COUNTING and _counts_rows(column):
             notes.append(f"column {name!r} counts the rows and was left out")
-        elif kinds.is_integer(column.type) or kinds.is_floating(column.type) or kinds.is_boolean(column.type):
-            parts.append(np.asarray(column.cast("float64").to_numpy()).reshape(-1, 1))
+        elif any(is_kind(column.type) for is_kind in numbers):
+            parts.append(np.asarray(column.cast("float64", safe=False).to_numpy()).reshape(-1, 1))
             columns.append(name)
+            if kinds.is_integer(column.type) and (np.abs(parts[-1]) > MOST_WHOLE).any():
+                notes.append(f"column {name!r} holds whole numbers beyond 2**53, which were rounded")
         else:
             _check_words(name, column, path, 0 if first_line is None else first_line)
             notes.append(f"column {name!r} holds no numbers ({column.type}) and was left out")

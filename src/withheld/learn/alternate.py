@@ -15,7 +15,7 @@ from withheld import distributed
 from withheld.errors import Diverged
 from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
 from withheld.learn.gradient import Interrupted, Keeper
-from withheld.learn.schedule import Items, seed_everything
+from withheld.learn.schedule import Items, seed_everything, shards_for
 from withheld.learn.signals import watch_signals
 from withheld.types import LatentModel, Recipe
 
@@ -43,6 +43,7 @@ class Alternation:
         self.device = torch.device(device)
         self.objective = model.to(self.device)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
+        self.shards = shards_for(recipe.batch_size, shards)
         self.before = -math.inf
         self.converged = False
         self.count = 0.0

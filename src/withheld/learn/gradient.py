@@ -119,7 +119,7 @@ class Loop:
         self.objective = objective if self.share else objective.to(self.device)
         self.module = shard(objective, self.device) if self.share else distributed.wrap(objective)
         self.items, self.recipe, self.steps, self.seed = items, recipe, steps, seed
-        self.shards = shards_for(recipe.batch_size, shards)
+        self.shards = shards_for(recipe.batch_size, shards, objective.split.together)
         self.order = order_of(items, recipe, seed, self.shards)
         self.optimizer = build_optimizer(objective, recipe)
         self.parameters, self.moving = list(objective.parameters()), objective.moving()  # found once, not every step

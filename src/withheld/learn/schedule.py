@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from withheld.data.windows import Windows
+from withheld.errors import InputError
 from withheld.types import Recipe
 
 MANY = 1 << 27
@@ -62,10 +63,16 @@ def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | St
     return Order(len(items), recipe.batch_size, seed, items.lengths if isinstance(items, Ragged) else None)
 
 
-def shards_for(batch_size: int, wanted: int = 8) -> int:
-    """The largest power of two up to `wanted` that divides the batch."""
+def shards_for(batch_size: int, wanted: int = 8, least: int = 1) -> int:
+    """The largest power of two up to `wanted` that divides the batch into parts of at least `least` items.
+
+    Raises:
+        InputError: where the whole batch has fewer.
+    """
+    if batch_size < least:
+        raise InputError(f"--batch-size {batch_size}: items of a batch exchange parts here: give at least {least}")
     shards = 1
-    while shards * 2 <= wanted and batch_size % (shards * 2) == 0:
+    while shards * 2 <= wanted and batch_size % (shards * 2) == 0 and batch_size // (shards * 2) >= least:
         shards *= 2
     return shards
 

@@ -38,6 +38,8 @@ VOCABULARY = {"wordpiece": (8192, 30_522), "bpe": (8192, 32_768), "word": (10_00
 """Tokens by kind, on a CPU and on a GPU."""
 LEARNED_FROM = 50_000_000
 """Characters that a tokenizer is trained on."""
+PASSES = 16
+"""Over a source of more, at most."""
 
 
 class Texts(Modality):
@@ -265,7 +267,7 @@ class Texts(Modality):
 
     def _trained(self, kind: str, count: int, masked: bool) -> Any:
         train = self.source.part("train") or self.source
-        key = digest(["tokenizer", 2, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
+        key = digest(["tokenizer", 3, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
         with cache.locked(key) as entry:
             if not (entry / "prepared.json").is_file():
                 self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")
@@ -299,14 +301,15 @@ class Texts(Modality):
 
 
 def _some(source: Any) -> Any:
-    """Documents spread over the source, `LEARNED_FROM` characters of them."""
+    """Documents spread over the source, `LEARNED_FROM` characters of them: its end may be in another language."""
     seen = 0
-    mixed = np.sort(np.random.default_rng(0).permutation(len(source))[:200_000])
-    for _, text in documents(source.subset(mixed), []):
-        yield text[: LEARNED_FROM - seen]
-        seen += len(text)
-        if seen >= LEARNED_FROM:
-            return
+    mixed = np.random.default_rng(0).permutation(len(source))[:200_000]
+    for part in np.array_split(mixed, min(PASSES, len(mixed))):  # in the order in which they lie, as archives are read
+        for _, text in documents(source.subset(np.sort(part)), []):
+            yield text[: LEARNED_FROM - seen]
+            seen += len(text)
+            if seen >= LEARNED_FROM:
+                return
 
 
 def _cut(tokens: Tokens, share: float, least: int) -> tuple[Tokens, Tokens]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -158,6 +158,7 @@ class NextSentence(Split):
         words: how words are hidden. start, end: numbers of [CLS] and [SEP].
     """
 
+    together: ClassVar[int] = 2
     words: MaskWords = MaskWords()
     start: int = 2
     end: int = 3

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from transformers import ResNetConfig
 
+from withheld.data import rows
 from withheld.errors import InputError
+from withheld.evaluate.detection import find
 from withheld.evaluate.detection.detector import Detector
 from withheld.evaluate.detection.find import Detections, kept
 from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, at_side, map_of, side_for
@@ -172,3 +176,31 @@ def test_colored_rectangles_are_found(encoder: ImageEncoder, regions: Regions, h
         scratch=True, device=CPU, listen=lambda event: None,
     )  # fmt: skip
     assert trial.scores["mAP@0.5"] > least
+
+
+def test_images_of_a_large_set_are_read_few_at_a_time(
+    encoder: ImageEncoder, regions: Regions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "COPY_BYTES", 0)
+    monkeypatch.setattr(find, "TOGETHER", 2)
+    asked: list[int] = []
+
+    class Watched:
+        shape, dtype, ndim = regions.images.shape, regions.images.dtype, 4
+
+        def __len__(self) -> int:
+            return len(regions.images)
+
+        def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+            found = regions.images[at]
+            asked.append(len(found))
+            return found
+
+    pipeline = Pipeline(48)
+    test = regions.at("test")
+    trial = run_trial(
+        pipeline.fed(encoder), dataclasses.replace(regions, images=Watched()), regions.at("train"), test, pipeline,
+        head="svm", steps=0, seed=0, scratch=False, device=CPU, listen=lambda event: None,
+    )  # fmt: skip
+    assert len(trial.found) == len(test) == 4
+    assert max(asked) == 2

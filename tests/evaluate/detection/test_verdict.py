@@ -12,7 +12,9 @@ from withheld.data.voc import open_voc
 from withheld.errors import InputError
 from withheld.evaluate.compare import PRETRAINED, RANDOM, SCRATCH, Row
 from withheld.evaluate.detection import verdict as module
+from withheld.evaluate.detection.book import Book
 from withheld.evaluate.detection.closing import outcome_of, sentence
+from withheld.evaluate.detection.contenders import rows_of, table_of
 from withheld.evaluate.detection.plan import Plan, counts_for, draw, make_plan, steps_for
 from withheld.evaluate.detection.verdict import detection_verdict
 
@@ -228,3 +230,14 @@ def test_a_plan_by_the_clock_is_kept_with_what_it_left_out(encoder, voc_folder, 
         assert found.left_out == ["a tenth of the steps, for time"]
         assert {row["steps"] for row in found.table if row["row"] == "fine-tuned"} == {5, 9}
         assert all(row["seeds"] == [0, 1] for row in found.table)
+
+
+def test_a_rival_of_the_same_name_with_other_weights_is_not_averaged_in(tmp_path: Path) -> None:
+    for weights, value in (("old", 0.1), ("new", 0.9)):
+        book = Book(tmp_path / "results.jsonl", {}, "")
+        scores = {"mAP@0.5": value, "AP": {"cat": value}}
+        book.write(f"x {weights}", 10, 0, scores, row="x fine-tuned", row_kind="public", head="softmax", steps=5)
+    found = rows_of(book, ["x new"], [10], [0])
+    (line,) = table_of(book, found, ["x new"], 10)
+    assert line["values"] == [found[0].mean(10)] == [0.9]
+    assert line["AP"] == {"cat": 0.9}

@@ -66,14 +66,18 @@ def rows_of(book: Book, order: Sequence[str], counts: Sequence[int], seeds: Sequ
     return [rows[key] for key in order if key in rows]
 
 
-def table_of(book: Book, rows: Sequence[Row], total: int) -> list[dict[str, Any]]:
-    """A dict a row and number of images: mean and half the 95 % interval over seeds, and the means of all other scores."""
+def table_of(book: Book, rows: Sequence[Row], order: Sequence[str], total: int) -> list[dict[str, Any]]:
+    """A dict a row and number of images: mean and half the 95 % interval over seeds, and the means of all other scores.
+
+    Args:
+        rows: as `rows_of` gives them. order: the keys of these rows; under the same name others may be kept.
+    """
     table = []
     for row in rows:
         for count in sorted(row.right):
             cells = [
-                cell for (_, images, seed), cell in sorted(book.cells.items())
-                if (cell["row"], images) == (row.method, count) and seed in row.right[count]
+                cell for (key, images, seed), cell in sorted(book.cells.items())
+                if key in order and (cell["row"], images) == (row.method, count) and seed in row.right[count]
             ]  # fmt: skip
             values = [float(cell["value"]) for cell in cells]
             table.append({

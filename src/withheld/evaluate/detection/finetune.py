@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from withheld.data.image import to_array
+from withheld.data.rows import take
 from withheld.data.source import open_source
 from withheld.data.voc import open_voc
 from withheld.errors import InputError
@@ -84,7 +85,8 @@ def finetune_detector(
     else:
         network, taken = task.end_to_end(out, minutes, epochs, steps)
     proposals = [regions.proposals[i] for i in test]
-    found = detect(network, fed, regions.images[test], proposals, listen, torch.device(place)) if len(test) else []
+    images = take(regions.images, test)
+    found = detect(network, fed, images, proposals, listen, torch.device(place)) if len(test) else []
     scores = measured(regions, test, found) if len(test) else {}
     made = {
         "data": data.location, "learned": len(learn), "tested": len(test), "scores": scores, "steps": taken, "seed": seed,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from withheld.data.rows import take
 from withheld.errors import Diverged
 from withheld.evaluate.detection.average_precision import Guess, Truth, coco, score
 from withheld.evaluate.detection.find import Detections, detect
@@ -75,7 +76,7 @@ def run_trial(
         except Diverged:
             note = "diverged, measured as it was then"
         network = loop.objective.network
-    found = detect(network, encoder, regions.images[test], [regions.proposals[i] for i in test], listen, device)
+    found = detect(network, encoder, take(regions.images, test), [regions.proposals[i] for i in test], listen, device)
     return Trial(network, found, measured(regions, test, found), time.monotonic() - begun, note)
 
 

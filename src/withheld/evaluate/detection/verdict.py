@@ -307,7 +307,7 @@ class _Judge:
             "side": self.pipeline.side, "regions": self.pipeline.way,
         }  # fmt: skip
         found = DetectionVerdict(
-            rows, sentence, outcome, table_of(self.book, rows, draws.total), self.left_out, self.notes, self.problems,
+            rows, sentence, outcome, table_of(self.book, rows, order, draws.total), self.left_out, self.notes, self.problems,
             round(self.elapsed, 1), details,
         )  # fmt: skip
         told = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from withheld.run import pick_device
 
 IDENTITY, FLOW, UNTRAINED = "copy the first mask", "optical flow (Farneback)", "the same encoder untrained"
 SEEDS = 3
-Ids = NDArray[np.int64]
+Ids = NDArray[np.integer]
 
 
 @dataclass
@@ -126,19 +127,33 @@ class Squashed:
 def follow(
     encoder: Any, frames_TSS3: NDArray[np.uint8], first: Ids, pointer: Pointer = Pointer(), listen: Listen = silent
 ) -> Ids:
-    """(T, H, W) numbers of objects.
+    """(T, H, W) numbers of objects, in as few bytes as they need.
 
     Args:
         encoder: as `at_grid` gives it. frames_TSS3: of the side it gives.
         first: (H, W) of the first frame. listen: is told {"kind": "features" or "follow", "done", "total"}.
     """
+    found = np.empty((len(frames_TSS3), *first.shape), np.min_scalar_type(int(first.max())))
+    for at, ids in enumerate(in_full(followed_on_grid(encoder, frames_TSS3, first, pointer, listen), first)):
+        found[at] = ids
+    return found
+
+
+def followed_on_grid(
+    encoder: Any, frames_TSS3: NDArray[np.uint8], first: Ids, pointer: Pointer = Pointer(), listen: Listen = silent
+) -> list[torch.Tensor]:
+    """Soft masks (K, h, w) of every frame, on the grid of the features; arguments as of `follow`."""
     features = places(encoder, frames_TSS3, listen)
     h, w = features[0].shape[1:]
     start = on_grid(torch.from_numpy(first), int(first.max()), h, w).to(features[0].device)
-    soft = propagate(features, start, pointer, listen)
-    found = [full_size(each, *first.shape).cpu().numpy() for each in soft]
-    found[0] = first
-    return np.stack(found)
+    return propagate(features, start, pointer, listen)
+
+
+def in_full(soft: list[torch.Tensor], first: Ids) -> Iterator[Ids]:
+    """(H, W) numbers of objects, frame by frame: those of a long clip together would fill the memory."""
+    yield first
+    for each in soft[1:]:
+        yield full_size(each, *first.shape).cpu().numpy()
 
 
 def by_flow(images: Squashed, first: Ids, side: int = 256) -> Ids | None:

@@ -5,8 +5,9 @@ Shapes: T frames, H W pixels, S side in pixels.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from withheld.data.decode import decode
 from withheld.data.video import VIDEOS, Frames, open_videos
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
-from withheld.evaluate.tracking.davis import follow
+from withheld.evaluate.tracking.davis import followed_on_grid, in_full
 from withheld.evaluate.tracking.features import at_grid
 from withheld.evaluate.tracking.propagate import Pointer
 from withheld.learn.checkpoint import writing
@@ -30,6 +31,8 @@ OPACITY = 0.55
 FILMS = (".mp4", ".mkv", ".gif")
 LONGEST = 1500
 """Frames of a clip that are followed."""
+USUAL_RATE = 25.0
+"""Frames a second of clips that do not say."""
 
 
 def track(
@@ -52,25 +55,24 @@ def track(
     if not first.any():
         raise InputError(f"{mask}: this mask marks nothing to follow: it is black everywhere")
     encoder, side = at_grid(as_encoder(subject, device))
-    frames, rate = whole_frames(clip)
-    if first.shape != frames.shape[1:3]:
+    squashed, shape, rate = looked_through(clip, side)
+    if first.shape != shape:
         raise InputError(
-            f"{mask}: the mask has {first.shape[1]}x{first.shape[0]} pixels, the frames of {clip} {frames.shape[2]}x"
-            f"{frames.shape[1]}: they must be equal"
+            f"{mask}: the mask has {first.shape[1]}x{first.shape[0]} pixels, the frames of {clip} {shape[1]}x"
+            f"{shape[0]}: they must be equal"
         )
-    cut = " (longer clips are not followed to their end)" if len(frames) == LONGEST else ""
+    cut = " (longer clips are not followed to their end)" if len(squashed) == LONGEST else ""
     values = [int(v) for v in np.unique(first) if v]
     told = f"{len(values)} object" + ("s" if len(values) != 1 else "")
     start = np.zeros_like(first)
     for number, value in enumerate(values, 1):
         start[first == value] = number
-    listen({"kind": "note", "text": f"following {told} through {len(frames):,} frames{cut}"})
-    squashed = np.stack([_squashed(image, side) for image in frames])
-    found = follow(encoder, squashed, start, pointer, listen)
+    listen({"kind": "note", "text": f"following {told} through {len(squashed):,} frames{cut}"})
+    found = in_full(followed_on_grid(encoder, squashed, start, pointer, listen), start)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix:
-            write_video(out, overlaid(frames, found), rate)
+            write_video(out, overlaid((frame for frame, _ in frames_of(clip)), found), rate)
         else:
             out.mkdir(exist_ok=True)
             kept = np.uint8 if max(values) < 256 else np.uint16
@@ -83,41 +85,52 @@ def _squashed(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def whole_frames(clip: str | Path) -> tuple[NDArray[np.uint8], float]:
-    """Frames (T, H, W, 3) of a clip in full size, and how many a second.
+def frames_of(clip: str | Path) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    """Frames (H, W, 3) of a clip in full size, each with its time in seconds, one after the other.
 
     Raises:
-        InputError: where it cannot be read, or its frames are of several sizes.
+        InputError: where it cannot be read.
     """
     path = Path(clip)
     try:
         if path.is_file() and VIDEOS.named(path.name):
-            found, times = [], []
-            for frame in frames_of_file(path):
-                found.append(np.rot90(frame.to_ndarray(format="rgb24"), int(frame.rotation or 0) % 360 // 90))
-                times.append(float(frame.time or 0.0))
-                if len(found) == LONGEST:
-                    break
-            rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 25.0
+            for frame in itertools.islice(frames_of_file(path), LONGEST):
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), int(frame.rotation or 0) % 360 // 90)
+                yield np.ascontiguousarray(turned), float(frame.time or 0.0)
         else:
             source = open_videos(path)
             raw = next(source.raw())[1]
             if len(source) > 1 or not isinstance(raw, Frames):
                 raise InputError(f"{clip} holds {len(source)} clips: name one video file, or one folder of frames")
-            images = [decode(image) for image in raw.images[:LONGEST]]
-            found = [np.asarray(image.convert("RGB")) for image in images if isinstance(image, Image.Image)]
-            rate = 25.0
+            for at, contents in enumerate(raw.images[:LONGEST]):
+                image = decode(contents)
+                if isinstance(image, Image.Image):
+                    yield np.asarray(image.convert("RGB")), at / USUAL_RATE
     except InputError:
         raise
     except Exception as error:  # damaged files raise anything
         raise InputError(f"{clip}: cannot be read: {error}") from None
-    sizes = {image.shape for image in found}
-    if len(found) < 2 or len(sizes) > 1:
-        raise InputError(f"{clip}: {len(found)} frames of {len(sizes)} sizes: two or more of one size are needed")
-    return np.ascontiguousarray(np.stack(found)), rate
 
 
-def overlaid(frames: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+def looked_through(clip: str | Path, side: int) -> tuple[NDArray[np.uint8], tuple[int, ...], float]:
+    """Frames (T, S, S, 3) squashed to a side, height and width of the clip's own, and how many it has a second.
+
+    Raises:
+        InputError: where it cannot be read, or its frames are of several sizes.
+    """
+    small, times = [], []
+    sizes: dict[tuple[int, ...], None] = {}
+    for image, time in frames_of(clip):
+        sizes[image.shape[:2]] = None
+        small.append(_squashed(image, side))
+        times.append(time)
+    if len(small) < 2 or len(sizes) > 1:
+        raise InputError(f"{clip}: {len(small)} frames of {len(sizes)} sizes: two or more of one size are needed")
+    rate = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else USUAL_RATE
+    return np.stack(small), next(iter(sizes)), rate
+
+
+def overlaid(frames: Iterable[NDArray[np.uint8]], ids: Iterable[NDArray[np.integer]]) -> Iterator[NDArray[np.uint8]]:
     """Every frame with what is marked in color, and an outline."""
     for image, marked in zip(frames, ids, strict=True):
         out = image.astype(np.float32)
@@ -135,8 +148,8 @@ def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) ->
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         if path.suffix.lower() == ".gif":
-            images = [Image.fromarray(image) for image in frames]
-            images[0].save(aside, save_all=True, append_images=images[1:], duration=round(1000 / rate), loop=0)
+            images = map(Image.fromarray, frames)
+            next(images).save(aside, save_all=True, append_images=images, duration=round(1000 / rate), loop=0)
         else:
             _encode(aside, frames, rate)
         os.replace(aside, path)
