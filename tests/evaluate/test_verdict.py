@@ -357,7 +357,7 @@ def test_ctrl_c_keeps_the_scores(digits, tmp_path, monkeypatch):
     from withheld.learn.gradient import Interrupted
 
     def stopped(self, *args, **kwargs):
-        raise Interrupted(2, 1)
+        raise Interrupted(2, 1, False)
 
     monkeypatch.setattr("withheld.learn.gradient.Loop.run", stopped)
     results = tmp_path / "results.jsonl"

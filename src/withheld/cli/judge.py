@@ -145,11 +145,16 @@ def glue_aloud(screen: Screen, run: str, out: Path, folder: Path, **options: Any
     from withheld.evaluate.glue import glue
     from withheld.evaluate.glue_table import lines_of, verdict_of
     from withheld.learn.checkpoint import write_json
+    from withheld.learn.gradient import Interrupted
     from withheld.report import write
 
     out.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = glue(run, folder, results=out / "results.jsonl", listen=narrator.hear, **options)
+    try:
+        with Narrator(screen) as narrator:
+            found = glue(run, folder, results=out / "results.jsonl", listen=narrator.hear, **options)
+    except Interrupted as error:
+        error.args = (f"the evaluation was stopped: the same command goes on from what is in {out / 'results.jsonl'}",)
+        raise
     header, cells = lines_of(found)
     rows = f", at most {options['rows']:,} training rows of a task" if options["rows"] else ""
     said = f"Percent, median over seeds (lowest-highest) on dev{rows}; published rows are of the test server."

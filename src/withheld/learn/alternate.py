@@ -145,7 +145,7 @@ class Alternation:
                     self.save(keeper, step + 1)
                     saved = time.monotonic()
                 if number:
-                    raise Interrupted(number, step + 1)
+                    raise Interrupted(number, step + 1, keeper is not None)
                 if self.converged:
                     return
 

@@ -28,12 +28,12 @@ SPLIT, FORWARD = 0, 1  # which random numbers: those that hide, those of dropout
 
 
 class Interrupted(WithheldError):
-    """Ctrl-C or SIGTERM came; the checkpoint is written and the run can be resumed."""
+    """Ctrl-C or SIGTERM came; what is `kept` has its checkpoint written, and the run can be resumed."""
 
-    def __init__(self, number: int, step: int) -> None:
+    def __init__(self, number: int, step: int, kept: bool) -> None:
         self.exit_code = 128 + number
         self.step = step
-        super().__init__(f"stopped at step {step}: continue with --resume")
+        super().__init__(f"stopped at step {step}" + (": continue with --resume" if kept else ""))
 
 
 @dataclass
@@ -264,7 +264,7 @@ class Loop:
                     self.save(keeper, step + 1)
                     saved = time.monotonic()
                 if number:
-                    raise Interrupted(number, step + 1)
+                    raise Interrupted(number, step + 1, keeper is not None)
 
     @contextmanager
     def _reading_ahead(self) -> Iterator[None]:
