@@ -91,6 +91,17 @@ def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, 
         yield position, text
 
 
+def spread_documents(source: Source, characters: int) -> Iterator[str]:
+    """Documents spread over the source, so many characters of them."""
+    seen = 0
+    mixed = np.sort(np.random.default_rng(0).permutation(len(source))[:200_000])
+    for _, text in documents(source.subset(mixed), []):
+        yield text[: characters - seen]
+        seen += len(text)
+        if seen >= characters:
+            return
+
+
 def open_texts(data: Any, labels: Labels = None) -> Source:
     """Opens whatever holds texts.
 
