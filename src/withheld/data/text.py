@@ -45,7 +45,7 @@ def decode_text(raw: Raw) -> Text:
     if isinstance(raw, Exception):
         raise raw
     if isinstance(raw, str):
-        return _kept(raw, "")
+        return _whole(raw)
     if isinstance(raw, Path):
         raw = raw.read_bytes()
     if not isinstance(raw, bytes):
@@ -64,6 +64,17 @@ def decode_text(raw: Raw) -> Text:
     if wrong > MOST_WRONG * len(text):
         raise ValueError(f"is not UTF-8: {wrong:,} of {len(text):,} characters cannot be read; save it as UTF-8")
     return _kept(text, f"{wrong:,} characters that are not UTF-8 were replaced" if wrong else "")
+
+
+def _whole(text: str) -> Text:
+    """Without halves of surrogate pairs, which JSON may hold and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        wrong = mended.count("\ufffd") - text.count("\ufffd")
+        return _kept(mended, f"{wrong:,} halves of surrogate pairs were replaced" if wrong else "")
+    return _kept(text, "")
 
 
 def _kept(text: str, mended: str) -> Text:

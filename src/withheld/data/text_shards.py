@@ -214,6 +214,6 @@ def open_tars_of_texts(shards: list[Shard], text: str) -> Corpus:
     from withheld.data.tars import TarShards, open_tars
     from withheld.data.wanted import TEXTS
 
-    source = open_tars(shards, text, wanted=TEXTS)
+    source = open_tars(shards, text, wanted=TEXTS, most=window_bytes())
     every = np.concatenate(cast(TarShards, source.store).found)
     return Rows(source, every[:, 1], every[:, 2])
