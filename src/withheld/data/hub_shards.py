@@ -16,6 +16,8 @@ from withheld.data.source import Labels, Source
 from withheld.errors import InputError, Unreachable, WithheldError
 from withheld.hub import reachable, why
 
+IMAGES_IN = (TARS, (".parquet",))
+"""How names of shards of images end, all of a set in one of these ways."""
 EXPORT = "refs/convert/parquet"
 """The branch in which the hub keeps a data set of another kind as Parquet files: CONFIG/SPLIT/0000.parquet."""
 
@@ -28,7 +30,7 @@ def open_hub_shards(text: str, labels: Labels = None) -> Source:
         InputError: where there is no such set or configuration, or neither kind of file.
         Unreachable: where the hub cannot be reached.
     """
-    shards, splits = shards_of_set(text, (TARS, (".parquet",)))
+    shards, splits = shards_of_set(text, IMAGES_IN)
     return _parted(open_shards(shards, text, labels), splits)
 
 
@@ -68,7 +70,9 @@ def _parted(source: Source, splits: list[str]) -> Source:
     return source
 
 
-def _own(name: str, config: str | None, text: str, kinds: tuple[tuple[str, ...], ...]) -> dict[str, list[str]]:
+def _own(
+    name: str, config: str | None, text: str, kinds: tuple[tuple[str, ...], ...] = IMAGES_IN
+) -> dict[str, list[str]]:
     """The files of every split as `datasets` finds them, where they are shards of one kind; else none."""
     import datasets
 
