@@ -1,7 +1,7 @@
 """Streams of texts: bytes of memory over one pass, how fast, and how even the blocks of a pass are; no model learns.
 
     python benchmarks/text_streams.py --megabytes 2 20
-    python benchmarks/text_streams.py --data books/
+    python benchmarks/text_streams.py --data 'books/*.jsonl'
 
 JSON lines of made-up words in four shards, in windows of 0.5 MB of which at most 16 MB of tokens are held; each size in a process
 of its own, whose resident memory is compared with that after its first window.
