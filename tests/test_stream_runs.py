@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -22,8 +23,11 @@ from PIL import Image
 
 import withheld
 from withheld.cli import main
+from withheld.cli.narrator import plan
 from withheld.data import cache, elsewhere, prepared, windows
 from withheld.errors import InputError, Unreachable
+from withheld.learn.illness import facts_of
+from withheld.learn.rules_of_training import waiting
 
 BROKEN = {70, 333, 801, 1299}
 
@@ -316,6 +320,11 @@ def test_texts_are_streamed(method: str, text_shards: Path, tmp_path: Path, monk
         memory.store.clear()
     assert weights(again) == weights(whole)
     assert losses(again) == losses(whole)
+    assert "of about" in plan(whole.settings)  # reckoned from a sample
+    case: Any = SimpleNamespace(now=lambda name: 0.9, step=30, facts=facts_of(whole.settings))
+    finding = waiting(case)
+    assert finding is not None
+    assert "leave out --stream" in finding.cure  # no prepared cache is slow: there is none
 
 
 def test_auto_streams_texts(text_shards: Path, tmp_path: Path) -> None:
