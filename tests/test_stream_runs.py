@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -22,8 +23,11 @@ from PIL import Image
 
 import withheld
 from withheld.cli import main
+from withheld.cli.narrator import plan
 from withheld.data import cache, elsewhere, prepared, windows
 from withheld.errors import InputError, Unreachable
+from withheld.learn.illness import facts_of
+from withheld.learn.rules_of_training import waiting
 
 BROKEN = {70, 333, 801, 1299}
 
@@ -102,9 +106,18 @@ def test_a_shard_that_is_missing_is_a_difference(shards: Path, tmp_path: Path) -
 def test_what_cannot_stream_says_so(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"this method learns from .* items that it sees again and again"):
         withheld.pretrain("exemplar", shards, tmp_path / "run", steps=1, stream=True)
-    (tmp_path / "text.txt").write_text("some words " * 100)
-    with pytest.raises(InputError, match="--stream: items of images are streamed; a text run prepares its data once"):
-        withheld.pretrain("bert", tmp_path / "text.txt", tmp_path / "run", steps=1, stream=True)
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 9)
+    with pytest.raises(InputError, match="--stream: images and blocks of text are streamed; a table run prepares its"):
+        withheld.pretrain("mixture", tmp_path / "rows.csv", tmp_path / "run", steps=1, stream=True)
+    text = tmp_path / "text.txt"
+    text.write_text("some words " * 100)
+    with pytest.raises(InputError, match=r"lstm_lm carries its state .* take transformer_lm, or leave out --stream"):
+        withheld.pretrain("lstm_lm", text, tmp_path / "run", steps=1, stream=True)
+    with pytest.raises(InputError, match=r"simcse learns from sentences of like length.*leave out --stream"):
+        withheld.pretrain("simcse", text, tmp_path / "run", steps=1, stream=True)
+    with pytest.raises(InputError, match=r"held_out: a stream sets aside a hundredth of its texts, and 256 blocks"):
+        withheld.pretrain("bert", text, tmp_path / "run", steps=1, stream=True, settings={"held_out": 0.1})
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_the_command_line_takes_a_pattern(shards: Path, tmp_path: Path) -> None:
@@ -233,3 +246,87 @@ def test_killed_while_it_reads_ahead(number: signal.Signals, shards: Path, tmp_p
     again = run(address, tmp_path / "run", steps=8, resume=True)
     assert weights(again) == weights(whole)
     assert losses(again) == losses(whole)
+
+
+@pytest.fixture
+def text_shards(tmp_path: Path) -> Path:
+    """600 texts in three files of JSON lines, four of them broken."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = ["sea", "wind", "house", "bird", "green", "old", "came", "went", "sang", "over"]
+    rows: list[Any] = [{"text": " ".join(rng.choice(words, 12)) + "."} for _ in range(600)]
+    for i in (70, 233, 401, 599):
+        rows[i] = {"text": i}
+    for number in range(3):
+        some = rows[number * 200 : (number + 1) * 200]
+        (folder / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    return folder
+
+
+def learn(method: str, data: Any, out: Path, **more: Any) -> withheld.Run:
+    given: dict[str, Any] = {
+        "steps": 8,
+        "batch_size": 16,
+        "size": 32,
+        "settings": {"tokenizer": "character"},
+        "stream": True,
+    }
+    return withheld.pretrain(method, data, out, device="cpu", **{"pictures": False, **given, **more})
+
+
+@pytest.mark.parametrize("method", ["bert", "gpt", "transformer_lm"])
+def test_texts_are_streamed(method: str, text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped twice ends as one that was not, here or with shards elsewhere; broken rows are told exactly."""
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 24_000)
+    monkeypatch.setattr(windows, "HELD_BYTES", 60_000)
+    monkeypatch.setattr(cache, "MOST_BYTES", 300_000)
+    whole = learn(method, text_shards, tmp_path / "whole", steps=60, pictures=True) if method == "bert" else None
+    if whole is not None:
+        lines = [json.loads(line)["file"] for line in (whole.folder / "skipped.jsonl").read_text().splitlines()]
+        begin = [
+            np.cumsum([0, *map(len, file.read_bytes().splitlines(keepends=True))])
+            for file in sorted(text_shards.iterdir())
+        ]
+        assert sorted(lines) == sorted(f"{i // 200}.jsonl:byte {begin[i // 200][i % 200]}" for i in (70, 233, 401, 599))
+        log = (whole.folder / "log.jsonl").read_text()
+        assert "held_out" in log or "trial" in log
+        told = losses(whole)
+        assert np.mean(told[-5:]) < np.mean(told[:5])
+    steps = 60 if method == "bert" else 8
+    whole = whole or learn(method, text_shards, tmp_path / "whole")
+    data = whole.settings["data"]
+    assert data["streamed"] is True
+    assert data["kind"] == "json lines"
+    assert data["documents"] == pytest.approx(596, rel=0.05)
+    real = sum(
+        len(json.loads(line)["text"]) for file in text_shards.iterdir() for line in file.open() if '"text": "' in line
+    )
+    assert data["tokens"] == pytest.approx(real, rel=0.1)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event.get("kind") == "step" and event["step"] in (3, 5):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            learn(method, text_shards, tmp_path / "run", steps=steps, listen=stop, save_every=0.0, resume=True)
+    memory = fsspec.filesystem("memory")
+    try:
+        for file in text_shards.iterdir():
+            memory.pipe_file(f"/texts/{file.name}", file.read_bytes())
+        again = learn(method, "memory://texts/*.jsonl", tmp_path / "run", steps=steps, resume=True)
+    finally:
+        memory.store.clear()
+    assert weights(again) == weights(whole)
+    assert losses(again) == losses(whole)
+    assert "of about" in plan(whole.settings)  # reckoned from a sample
+    case: Any = SimpleNamespace(now=lambda name: 0.9, step=30, facts=facts_of(whole.settings))
+    finding = waiting(case)
+    assert finding is not None
+    assert "leave out --stream" in finding.cure  # no prepared cache is slow: there is none
+
+
+def test_auto_streams_texts(text_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="characters"):
+        withheld.pretrain("auto", str(text_shards / "*.jsonl"), tmp_path / "run", stream=True)

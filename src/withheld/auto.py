@@ -126,7 +126,7 @@ def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
     kinds: dict[str, Callable[[Any], Facts]] = {
         "image": partial(_images, stream=stream),
         "video": _clips,
-        "text": _texts,
+        "text": partial(_texts, stream=stream),
         "table": _rows,
     }
     wrong: dict[str, InputError] = {}
@@ -154,22 +154,43 @@ def _clips(data: Any) -> Facts:
     return Facts("video", len(_train(open_videos(data))))
 
 
-def _texts(data: Any) -> Facts:
+def _texts(data: Any, stream: bool) -> Facts:
     import numpy as np
 
     from withheld.data.text import documents, open_texts
 
+    if stream:
+        return _streamed_texts(data)
+    bad: list[dict[str, str]] = []
     source = _train(open_texts(data))
     some = np.unique(np.linspace(0, len(source) - 1, min(len(source), LOOKED_AT)).astype(int))
-    bad: list[dict[str, str]] = []
     texts = [text for _, text in documents(source.subset(some), bad)]
     if not texts:
         first = f"; the first, {bad[0]['file']}: {bad[0]['reason']}" if bad else ""
         raise InputError(f"none of the texts looked at in {data} can be read{first}")
+    _check_wordy(texts, data)
+    return Facts("text", len(source), characters=round(sum(map(len, texts)) * len(source) / len(some)))
+
+
+def _streamed_texts(data: Any) -> Facts:
+    """By the first window, and the bytes of all."""
+    from withheld.data.text_corpus import open_corpus
+
+    corpus = open_corpus(data)
+    bad: dict[str, str] = {}
+    texts = list(corpus.documents(0, bad))
+    if not texts:
+        first = f"; the first, {next(iter(bad.items()))}" if bad else ""
+        raise InputError(f"none of the texts looked at in {data} can be read{first}")
+    _check_wordy(texts, data)
+    share = float(corpus.sizes.sum() / corpus.sizes[0])
+    return Facts("text", round(len(texts) * share), characters=round(sum(map(len, texts)) * share))
+
+
+def _check_wordy(texts: list[str], data: Any) -> None:
     wordy = sum(any(c.isalpha() for c in text) and " " in text.strip() for text in texts)
     if wordy < len(texts) / 2:
         raise InputError(f"most of {data} is numbers or single words, no sentences")
-    return Facts("text", len(source), characters=round(sum(map(len, texts)) * len(source) / len(some)))
 
 
 def _rows(data: Any) -> Facts:

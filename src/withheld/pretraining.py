@@ -142,7 +142,7 @@ class Pretraining:
         self.modality.stream = streamed or self.given["stream"]
         if self.modality.stream and not self.modality.streams:
             raise InputError(
-                f"--stream: items of images are streamed; a {self.modality.name} run prepares its data once"
+                f"--stream: images and blocks of text are streamed; a {self.modality.name} run prepares its data once"
             )
         first = self.modality.open(self.method if by_name else None)
         seed_everything(self.given["seed"])

@@ -253,8 +253,9 @@ def pretrain(
             where rows are files), or a column of the table; None reads none.
         on_sick: what to do about an illness (see `withheld doctor`): "warn" (the default) says so, "stop" stops after a checkpoint,
             "fix" applies the documented remedy and goes on.
-        stream: of images: decodes items as they are needed, shard by shard (Parquet, tar, hf:), and prepares nothing on the disk;
-            as is done in any case where the prepared cache has no room for them. Of hf:NAME nothing is downloaded whole.
+        stream: decodes images (Parquet, tar, hf:), or tokenizes blocks of text (JSON lines and .txt too), as they are needed, shard
+            by shard, and prepares nothing on the disk; as is done with images in any case where the prepared cache has no room
+            for them. Of hf:NAME nothing is downloaded whole.
         accumulate: pieces of a batch whose gradients are added up, so a large batch needs the memory of a small one; None is 1.
         recompute: keeps what goes into every layer only and computes the rest again: less memory, a third more time.
         shard: under torchrun each process holds its share of weights, gradients and optimizer (FSDP2). Checkpoints stay whole.

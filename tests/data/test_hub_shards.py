@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from served import served
 from small_files import encoded, photo
@@ -24,6 +26,7 @@ from withheld.data import hub_shards
 from withheld.data import windows as limits
 from withheld.data.prepared import prepare
 from withheld.data.source import open_source
+from withheld.data.text_corpus import open_corpus
 from withheld.errors import InputError, Unreachable
 
 MAIN, EXPORTED = "a" * 40, "b" * 40
@@ -183,3 +186,21 @@ def test_datasets_tells_the_files_of_every_split(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "a.csv").write_text("a,b\n1,2\n")
     assert hub_shards._own(str(tmp_path / "csv"), None, "hf:csv") == {}
+
+
+def test_texts_where_they_lie(hub: Hub, tmp_path: Path) -> None:
+    """JSON lines of the set's own, or else the Parquet files that the hub has made; the training split."""
+    lines = "".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(50))
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "a.jsonl").write_text(lines)
+    (tmp_path / "main" / "b.jsonl").write_text(json.dumps({"text": "a test"}) + "\n")
+    hub.splits = {"train": urls(tmp_path, "a.jsonl"), "test": urls(tmp_path, "b.jsonl")}
+    corpus = open_corpus("hf:me/birds")
+    found = [text for window in range(len(corpus)) for text in corpus.documents(window, {})]
+    assert found == [f"text {i}" for i in range(50)]
+    hub.splits = {"train": urls(tmp_path, "a.csv")}
+    table = pa.table({"label": [0] * 9, "text": [f"row {i}" for i in range(9)]})
+    (tmp_path / "exported" / "default" / "train").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "exported" / "default" / "train" / "0000.parquet")
+    corpus = open_corpus("hf:me/birds")
+    assert list(corpus.documents(0, {})) == [f"row {i}" for i in range(9)]

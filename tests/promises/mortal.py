@@ -47,6 +47,7 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         lines = [" ".join(rng.choice(words, 14)) + "." for _ in range(80)]
         texts.write_text("\n\n".join(lines), encoding="utf-8")
         write_shards(folder / "shards", rng)
+        write_text_shards(folder / "text_shards", lines)
     image = {"data": str(images), "batch_size": 8, "steps": STEPS}
     text = {"data": str(texts), "steps": STEPS, "size": 16, "settings": {"tokenizer": "character"}}
     return {
@@ -56,6 +57,10 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         "vq_vae2": {"method": "vq_vae2", **image, "settings": {"codes": 8}},
         "byol": {"method": "byol", **image},
         "stream": {"method": "mae", "data": str(folder / "shards"), "stream": True, "held": 30_000, "batch_size": 8, "steps": 9},
+        "text_stream": {
+            **text, "method": "bert", "data": str(folder / "text_shards"), "stream": True, "held": 6_000, "window": 8_000,
+            "size": 64, "batch_size": 16, "steps": 9,
+        },
         "dino": {"method": "dino", **image},
         "bert": {"method": "bert", **text, "batch_size": 8},
         "lstm_lm": {"method": "lstm_lm", **text, "batch_size": 4},
@@ -82,6 +87,15 @@ def write_shards(folder: Path, rng: Any) -> None:
             Image.fromarray((rng.random((16, 16, 3)) * 255).astype("uint8")).save(stream, "PNG")
             cells.append(stream.getvalue() if (number + row) % 11 else b"broken")
         pq.write_table(pa.table({"image": cells}), folder / f"{number}.parquet", row_group_size=4)
+
+
+def write_text_shards(folder: Path, lines: list[str]) -> None:
+    """JSON lines, some of which are broken."""
+    folder.mkdir()
+    for number in range(3):
+        rows: list[Any] = [{"text": line} for line in lines[number::3]]
+        rows[5 * number + 2] = {"text": number}
+        (folder / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def attempt(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> int:
@@ -126,12 +140,13 @@ def reachable(do: Any, *given: Any) -> None:
 def run(ask: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
     """A pretraining run that keeps a checkpoint after every step and notes which items each step saw."""
     import withheld
-    from withheld.data import prepared, windows
+    from withheld.data import prepared, text_stream, windows
     from withheld.learn import schedule
 
     job = dict(tasks[ask["job"]])
     if "held" in job:  # and of the broken rows some are met at first, the others on the way
-        windows.HELD_BYTES, prepared.STREAMED_SAMPLE = job.pop("held"), 4
+        windows.HELD_BYTES, prepared.STREAMED_SAMPLE, text_stream.SAMPLED = job.pop("held"), 4, 2
+        windows.WINDOW_BYTES = job.pop("window", windows.WINDOW_BYTES)
     method, data = job.pop("method"), job.pop("data")
     seen = os.open(ask["out"] + ".seen", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for kind in (schedule.Order, schedule.Streams, schedule.Windowed):

@@ -17,8 +17,8 @@ from deaths import Server, contents
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kills are sent through a pidfd, which Linux has")
 
 # A masked autoencoder, masked words, a variational autoencoder, a network with running statistics, one whose state goes from
-# step to step, the other loop; a student with its teacher; a stream with broken rows.
-METHODS = ["mae", "bert", "vae", "exemplar", "lstm_lm", "mixture", "byol", "dino", "stream"]
+# step to step, the other loop; a student with its teacher; streams with broken rows.
+METHODS = ["mae", "bert", "vae", "exemplar", "lstm_lm", "mixture", "byol", "dino", "stream", "text_stream"]
 KILLS = 3  # of each
 CAMPAIGN = int(os.environ.get("WITHHELD_KILLS", "200"))
 

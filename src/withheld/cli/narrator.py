@@ -105,7 +105,8 @@ def _shape_words(data: dict[str, Any]) -> str:
     if "columns" in data:
         return f", {len(data['columns']):,} columns"
     if "tokens" in data:
-        of = f"{data['documents']:,} texts, {data['tokens']:,} tokens"
+        about = "about " if data.get("streamed") else ""
+        of = f"{about}{data['documents']:,} texts, {data['tokens']:,} tokens"
         floor = data.get("unigram_nats")
         known = f"; a model that only counts tokens has loss {floor:.2f}" if floor is not None else ""
         each = f"{data['length']} each{known}"

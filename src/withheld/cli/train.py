@@ -74,7 +74,8 @@ USES = {
 @click.option(
     "--stream",
     is_flag=True,
-    help="Decode images as they are needed; prepare nothing on the disk (too large for it: always), download nothing whole.",
+    help="Decode images, or tokenize texts, as they are needed; prepare nothing on the disk, download nothing whole. [images too "
+    "large for the disk: always]",
 )
 @click.option(
     "--accumulate",
@@ -119,6 +120,8 @@ def pretrain_command(
     And where they lie: object storage, a server, the hub (nothing is downloaded whole):
       withheld pretrain mae --data 's3://bucket/train-*.parquet' --out runs/far --steps 20000 --stream
       withheld pretrain mae --data hf:NAME --out runs/hub --steps 20000 --stream
+    Texts, too: shards of Parquet, JSON lines (.jsonl, .jsonl.gz), .txt or tars of .txt; a column may be named:
+      withheld pretrain bert --data 'texts/*.parquet:body' --out runs/words --steps 20000 --stream
     Two processes:
       torchrun --nproc-per-node 2 -m withheld pretrain mae --data photos/ --out runs/two
     Larger than the memory: the batch, what layers keep, or the encoder itself, shared by eight processes:

@@ -36,8 +36,9 @@ def copied(data: Any, what: str) -> Any:
         InputError: where it is told by an address.
     """
     if is_address(data):
+        hint = "; pretrain --stream reads shards of texts where they lie" if what == "texts" else ""
         raise InputError(
-            f"{redact(data)}: images are read where they lie, {what} are not: copy them here, or give hf:NAME"
+            f"{redact(data)}: images are read where they lie, {what} are not: copy them here, or give hf:NAME{hint}"
         )
     return data
 

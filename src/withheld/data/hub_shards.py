@@ -16,6 +16,8 @@ from withheld.data.source import Labels, Source
 from withheld.errors import InputError, Unreachable, WithheldError
 from withheld.hub import reachable, why
 
+IMAGES_IN = (TARS, (".parquet",))
+"""How names of shards of images end, all of a set in one of these ways."""
 EXPORT = "refs/convert/parquet"
 """The branch in which the hub keeps a data set of another kind as Parquet files: CONFIG/SPLIT/0000.parquet."""
 
@@ -28,25 +30,39 @@ def open_hub_shards(text: str, labels: Labels = None) -> Source:
         InputError: where there is no such set or configuration, or neither kind of file.
         Unreachable: where the hub cannot be reached.
     """
+    shards, splits = shards_of_set(text, IMAGES_IN)
+    return _parted(open_shards(shards, text, labels), splits)
+
+
+def shards_of_set(text: str, kinds: tuple[tuple[str, ...], ...]) -> tuple[list[Shard], list[str]]:
+    """The files of a set, and the split of each.
+
+    Args:
+        text: "hf:NAME" or "hf:NAME:CONFIG".
+        kinds: how names of the set's own files may end, all in one way of these; else the hub's Parquet files are taken.
+
+    Raises:
+        InputError: where there is no such set or configuration, or no such files.
+        Unreachable: where the hub cannot be reached.
+    """
     name, _, config = text.removeprefix("hf:").partition(":")
     if not reachable():
         raise Unreachable(
             f"{text}: the hub cannot be reached from here; check the network (or HF_ENDPOINT), or copy the shards here and give "
             "them by a pattern ('shards/*.parquet')"
         )
-    splits = _own(name, config or None, text) or _exported(name, config, text)
+    splits = _own(name, config or None, text, kinds) or _exported(name, config, text)
     system = _system()
     split_of = {path.removeprefix("hf://"): split for split, paths in splits.items() for path in paths}
     with _asking(text):
         infos = {path: system.info(path) for path in split_of}
     shards = shards_of(system, infos, text)
-    source = open_shards(shards, text, labels)
-    return _parted(source, shards, split_of)
+    return shards, [split_of[getattr(shard, "path", "")] for shard in shards]
 
 
-def _parted(source: Source, shards: list[Shard], split_of: dict[str, str]) -> Source:
+def _parted(source: Source, splits: list[str]) -> Source:
     """With the parts that the set tells, whatever its files are called."""
-    told = [PARTS.get(split_of[getattr(shard, "path", "")].lower(), "") for shard in shards]
+    told = [PARTS.get(split.lower(), "") for split in splits]
     if len(set(told)) == 1 and told[0]:
         source.parts = np.broadcast_to(np.array(told[0]), len(source))
     elif any(told) and isinstance(source.names, RowNames):
@@ -54,7 +70,9 @@ def _parted(source: Source, shards: list[Shard], split_of: dict[str, str]) -> So
     return source
 
 
-def _own(name: str, config: str | None, text: str) -> dict[str, list[str]]:
+def _own(
+    name: str, config: str | None, text: str, kinds: tuple[tuple[str, ...], ...] = IMAGES_IN
+) -> dict[str, list[str]]:
     """The files of every split as `datasets` finds them, where they are shards of one kind; else none."""
     import datasets
 
@@ -67,8 +85,7 @@ def _own(name: str, config: str | None, text: str) -> dict[str, list[str]]:
         ) from error
     found = {str(split): [str(file) for file in files] for split, files in (builder.config.data_files or {}).items()}
     names = [file for files in found.values() for file in files]
-    kinds = {(".tar" if file.endswith(TARS) else PurePosixPath(file).suffix) for file in names}
-    return found if kinds in ({".parquet"}, {".tar"}) else {}
+    return found if any(all(file.lower().endswith(ends) for file in names) for ends in kinds if names) else {}
 
 
 def _exported(name: str, config: str, text: str) -> dict[str, list[str]]:

@@ -38,9 +38,15 @@ class ParquetStore(Sharded):
         column: of the items.
     """
 
+    rows_at_once = 16
+
     def __init__(self, shards: list[Shard], groups: list[np.ndarray], column: str) -> None:
         super().__init__([int(one[:, 0].sum()) for one in groups])
-        self.shards, self.groups, self.column = shards, groups, column
+        self.shards, self.groups, self.columns = shards, groups, [column]
+
+    def cell(self, batch: Any, row: int) -> Raw:
+        """What an item is made of."""
+        return as_raw(batch.column(0)[row].as_py())
 
     def windows(self) -> Windows | None:
         every = np.concatenate(self.groups)
@@ -60,12 +66,11 @@ class ParquetStore(Sharded):
     def _of_group(self, file: Any, group: int, places: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, Raw]]:
         next_one = at = 0
         try:
-            for batch in file.iter_batches(batch_size=16, row_groups=[group], columns=[self.column]):
-                values = batch.column(0)
-                while next_one < len(rows) and rows[next_one] < at + len(values):
-                    yield int(places[next_one]), as_raw(values[int(rows[next_one]) - at].as_py())
+            for batch in file.iter_batches(batch_size=self.rows_at_once, row_groups=[group], columns=self.columns):
+                while next_one < len(rows) and rows[next_one] < at + len(batch):
+                    yield int(places[next_one]), self.cell(batch, int(rows[next_one]) - at)
                     next_one += 1
-                at += len(values)
+                at += len(batch)
                 if next_one == len(rows):
                     return
         except WithheldError:  # the network, not the item
@@ -122,7 +127,7 @@ def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Sourc
         InputError: where a file is damaged or no such column is found.
     """
     stems = [shard.name for shard in shards]
-    with _opened(shards[0]) as opened:
+    with opened_parquet(shards[0]) as opened:
         schema = opened.schema_arrow
     column = _image_column(schema, text)
     groups: list[np.ndarray] = []
@@ -149,7 +154,8 @@ def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Sourc
 
 
 @contextmanager
-def _opened(shard: Shard) -> Iterator[Any]:
+def opened_parquet(shard: Shard) -> Iterator[Any]:
+    """A Parquet file, with what is wrong with it told."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -164,7 +170,7 @@ def _opened(shard: Shard) -> Iterator[Any]:
 
 def _look(shard: Shard, column: str, first: str) -> tuple[np.ndarray, bytes]:
     """(groups, 2): rows, and the bytes of a column, of the row groups; and a hash of how the file begins."""
-    with _opened(shard) as opened:
+    with opened_parquet(shard) as opened:
         schema, metadata = opened.schema_arrow, opened.metadata
     if column not in schema.names or not _holds_items(schema.field(column).type):
         raise InputError(

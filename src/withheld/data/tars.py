@@ -95,7 +95,7 @@ def _members(stream: Any, wanted: Wanted, left_out: list[dict[str, str]]) -> Ite
         check_end(stream, archive.offset)  # type: ignore[attr-defined]
 
 
-def _index(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str]]]:
+def _index(shard: Shard, wanted: Wanted, most: int) -> tuple[np.ndarray, list[dict[str, str]]]:
     """(windows, 3): where the first header lies, items, bytes; and what is left out.
 
     Raises:
@@ -112,7 +112,7 @@ def _index(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str
         stream.seek(0)
         try:
             for member in _members(stream, wanted, left):
-                if not found or found[-1][1] >= limits.MOST_ROWS or found[-1][2] + member.size > limits.WINDOW_BYTES:
+                if not found or found[-1][1] >= limits.MOST_ROWS or found[-1][2] + member.size > most:
                     found.append([member.offset, 0, 0])
                 found[-1][1] += 1
                 found[-1][2] += member.size
@@ -127,18 +127,18 @@ def _index(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str
     return np.array(found, np.int64).reshape(-1, 3), left_out
 
 
-def _known(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str]]]:
+def _known(shard: Shard, wanted: Wanted, most: int) -> tuple[np.ndarray, list[dict[str, str]]]:
     """The index of a tar; of one elsewhere it is kept, since reading it again would be reading all of the tar."""
     if not isinstance(shard, Remote) or not shard.tag:  # nothing would tell that it is another
-        return _index(shard, wanted)
-    limit = limits.WINDOW_BYTES, limits.MOST_ROWS
+        return _index(shard, wanted, most)
+    limit = most, limits.MOST_ROWS
     of: list[str | bytes | int] = [shard.stamp, shard.name, *limit, *sorted(wanted.suffixes)]
     place = cache.entries_folder() / f"{digest(of)[:32]}.index.json"
     try:
         kept = json.loads(place.read_text(encoding="utf-8"))
         return np.array(kept["windows"], np.int64).reshape(-1, 3), kept["left_out"]
     except (OSError, ValueError, KeyError, TypeError):
-        found, left_out = _index(shard, wanted)
+        found, left_out = _index(shard, wanted, most)
     with suppress(OSError):  # a cache that cannot be written to costs time only
         fresh = place.with_name(f"{place.name}.tmp-{os.getpid()}")
         fresh.write_text(json.dumps({"windows": found.tolist(), "left_out": left_out}), encoding="utf-8")
@@ -146,8 +146,13 @@ def _known(shard: Shard, wanted: Wanted) -> tuple[np.ndarray, list[dict[str, str
     return found, left_out
 
 
-def open_tars(shards: list[Shard], text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+def open_tars(
+    shards: list[Shard], text: str, labels: Labels = None, wanted: Wanted = IMAGES, most: int | None = None
+) -> Source:
     """Opens tar archives, with one pass over their headers.
+
+    Args:
+        most: bytes of a window; `WINDOW_BYTES` where None.
 
     Raises:
         InputError: where one is damaged, or they hold nothing.
@@ -156,7 +161,7 @@ def open_tars(shards: list[Shard], text: str, labels: Labels = None, wanted: Wan
     left_out: list[dict[str, str]] = []
     found: list[np.ndarray] = []
     fingerprint: list[str | bytes | int] = []
-    indices = in_order(shards, lambda shard: _known(shard, wanted), shards[0].at_once)
+    indices = in_order(shards, lambda shard: _known(shard, wanted, most or limits.WINDOW_BYTES), shards[0].at_once)
     for shard, (index, left) in zip(shards, indices, strict=True):
         found.append(index)
         left_out += left

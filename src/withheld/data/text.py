@@ -26,6 +26,8 @@ from withheld.errors import InputError, nearest, neighbor
 MOST_BYTES = 2 << 30
 MOST_WRONG = 0.1
 """Share of characters that may not be UTF-8; beyond it, a file is no text."""
+PASSES = 16
+"""Over a source that has more text than is asked for, at most."""
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 
 
@@ -45,7 +47,7 @@ def decode_text(raw: Raw) -> Text:
     if isinstance(raw, Exception):
         raise raw
     if isinstance(raw, str):
-        return _kept(raw, "")
+        return _whole(raw)
     if isinstance(raw, Path):
         raw = raw.read_bytes()
     if not isinstance(raw, bytes):
@@ -64,6 +66,17 @@ def decode_text(raw: Raw) -> Text:
     if wrong > MOST_WRONG * len(text):
         raise ValueError(f"is not UTF-8: {wrong:,} of {len(text):,} characters cannot be read; save it as UTF-8")
     return _kept(text, f"{wrong:,} characters that are not UTF-8 were replaced" if wrong else "")
+
+
+def _whole(text: str) -> Text:
+    """Without halves of surrogate pairs, which JSON may hold and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        wrong = mended.count("\ufffd") - text.count("\ufffd")
+        return _kept(mended, f"{wrong:,} halves of surrogate pairs were replaced" if wrong else "")
+    return _kept(text, "")
 
 
 def _kept(text: str, mended: str) -> Text:
@@ -89,6 +102,18 @@ def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, 
         if mended:
             bad.append({"file": source.names[position], "reason": f"kept, but {mended}"})
         yield position, text
+
+
+def spread_documents(source: Source, characters: int) -> Iterator[str]:
+    """Documents spread over the source, so many characters of them: its end may be in another language."""
+    seen = 0
+    mixed = np.random.default_rng(0).permutation(len(source))[:200_000]
+    for part in np.array_split(mixed, min(PASSES, len(mixed))):  # in the order in which they lie, as archives are read
+        for _, text in documents(source.subset(np.sort(part)), []):
+            yield text[: characters - seen]
+            seen += len(text)
+            if seen >= characters:
+                return
 
 
 def open_texts(data: Any, labels: Labels = None) -> Source:

@@ -133,9 +133,22 @@ def prepare_tokens(
     )  # fmt: skip
 
 
+def _kind_of(tokenizer: Any) -> type[np.uint16] | type[np.int32]:
+    return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
+
+
+def numbers_of(tokenizer: Any, texts: list[str]) -> list[NDArray[Any]]:
+    """The tokens of every text, between its special ones."""
+    start, end, kind = start_of(tokenizer), end_of(tokenizer), _kind_of(tokenizer)
+    parts = [(place, piece) for place, text in enumerate(texts) for piece in pieces(text)]
+    found: list[list[list[int]]] = [[] for _ in texts]
+    for (place, _), ids in zip(parts, encode(tokenizer, [piece for _, piece in parts]), strict=True):
+        found[place].append(ids)
+    return [np.asarray([*start, *(token for part in several for token in part), *end], kind) for several in found]
+
+
 def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | None, parted: Parted | None) -> None:
-    kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
-    start, end = start_of(tokenizer), end_of(tokenizer)
+    kind = _kind_of(tokenizer)
     skipped: list[dict[str, str]] = []
     counts: list[tuple[int, int, int, int]] = []
     waiting: list[tuple[int, str]] = []
@@ -144,13 +157,10 @@ def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | No
 
         def flush() -> None:
             nonlocal total
-            parts = [(place, piece) for place, (_, text) in enumerate(waiting) for piece in pieces(text)]
-            found: list[list[list[int]]] = [[] for _ in waiting]
-            for (place, _), ids in zip(parts, encode(tokenizer, [piece for _, piece in parts]), strict=True):
-                found[place].append(ids)
-            for (position, text), several in zip(waiting, found, strict=True):
-                ids = [*start, *(token for part in several for token in part), *end]
-                file.write(np.asarray(ids, kind).tobytes())
+            for (position, text), ids in zip(
+                waiting, numbers_of(tokenizer, [text for _, text in waiting]), strict=True
+            ):
+                file.write(ids.tobytes())
                 counts.append((len(ids), len(text), len(text.split()), position))
                 total += len(ids)
             waiting.clear()
@@ -169,6 +179,30 @@ def _build(source: Source, tokenizer: Any, folder: Path, progress: Progress | No
     (folder / "prepared.json").write_text(json.dumps(facts), encoding="utf-8")
     for path in folder.iterdir():
         cache.sync(path)
+
+
+def without_end(tokens: Tokens, share: float, least: int) -> tuple[Tokens, Tokens]:
+    """The text without its end, and its end."""
+    total = int(tokens.starts[-1])
+    held = max(least, round(share * total))
+    if held + least > total:
+        raise InputError(
+            f"the text has {total:,} tokens: too few for blocks of {least - 1} to learn from and one to check with; give "
+            "more text, or a smaller --size"
+        )
+    at = total - held
+    return _range(tokens, 0, at), _range(tokens, at, total)
+
+
+def _range(tokens: Tokens, start: int, stop: int) -> Tokens:
+    inner = tokens.starts[(tokens.starts > start) & (tokens.starts < stop)]
+    starts = np.concatenate([[start], inner, [stop]]).astype(np.int64) - start
+    first = int(np.searchsorted(tokens.starts, start, side="right")) - 1
+    at = np.arange(first, first + len(starts) - 1)
+    return dataclasses.replace(
+        tokens, ids=tokens.ids[start:stop], starts=starts, characters=tokens.characters[at], words=tokens.words[at],
+        kept=tokens.kept[at], parts=None,
+    )  # fmt: skip
 
 
 class Blocks:

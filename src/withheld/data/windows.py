@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,13 @@ class Windows:
         starts: (M,) position in the source of the first row.
         rows: (M,) how many, at least 1.
         bytes_each: of a window, undecoded, on average.
+        mixed: share of what may be held that items are mixed within.
     """
 
     starts: NDArray[np.int64]
     rows: NDArray[np.int64]
     bytes_each: float
+    mixed: float = 0.5
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,8 +57,8 @@ class Windows:
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def together(self, shards: int) -> int:
-        """How many windows each of the shards of a batch draws from at once, so that half of what is held suffices."""
-        return max(1, int(HELD_BYTES / 2 / shards / max(1.0, self.bytes_each)))
+        """How many windows each of the shards of a batch draws from at once, so that `mixed` of what is held suffices."""
+        return max(1, int(HELD_BYTES * self.mixed / shards / max(1.0, self.bytes_each)))
 
     def within(self, positions: NDArray[np.int64]) -> Windows:
         """The windows of a source that has only these of the rows, ascending, in their order."""
@@ -92,15 +95,15 @@ def _ranges(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.in
     return np.repeat(starts - before, rows) + np.arange(int(rows.sum()))
 
 
-def cut(rows: NDArray[np.int64], sizes: NDArray[np.int64]) -> Windows:
-    """Windows over blocks that lie one after the other, such as row groups; one of more than `WINDOW_BYTES` becomes several.
+def cut(rows: NDArray[np.int64], sizes: NDArray[np.int64], most: int | None = None) -> Windows:
+    """Windows over blocks that lie one after the other, such as row groups; one of more than `most` becomes several.
 
     Args:
-        rows: of every block. sizes: of every block in bytes.
+        rows: of every block. sizes: of every block in bytes. most: bytes of a window; `WINDOW_BYTES` where None.
     """
     sizes = (sizes + ROW_BYTES * rows)[rows > 0]
     rows = rows[rows > 0]
-    parts = np.clip(-(-sizes // WINDOW_BYTES), 1, rows)
+    parts = np.clip(-(-sizes // (most or WINDOW_BYTES)), 1, rows)
     block, at = np.repeat(np.arange(len(parts)), parts), _ranges(np.zeros_like(parts), parts)
     begin = at * rows[block] // parts[block]
     each = (at + 1) * rows[block] // parts[block] - begin
@@ -137,7 +140,7 @@ class Held:
 
     def __init__(self, raw: Callable[[NDArray[np.int64]], Iterator[tuple[int, Raw]]], windows: Windows) -> None:
         self._read, self.windows = raw, windows
-        self._held: OrderedDict[int, list[Raw]] = OrderedDict()
+        self._held: OrderedDict[int, Any] = OrderedDict()
         self._sizes: dict[int, int] = {}
         self.bytes = self.most = 0  # held now, and at any time
         self.waited = 0  # windows that were not there when they were asked for
@@ -152,7 +155,7 @@ class Held:
     def raw(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, Raw]]:
         """Yields (position, contents or the error met); positions are ascending."""
         for position, window in zip(positions.tolist(), self.windows.of(positions).tolist(), strict=True):
-            yield position, self._window(window)[position - int(self.windows.starts[window])]
+            yield position, self.window(window)[position - int(self.windows.starts[window])]
 
     def expect(self, positions: NDArray[np.int64]) -> None:
         """Reads ahead the windows of these positions, which are needed in this order; the last word counts, and none ends it."""
@@ -172,7 +175,8 @@ class Held:
         if thread is not None:
             thread.join(seconds)
 
-    def _window(self, number: int) -> list[Raw]:
+    def window(self, number: int) -> Any:
+        """What `contents` made of a window, read now where it is not there."""
         with self._changed:
             found = self._used(number)
             if found is not None:
@@ -187,7 +191,7 @@ class Held:
                     self._changed.notify_all()
                     found = self._used(number)
                 if found is None:
-                    found = self._contents(number)
+                    found = self.contents(number)
                     self._keep(number, found, asked=True)
                 return found
         finally:
@@ -195,7 +199,7 @@ class Held:
                 self._asked = False
                 self._changed.notify_all()
 
-    def _used(self, number: int) -> list[Raw] | None:
+    def _used(self, number: int) -> Any:
         if number in self._held:
             self._held.move_to_end(number)
         return self._held.get(number)
@@ -222,24 +226,31 @@ class Held:
                         self._thread = None
                         return
                 try:
-                    self._keep(number, self._contents(number), asked=False)
+                    self._keep(number, self.contents(number), asked=False)
                 except Exception:  # whoever asks for it meets the same
                     with self._changed:
                         self._expected, self._left, self._thread = {}, deque(), None
                     return
 
-    def _contents(self, number: int) -> list[Raw]:
+    def contents(self, number: int) -> Any:
+        """Reads a window: the items in it."""
         start, rows = int(self.windows.starts[number]), int(self.windows.rows[number])
         items: list[Raw] = [EOFError("was not there when its window was read")] * rows
         for position, contents in self._read(np.arange(start, start + rows)):
             items[position - start] = contents
         return items
 
-    def _keep(self, number: int, items: list[Raw], asked: bool) -> None:
+    def weight(self, items: Any) -> int:
+        """Bytes of what `contents` gave."""
+        return ROW_BYTES * len(items) + sum(
+            len(one) if isinstance(one, bytes) else getattr(one, "nbytes", 0) for one in items
+        )
+
+    def _keep(self, number: int, items: Any, asked: bool) -> None:
         """Holds a window; one that nobody asks for yet only where there is room beside those needed sooner."""
-        size = sum(len(one) if isinstance(one, bytes) else getattr(one, "nbytes", 0) for one in items)
+        needed = self.weight(items)
         with self._changed:
-            self._sizes[number] = needed = size + ROW_BYTES * len(items)
+            self._sizes[number] = needed
             for drop in self._droppable(number, asked):
                 if self.bytes + needed <= HELD_BYTES:
                     break

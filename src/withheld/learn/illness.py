@@ -59,6 +59,7 @@ class Facts:
     sample: int = 0
     items: int = 0
     columns: int = 0
+    streamed: bool = False
     unigram: float | None = None
     normalized: bool = True
     rate: float = 1e-3
@@ -82,7 +83,8 @@ def facts_of(run: Mapping[str, Any], knows: Sequence[str] = ()) -> Facts:
     return Facts(
         modality=str(run.get("modality", "")),
         width=int(encoder.get("width") or 0), sample=int((run.get("health") or {}).get("sample") or 0),
-        items=int(data.get("items") or 0), columns=len(data.get("columns") or ()), unigram=data.get("unigram_nats"),
+        items=int(data.get("items") or 0), columns=len(data.get("columns") or ()),
+        streamed=bool(data.get("streamed")), unigram=data.get("unigram_nats"),
         normalized=bool(recipe.get("normalize", True)), rate=float(recipe.get("base_learning_rate") or 1e-3),
         warmup=float(recipe.get("warmup") or 0.0), knows=tuple(knows), given=dict(run.get("settings") or {}),
     )  # fmt: skip

@@ -224,9 +224,11 @@ def waiting(case: Case) -> Finding | None:
         return None
     value = f"{100 * share:.0f} % of the time"
     if share > 0.4 and case.step >= 20:
+        cure = "put the prepared cache on a local disk (WITHHELD_CACHE), give the run more memory, or a smaller --size"
+        if case.facts.streamed and case.facts.modality == "text":  # nothing is prepared
+            cure = "tokenize on more processors, or leave out --stream where the tokens (2 bytes each) fit the disk"
         return Finding(
-            "waiting for data", WARN, value, "slow data", f"{100 * share:.0f} % of the time goes into reading items",
-            "put the prepared cache on a local disk (WITHHELD_CACHE), give the run more memory, or a smaller --size",
+            "waiting for data", WARN, value, "slow data", f"{100 * share:.0f} % of the time goes into reading items", cure
         )  # fmt: skip
     return Finding("waiting for data", OK, value)
 

@@ -59,7 +59,8 @@ def order_of(items: Items, recipe: Recipe, seed: int, shards: int) -> Order | St
         return Streams(len(items), recipe.batch_size)
     windows = items.read_in if isinstance(items, InWindows) else None
     if windows is not None:
-        return Windowed(windows.starts, windows.rows, windows.together(shards), recipe.batch_size, seed, shards)
+        period = getattr(items, "period", 0)
+        return Windowed(windows.starts, windows.rows, windows.together(shards), recipe.batch_size, seed, shards, period)
     return Order(len(items), recipe.batch_size, seed, items.lengths if isinstance(items, Ragged) else None)
 
 
@@ -174,12 +175,20 @@ class Windowed:
         batch_size: of one optimizer step over all ranks.
         seed: of the shuffling.
         shards: of the batch. Items that they cannot share evenly, fewer than there are shards, sit an epoch out, others each time.
+        period: is added to the numbers of each next epoch, for items that hang on it.
     """
 
     def __init__(
-        self, starts: np.ndarray, rows: np.ndarray, together: int, batch_size: int, seed: int, shards: int
+        self,
+        starts: np.ndarray,
+        rows: np.ndarray,
+        together: int,
+        batch_size: int,
+        seed: int,
+        shards: int,
+        period: int = 0,
     ) -> None:
-        self.starts, self.rows, self.together = starts, rows, together
+        self.starts, self.rows, self.together, self.period = starts, rows, together, period
         self.batch_size, self.seed, self.shards = batch_size, seed, shards
         self.items = int(rows.sum())
         self.each = max(1, self.items // shards)
@@ -192,7 +201,7 @@ class Windowed:
         epochs, within = np.divmod(np.arange(step * some, (step + 1) * some), self.each)
         return np.concatenate(
             [
-                self._at(int(epoch), (shard * self.each + within[epochs == epoch]) % self.items)
+                self._at(int(epoch), (shard * self.each + within[epochs == epoch]) % self.items) + epoch * self.period
                 for shard in range(self.shards)
                 for epoch in np.unique(epochs)
             ]

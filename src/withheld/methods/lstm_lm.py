@@ -13,6 +13,8 @@ from withheld.types import Recipe
 ENCODER = "lstm-small"
 TOKENIZER = "word"
 STREAMS = 20
+CARRIES = True
+"""What it has read so far, from block to block."""
 SCHEDULES = {200: (4, 0.5, 13, 5.0, 20), 650: (6, 1 / 1.2, 39, 5.0, 35), 1500: (14, 1 / 1.15, 55, 10.0, 35)}
 """Width: epochs at the full learning rate, what it is multiplied by after each further one, epochs, clipping, L."""
 

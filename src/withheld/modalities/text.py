@@ -17,11 +17,14 @@ from withheld import distributed
 from withheld.data import cache
 from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.source import digest
-from withheld.data.text import documents, open_texts
+from withheld.data.text import open_texts, spread_documents
+from withheld.data.text_corpus import open_corpus
+from withheld.data.text_stream import beginnings
 from withheld.data.tokenizer import KINDS, continues, open_tokenizer, train_tokenizer
-from withheld.data.tokens import Blocks, Tokens, prepare_tokens
+from withheld.data.tokens import Blocks, Tokens, prepare_tokens, without_end
 from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
+from withheld.modalities.text_streams import check_stream, open_stream
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
@@ -38,22 +41,28 @@ VOCABULARY = {"wordpiece": (8192, 30_522), "bpe": (8192, 32_768), "word": (10_00
 """Tokens by kind, on a CPU and on a GPU."""
 LEARNED_FROM = 50_000_000
 """Characters that a tokenizer is trained on."""
-PASSES = 16
-"""Over a source of more, at most."""
 
 
 class Texts(Modality):
     """Folders, files, tables and lists of texts."""
 
     name = "text"
+    streams = True
     held_out = True
     trunk: TextTrunk
+    source: Any
+    items: Any
+    trial: Any
+    learned: Tokens
 
     def open(self, method: str | None) -> Any:
         """Tokenizes every document once; returns the trunk."""
         assert method is not None  # noqa: S101 - objectives of one's own bring images so far
         self.method, self.settings = method, self.given["settings"]
-        self.source = open_texts(self.data)
+        self.by_sentence = constant(method, "ITEMS", "blocks") == "sentences"
+        if self.stream:
+            check_stream(method, self.settings)
+        self.source = open_corpus(self.data) if self.stream else open_texts(self.data)
         if len(self.source) == 0:
             raise InputError(f"{self.data}: no texts")
         name = self.given["encoder"]
@@ -66,20 +75,15 @@ class Texts(Modality):
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
         how = str(self.settings.get("sentences", "auto"))
-        self.by_sentence = constant(method, "ITEMS", "blocks") == "sentences"
         if not self.by_sentence and "sentences" in self.settings:
             raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
         parted = parted_by(how) if self.by_sentence else None
-        self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
+        if not self.stream:
+            self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
+            self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
+            self._tell_skipped(self.tokens.skipped, f"{len(self.source)} texts")
         if distributed.rank() == 0:
             distributed.barrier()
-        self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
-        self.skipped = self.tokens.skipped
-        if self.skipped:
-            self.tell(
-                "note",
-                text=f"{len(self.skipped)} of {len(self.source)} texts had to be skipped or mended: see skipped.jsonl",
-            )
         self.trunk, self.pretrained = open_text_trunk(
             name, vocabulary=len(self.tokenizer), length=self.length, seed=self.given["seed"]
         )
@@ -93,9 +97,25 @@ class Texts(Modality):
                 setattr(self.trunk.config, role, getattr(self.tokenizer, role))
         self.length = min(self.length, self.trunk.length)
         self.trunk.know(self.tokenizer)
+        if self.stream:
+            overlap = int(self.trunk.causal)
+            self.items = open_stream(
+                self.source, self.tokenizer, self.length + overlap, overlap, self._goes_on(), self.tell
+            )
+            self.fingerprint = self.items.fingerprint
+            self._tell_skipped([*self.source.left_out, *self.met()], "the texts looked at")
         if constant(method, "CONTINUES", False):
             self._advise(name)
         return self.trunk
+
+    def _tell_skipped(self, skipped: list[dict[str, str]], of: str) -> None:
+        self.skipped = skipped
+        if skipped:
+            self.tell("note", text=f"{len(skipped)} of {of} had to be skipped or mended: see skipped.jsonl")
+
+    def met(self) -> list[dict[str, str]]:
+        """Broken texts of a stream are known when their window is asked for."""
+        return [{"file": name, "reason": why} for name, why in self.items.skipped.items()] if self.stream else []
 
     def _advise(self, encoder: Any) -> None:
         """Says so where a method that continues from a language model is given another start."""
@@ -121,12 +141,13 @@ class Texts(Modality):
         self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
 
     def _packed(self, recipe: Recipe) -> None:
-        learn = self.tokens.part("train") or self.tokens
-        check = self.tokens.part("val") if learn is not self.tokens else None
-        self.learned, self.checked = learn, check
+        self.learned = self.items.plan.sample if self.stream else self.tokens.part("train") or self.tokens
         if not self.pretrained:
             self.trunk.begin_at(self._counts())
-        self._blocks(learn, check, recipe)
+        if self.stream:
+            self.trial = self.blocks(self.items.plan.trial)
+        else:
+            self._blocks(self.learned, self.tokens.part("val") if self.learned is not self.tokens else None, recipe)
 
     def _sentences(self) -> None:
         """One sentence an item; those to check with are of the part "val", or every so manyth one."""
@@ -144,9 +165,9 @@ class Texts(Modality):
                 f"{self.data}: {len(self.tokens):,} sentence(s), too few to learn from and to check with; give more text"
             )
         end, pad = end_behind(self.tokenizer), self.tokenizer.pad_token_id or 0
-        self.learned, self.checked = self.tokens.subset(learn), self.tokens.subset(check)
-        self.items: Any = Sentences(self.learned, self.length, end, pad)
-        self.trial: Any = Sentences(self.checked, self.length, end, pad)
+        self.learned, checked = self.tokens.subset(learn), self.tokens.subset(check)
+        self.items = Sentences(self.learned, self.length, end, pad)
+        self.trial = Sentences(checked, self.length, end, pad)
         if self.items.cut:
             self.tell(
                 "note",
@@ -156,6 +177,8 @@ class Texts(Modality):
 
     def copies(self) -> float | None:
         """Texts (or sentences) that are there word for word several times, of some spread over all."""
+        if self.stream:
+            return None  # a sample of a few windows says nothing about copies in others
         count = len(self.learned)
         ends = np.asarray(self.learned.starts)
         if count < 100:
@@ -167,10 +190,13 @@ class Texts(Modality):
 
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""
+        texts, tokens = len(np.unique(self.learned.kept)), int(self.learned.starts[-1])
+        if self.stream:
+            texts, tokens = self.items.plan.texts, self.items.plan.tokens
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
-            "documents": len(np.unique(self.learned.kept)), "unit": "sentence" if self.by_sentence else "block",
-            "skipped": len(self.skipped), "tokens": int(self.learned.starts[-1]),
+            "streamed": self.stream, "documents": texts, "unit": "sentence" if self.by_sentence else "block",
+            "skipped": len(self.skipped), "tokens": tokens,
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
             **({"unigram_nats": round(self.unigram, 4)} if constant(self.method, "TELLS_WORDS", True) else {}),
             "held_out": len(self.trial), "fingerprint": self.fingerprint,
@@ -266,13 +292,14 @@ class Texts(Modality):
         return made
 
     def _trained(self, kind: str, count: int, masked: bool) -> Any:
-        train = self.source.part("train") or self.source
+        train = self.source if self.stream else self.source.part("train") or self.source
         key = digest(["tokenizer", 3, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
         with cache.locked(key) as entry:
             if not (entry / "prepared.json").is_file():
                 self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")
                 temporary = cache.begin(entry)
-                train_tokenizer(kind, _some(train), count, masked, min(self.length, 1 << 20)).save_pretrained(temporary)
+                texts = beginnings(train, LEARNED_FROM) if self.stream else spread_documents(train, LEARNED_FROM)
+                train_tokenizer(kind, texts, count, masked, min(self.length, 1 << 20)).save_pretrained(temporary)
                 (temporary / "prepared.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
                 cache.commit(temporary, entry)
             else:
@@ -282,60 +309,26 @@ class Texts(Modality):
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
         streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
         if check is None:
-            learn, check = _cut(learn, self._held_out(), self.length + 1)
-            self.learned, self.checked = learn, check
+            learn, check = without_end(learn, self._held_out(), self.length + 1)
+            self.learned = learn
         self.items = self.blocks(learn, streams)
         self.trial = self.blocks(check)
 
     def blocks(self, tokens: Tokens, streams: int = 0) -> Blocks:
         """Tokens as the network takes them."""
         overlap = int(self.trunk.causal)
-        goes_on = np.array(continues(self.tokenizer), bool)
-        return Blocks(tokens, self.length + overlap, overlap, goes_on if goes_on.any() else None, streams)
+        return Blocks(tokens, self.length + overlap, overlap, self._goes_on(), streams)
+
+    def _goes_on(self) -> NDArray[np.bool_] | None:
+        """(V,) whether a token goes on with the word before it; None where the tokenizer does not say so."""
+        found = np.array(continues(self.tokenizer), bool)
+        return found if found.any() else None
 
     def _held_out(self) -> float:
         share = float(self.settings.get("held_out", HELD_OUT))
         if not 0 < share < 1:
             raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
         return share
-
-
-def _some(source: Any) -> Any:
-    """Documents spread over the source, `LEARNED_FROM` characters of them: its end may be in another language."""
-    seen = 0
-    mixed = np.random.default_rng(0).permutation(len(source))[:200_000]
-    for part in np.array_split(mixed, min(PASSES, len(mixed))):  # in the order in which they lie, as archives are read
-        for _, text in documents(source.subset(np.sort(part)), []):
-            yield text[: LEARNED_FROM - seen]
-            seen += len(text)
-            if seen >= LEARNED_FROM:
-                return
-
-
-def _cut(tokens: Tokens, share: float, least: int) -> tuple[Tokens, Tokens]:
-    """The text without its end, and its end."""
-    total = int(tokens.starts[-1])
-    held = max(least, round(share * total))
-    if held + least > total:
-        raise InputError(
-            f"the text has {total:,} tokens: too few for blocks of {least - 1} to learn from and one to check with; give "
-            "more text, or a smaller --size"
-        )
-    at = total - held
-    return _range(tokens, 0, at), _range(tokens, at, total)
-
-
-def _range(tokens: Tokens, start: int, stop: int) -> Tokens:
-    import dataclasses
-
-    inner = tokens.starts[(tokens.starts > start) & (tokens.starts < stop)]
-    starts = np.concatenate([[start], inner, [stop]]).astype(np.int64) - start
-    first = int(np.searchsorted(tokens.starts, start, side="right")) - 1
-    at = np.arange(first, first + len(starts) - 1)
-    return dataclasses.replace(
-        tokens, ids=tokens.ids[start:stop], starts=starts, characters=tokens.characters[at], words=tokens.words[at],
-        kept=tokens.kept[at], parts=None,
-    )  # fmt: skip
 
 
 def _spaced(items: int, count: int) -> NDArray[np.int64]:

@@ -43,8 +43,8 @@ def data_facts(found: Contents) -> Facts:
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
         ("seen at", shape),
-        ("texts", _counted(data.get("documents"))),
-        ("tokens", _counted(data.get("tokens"))),
+        ("texts", _reckoned(data, "documents")),
+        ("tokens", _reckoned(data, "tokens")),
         ("tokenizer", _tokenizer_words(data)),
         ("tokens at once", _counted(data.get("length")) if data.get("tokens") else ""),
         ("a model that only counts tokens", f"{unigram:.2f} nats a token" if unigram else ""),
@@ -53,6 +53,12 @@ def data_facts(found: Contents) -> Facts:
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _reckoned(data: dict[str, Any], name: str) -> str:
+    """Of a stream these are told from a sample."""
+    told = _counted(data.get(name))
+    return f"about {told}" if told and data.get("streamed") else told
 
 
 def _label_words(data: dict[str, Any]) -> str:
