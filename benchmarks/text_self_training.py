@@ -55,7 +55,7 @@ def main() -> None:
         right = []
         for draw in few_label_splits(labels, None, per_class, given.seeds):
             free = np.setdiff1d(np.arange(len(texts)), draw.test)
-            words = Words(counts[free])
+            words = Words(counts[free], books)
             x = words.weighted(counts)
             topics = words.topics(x)
             rest = np.setdiff1d(free, draw.train)

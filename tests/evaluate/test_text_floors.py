@@ -33,7 +33,8 @@ def test_weights_are_those_of_scikit_learn(known, least):
     expected = reference.transform(texts[known:])
     np.testing.assert_allclose(words.weighted(counts[known:]).toarray(), expected.toarray(), atol=1e-12)
     topics = words.topics(words.weighted(counts))
-    assert topics.shape == (known + 30, min(TOPICS, known - 1))
+    assert topics.shape == (known + 30, min(TOPICS[0], known - 1))
+    assert Words(counts[:known], 20).topics(words.weighted(counts)).shape[1] == min(100, known - 1)
     np.testing.assert_allclose(np.linalg.norm(topics, axis=1), 1, atol=1e-5)
 
 
@@ -58,7 +59,7 @@ def test_no_text_that_is_tested_weighs_a_word():
         row_of = {at: at for at in range(len(some))}
         kind = SimpleNamespace(decode=lambda source, listen: ([], None))
         asked = SimpleNamespace(
-            labelled=labelled, images=np.array(some, object), row_of=row_of, judged=kind, listen=print
+            labelled=labelled, images=np.array(some, object), row_of=row_of, judged=kind, listen=print, classes=2
         )
         return WordsOfDraws(asked)
 

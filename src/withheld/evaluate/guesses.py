@@ -56,7 +56,7 @@ def with_guesses(
     if isinstance(kind, JudgedImages):
         floor = list(floors(int(learn.shape[1])).values())[-1]
         kinds.append(even(*(np.asarray(floor(np.asarray(some)), np.float32) for some in (learn, items))))
-    words = _words(kind, learn, items)
+    words = _words(kind, learn, items, classes)
     if words is not None:
         kinds.append(even(*words.topics))
     x_ND, x_UD = (np.concatenate(parts, axis=1) for parts in zip(*kinds, strict=True))
@@ -83,13 +83,13 @@ class _Told:
     topics: tuple[Any, Any]
 
 
-def _words(kind: Judged, learn: Any, items: Any) -> _Told | None:
+def _words(kind: Judged, learn: Any, items: Any, classes: int) -> _Told | None:
     """None of what is no text, or has no words."""
     if not isinstance(kind, JudgedTexts):
         return None
     try:
         counts = counted([*learn, *items])[1]
-        words = Words(counts)
+        words = Words(counts, classes)
     except ValueError:
         return None
     weights = words.weighted(counts[: len(learn)]), words.weighted(counts[len(learn) :])

@@ -28,7 +28,8 @@ STRENGTHS = (1.0, 10.0, 100.0)
 FIXED = 10.0
 MOST_WORDS = 50_000
 MOST_UNLABELLED = 10_000
-TOPICS = 64
+TOPICS, OF_CLASS = (64, 200), 5
+"""Topics at least and at most, and for each class."""
 MOST_SPANNED = 2000
 """Labelled texts in whose span logistic regression is fitted; of more it takes all words."""
 
@@ -48,12 +49,13 @@ class Words:
 
     Args:
         counts_NV: of these texts, as `counted` gives them.
+        classes: that are to be told apart: of more, more topics are found.
 
     Raises:
         ValueError: where no word stands in enough of them.
     """
 
-    def __init__(self, counts_NV: sparse.csr_matrix) -> None:
+    def __init__(self, counts_NV: sparse.csr_matrix, classes: int = 2) -> None:
         texts, total = np.diff(counts_NV.tocsc().indptr), np.asarray(counts_NV.sum(axis=0)).ravel()
         columns = np.flatnonzero(texts >= (2 if counts_NV.shape[0] > 100 else 1))
         if not len(columns):
@@ -62,6 +64,7 @@ class Words:
         self._weight = TfidfTransformer(sublinear_tf=True).fit(counts_NV[:, self.columns])
         self._known = self.weighted(counts_NV)
         self._turn: TruncatedSVD | None = None
+        self._most = min(max(OF_CLASS * classes, TOPICS[0]), TOPICS[1], min(self._known.shape) - 1)
 
     def weighted(self, counts_MV: sparse.csr_matrix) -> sparse.csr_matrix:
         """tf-idf of other texts, rows of length 1."""
@@ -70,8 +73,7 @@ class Words:
     def topics(self, weighted_MV: sparse.csr_matrix) -> NDArray[np.float32]:
         """(M, T) main directions of tf-idf (latent semantic analysis: Deerwester et al. 1990), rows of length 1."""
         if self._turn is None:
-            most = min(TOPICS, min(self._known.shape) - 1)
-            self._turn = TruncatedSVD(max(1, most), random_state=0).fit(self._known)
+            self._turn = TruncatedSVD(max(1, self._most), random_state=0).fit(self._known)
         found = self._turn.transform(weighted_MV)
         return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
 
@@ -87,7 +89,7 @@ class WordsOfDraws:
     """
 
     def __init__(self, m: Measurement) -> None:
-        self.needed = everything(m.labelled)
+        self.needed, self.classes = everything(m.labelled), m.classes
         self.row_of = {int(at): row for row, at in enumerate(self.needed)}
         self.tested = {seed: m.labelled.tested(seed) for seed in m.labelled.seeds}
         texts = list(m.images[rows(m.row_of, self.needed)])
@@ -104,7 +106,7 @@ class WordsOfDraws:
             known = np.concatenate(
                 [~np.isin(self.needed, tested), np.ones(self.counts.shape[0] - len(self.needed), bool)]
             )
-            words = Words(self.counts[np.flatnonzero(known)])
+            words = Words(self.counts[np.flatnonzero(known)], self.classes)
             table = Table(words.weighted(self.counts[: len(self.needed)]), self.row_of)
             self.learned[tested.tobytes()] = words, table
         return self.learned[tested.tobytes()]
