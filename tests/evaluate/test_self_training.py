@@ -100,6 +100,18 @@ def test_the_way_is_chosen_by_labelled_items_only_where_there_are_enough():
     assert SelfTraining(2).fit(x[:60], y[:60], x[60:]).way in WAYS
 
 
+def test_neighbors_that_tell_nothing_are_not_followed():
+    """Groups that are no classes: with 10 labels of each, cross-validation alone cannot say that guesses would be wrong."""
+    random = np.random.default_rng(3)
+    groups = np.repeat([[-4.0, 0.0], [4.0, 0.0]], 300, axis=0) + random.normal(size=(600, 2))
+    y = (groups[:, 1] + 0.3 * random.normal(size=600) > 0).astype(np.int64)
+    few = np.concatenate([np.flatnonzero(y == k)[::20][:10] for k in (0, 1)])
+    x = np.concatenate([groups, random.normal(size=(600, 30))], axis=1)  # and much that tells nothing
+    found = SelfTraining(2).fit(x[few], random.permutation(y[few]), np.delete(x, few, axis=0))
+    assert found.way == "alone"
+    assert SelfTraining(2).fit(groups[few], (groups[few, 0] > 0).astype(np.int64), groups).way == "together"
+
+
 def test_a_class_without_labels_gets_probability_0_and_bad_features_are_told():
     x, y = load_digits(return_X_y=True)
     some = y < 3

@@ -41,6 +41,8 @@ WORDS = {"together": "unlabelled neighbors, flowing labels and own guesses", "al
 """How a table says which way was chosen."""
 CERTAIN = 1.0
 """Standard errors of the difference in right answers (McNemar) by which the other way must be better."""
+CLEAR = 2.0
+"""Standard errors by which the first way must be better than always the likeliest class."""
 FLOOR = 1e-3
 """Of a probability before logarithms are added."""
 MOST_TURNED = 4000
@@ -62,7 +64,8 @@ class SelfTraining:
     "alone" is the linear probe, which learns from labelled items only. Where other features tell most from labels alone and are no
     good for finding neighbors (of texts: tf-idf), what learns from these stands in the probe's place, and is a fourth factor.
     Which it is, is chosen by stratified cross-validation on the labelled items where every class has `ENOUGH`: all factors, unless
-    "alone" gets more right by `CERTAIN` standard errors. No tested item is looked at before it is asked for.
+    "alone" gets more right by `CERTAIN` standard errors, or they hardly tell more than the likeliest class. No tested item is
+    looked at before it is asked for.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
@@ -145,6 +148,9 @@ class SelfTraining:
         folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(y, y))
         right = {way: np.concatenate([self._right(way, alone_N, y, *fold) for fold in folds]) for way in self.ways}
         best = self.ways[0]
+        likely = float(np.bincount(y).max()) / len(y)
+        if right[best].sum() <= len(y) * likely + CLEAR * np.sqrt(len(y) * likely * (1 - likely)):
+            return self.ways[-1]  # neighbors that tell no more than the likeliest class would lead all guesses astray
         for way in self.ways[1:]:
             gain = int(right[way].sum()) - int(right[best].sum())
             if gain > CERTAIN * np.sqrt((right[way] != right[best]).sum()):
