@@ -134,7 +134,10 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     for line in killed.stdout:
         if line.strip() == "step":
             break
-    time.sleep(0.4)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed" / "state").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     status = json.loads((tmp_path / "killed" / "status.json").read_text())

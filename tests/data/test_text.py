@@ -11,11 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from withheld.data.text import decode_text, documents, open_texts
+from withheld.data.text import decode_text, documents, open_texts, spread_documents
 from withheld.data.tokenizer import PIECE, continues, encode, pieces, train_tokenizer
 from withheld.data.tokens import Blocks, prepare_tokens
 from withheld.errors import InputError
-from withheld.modalities import text as modality
 
 STORY = "The cat sat on the mat. It was a fine day, and nobody came.\nA dog barked; then it slept.\n"
 
@@ -277,16 +276,14 @@ def test_objects_without_a_text_are_left_out_and_named(tmp_path):
     assert [line["file"] for line in bad] == ["t.jsonl:1", "t.jsonl:3"]
 
 
-def test_a_tokenizer_learns_from_all_of_a_large_source(monkeypatch):
+def test_a_tokenizer_learns_from_all_of_a_large_source():
     """Folders lie in the order of their names, and what comes last may be in letters that come first nowhere."""
-    monkeypatch.setattr(modality, "LEARNED_FROM", 4000)
     english = [f"a plain english text number {i} about cats" for i in range(300)]
     russian = [f"\u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0442\u0435\u043a\u0441\u0442 {i}" for i in range(100)]
-    learned = list(modality._some(open_texts(english + russian)))
+    learned = list(spread_documents(open_texts(english + russian), 4000))
     assert sum(map(len, learned)) == 4000
     share = sum(text in russian for text in learned) / len(learned)
     assert 0.15 < share < 0.35  # a quarter of the documents
     tokenizer = train_tokenizer("wordpiece", learned, 400, True, 64)
     assert tokenizer.unk_token not in tokenizer.tokenize(russian[-1])
-    monkeypatch.setattr(modality, "LEARNED_FROM", 10**9)
-    assert sorted(modality._some(open_texts(english + russian))) == sorted(english + russian)
+    assert sorted(spread_documents(open_texts(english + russian), 10**9)) == sorted(english + russian)

@@ -247,7 +247,7 @@ def test_texts_without_words_have_no_tfidf_and_a_verdict():
 
 @pytest.mark.parametrize("kind", ["lm", "both_ways"])
 def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
-    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=0.5)
+    found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=2.0)
     scores = {score.method: score.value for score in found.scores}
     assert {"fine-tuned", "from scratch", "tf-idf"} <= set(scores)
     assert max(scores["fine-tuned"], scores["from scratch"]) > 0.6
