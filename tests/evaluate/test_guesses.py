@@ -82,3 +82,28 @@ def test_a_model_learns_from_guesses_and_says_how_many(tmp_path):
     fresh, truth = shades(50, 2)
     names, _ = model.of_encoded(features(model.encoder, fresh))
     assert (names.astype(int) == truth).mean() > 0.9
+
+
+def test_texts_are_guessed_by_their_topics(tmp_path):
+    """An encoder that has learned nothing does not lead the guesses astray."""
+    import withheld
+
+    random = np.random.default_rng(0)
+    words = [
+        ["sea", "ship", "sail", "wave", "harbor", "captain", "storm", "anchor"],
+        ["court", "judge", "law", "trial", "jury", "verdict", "crime", "lawyer"],
+    ]
+    texts = [
+        " ".join(random.choice(words[i % 2], 6)) + f" {random.choice(['and', 'or', 'the', 'of'])}" for i in range(200)
+    ]
+    labels = np.arange(200) % 2
+    withheld.pretrain("bert", texts, tmp_path / "run", steps=2, size=16, batch_size=8, pictures=False, device="cpu")
+    encoder = withheld.load_encoder(tmp_path / "run")
+    learn = np.array(texts[:20], object)
+    known = Known(learn, labels[:20], ["sea", "law"], None)
+    items, answers, guessed = with_guesses(
+        judged(encoder), learn, labels[:20], 2, known, texts[20:], 0, lambda event: None
+    )
+    truly = dict(zip(texts, labels.tolist(), strict=True))
+    assert guessed > 100
+    assert np.mean([truly[str(item)] == answer for item, answer in zip(items, answers, strict=True)]) > 0.95

@@ -59,9 +59,13 @@ def with_guesses(
     words = _words(kind, learn, items, classes)
     if words is not None:
         kinds.append(even(*words.topics))
-    x_ND, x_UD = (np.concatenate(parts, axis=1) for parts in zip(*kinds, strict=True))
-    found = SelfTraining(classes, seed, plain=None if words is None else tfidf_probabilities)
-    found.fit(x_ND, y_N, x_UD, None if words is None else words.weights[0])
+    # A small language model may know less than words do, and lead neighbors astray: then topics are looked at by themselves.
+    for some in (kinds, kinds[1:]) if words is not None else (kinds,):
+        x_ND, x_UD = (np.concatenate(parts, axis=1) for parts in zip(*some, strict=True))
+        found = SelfTraining(classes, seed, plain=None if words is None else tfidf_probabilities)
+        found.fit(x_ND, y_N, x_UD, None if words is None else words.weights[0])
+        if found.way != "alone":
+            break
     if found.way == "alone":
         text = "labels alone tell more here (cross-validated): nothing of --unlabelled is learned from"
         listen({"kind": "note", "text": text})
