@@ -33,8 +33,8 @@ def test_weights_are_those_of_scikit_learn(known, least):
     expected = reference.transform(texts[known:])
     np.testing.assert_allclose(words.weighted(counts[known:]).toarray(), expected.toarray(), atol=1e-12)
     topics = words.topics(words.weighted(counts))
-    assert topics.shape == (known + 30, min(TOPICS[0], known - 1))
-    assert Words(counts[:known], 20).topics(words.weighted(counts)).shape[1] == min(100, known - 1)
+    assert topics.shape == (known + 30, min(TOPICS[0], known // 4))
+    assert Words(counts[:known], 20).topics(words.weighted(counts)).shape[1] == min(100, known // 4)
     np.testing.assert_allclose(np.linalg.norm(topics, axis=1), 1, atol=1e-5)
 
 

@@ -30,6 +30,8 @@ MOST_WORDS = 50_000
 MOST_UNLABELLED = 10_000
 TOPICS, OF_CLASS = (64, 200), 5
 """Topics at least and at most, and for each class."""
+TEXTS_A_TOPIC = 4
+"""Of fewer texts fewer topics are found: where there are as many as texts, each is a text by itself."""
 MOST_SPANNED = 2000
 """Labelled texts in whose span logistic regression is fitted; of more it takes all words."""
 
@@ -64,7 +66,7 @@ class Words:
         self._weight = TfidfTransformer(sublinear_tf=True).fit(counts_NV[:, self.columns])
         self._known = self.weighted(counts_NV)
         self._turn: TruncatedSVD | None = None
-        self._most = min(max(OF_CLASS * classes, TOPICS[0]), TOPICS[1], min(self._known.shape) - 1)
+        self._most = min(max(OF_CLASS * classes, TOPICS[0]), TOPICS[1], min(self._known.shape) // TEXTS_A_TOPIC)
 
     def weighted(self, counts_MV: sparse.csr_matrix) -> sparse.csr_matrix:
         """tf-idf of other texts, rows of length 1."""
