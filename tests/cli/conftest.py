@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,16 @@ def withheld() -> Callable[..., Result]:
         return CliRunner().invoke(main, [str(word) for word in words])
 
     return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    """Fine-tuning of four steps: here commands are asked, not accuracies."""
+    from withheld.evaluate import tuned
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuned, "steps_for", lambda items: 4)
+        yield
 
 
 @pytest.fixture(scope="session")

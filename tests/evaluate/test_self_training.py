@@ -9,7 +9,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 from withheld.errors import InputError
 from withheld.evaluate.few_label import LinearProbe
-from withheld.evaluate.self_training import WAYS, SelfTraining, nearest, neighbor_graph, propagated
+from withheld.evaluate.self_training import WAYS, SelfTraining, nearest, neighbor_graph, principal, propagated
 
 
 def graph_of(z, k):
@@ -122,3 +122,23 @@ def test_a_class_without_labels_gets_probability_0_and_bad_features_are_told():
         SelfTraining(10).fit(x[:30], y[:30], np.full((3, 64), np.nan))
     with pytest.raises(InputError, match="at least 2"):
         SelfTraining(10).fit(x[:3], np.zeros(3, np.int64), x[:5])
+
+
+@pytest.mark.parametrize("rows", [9, 200])
+def test_principal_directions_are_those_of_scikit_learn(rows: int) -> None:
+    from sklearn.decomposition import PCA
+
+    x = np.random.default_rng(0).normal(size=(rows, 30)) * np.linspace(3, 0.5, 30)
+    x -= x.mean(axis=0)
+    values, vectors = principal(x, 5)
+    peer = PCA(5, svd_solver="full").fit(x)
+    np.testing.assert_allclose(values, peer.explained_variance_ * (rows - 1) / rows, rtol=1e-9)
+    np.testing.assert_allclose(np.abs(vectors.T @ peer.components_.T), np.eye(5), atol=1e-6)
+
+
+def test_of_rows_that_repeat_there_are_no_more_directions_than_rows() -> None:
+    x = np.repeat(np.random.default_rng(0).normal(size=(2, 30)), 4, axis=0)
+    values, vectors = principal(x, 7)
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), [1, 1, 0, 0, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(values[2:], 0, atol=1e-9)

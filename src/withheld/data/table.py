@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
@@ -130,15 +131,7 @@ def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Sourc
     with opened_parquet(shards[0]) as opened:
         schema = opened.schema_arrow
     column = _image_column(schema, text)
-    groups: list[np.ndarray] = []
-    fingerprint: list[str | bytes | int] = []
-    left_out: list[dict[str, str]] = []
-    look = partial(_look, column=column, first=stems[0])
-    for shard, (found, sample) in zip(shards, in_order(shards, look, shards[0].at_once), strict=True):
-        groups.append(found)
-        if not found[:, 0].sum():
-            left_out.append({"file": shard.name, "reason": "has no rows"})
-        fingerprint += [shard.name, shard.size, sample]
+    groups, left_out, fingerprint = groups_of(shards, [column], _holds_items, "images")
     store = ParquetStore(shards, groups, column)
     names = RowNames(stems, np.diff(store.starts).tolist())
     if not len(names):
@@ -168,21 +161,43 @@ def opened_parquet(shard: Shard) -> Iterator[Any]:
         raise InputError(f"{shard.name} is a damaged Parquet file: {error}; get it again") from error
 
 
-def _look(shard: Shard, column: str, first: str) -> tuple[np.ndarray, bytes]:
-    """(groups, 2): rows, and the bytes of a column, of the row groups; and a hash of how the file begins."""
+def groups_of(
+    shards: list[Shard], columns: Collection[str], fits: Callable[[Any], bool], holding: str
+) -> tuple[list[NDArray[np.int64]], list[dict[str, str]], list[str | bytes | int]]:
+    """Of every Parquet file (groups, 2): rows, and the bytes of the columns, of its row groups; files without rows; a fingerprint.
+
+    Raises:
+        InputError: where a file has no such column; `fits` says which types hold what `holding` names.
+    """
+    groups: list[NDArray[np.int64]] = []
+    left_out: list[dict[str, str]] = []
+    fingerprint: list[str | bytes | int] = []
+    look = partial(_look, columns=columns, fits=fits, holding=holding, first=shards[0].name)
+    for shard, (found, sample) in zip(shards, in_order(shards, look, shards[0].at_once), strict=True):
+        groups.append(found)
+        if not found[:, 0].sum():
+            left_out.append({"file": shard.name, "reason": "has no rows"})
+        fingerprint += [shard.name, shard.size, sample]
+    return groups, left_out, fingerprint
+
+
+def _look(
+    shard: Shard, columns: Collection[str], fits: Callable[[Any], bool], holding: str, first: str
+) -> tuple[NDArray[np.int64], bytes]:
     with opened_parquet(shard) as opened:
         schema, metadata = opened.schema_arrow, opened.metadata
-    if column not in schema.names or not _holds_items(schema.field(column).type):
-        raise InputError(
-            f"{shard.name} has no {column!r} column of images as {first} has; its columns are {', '.join(schema.names)}: "
-            "give the files that belong together"
-        )
+    for column in columns:
+        if column not in schema.names or not fits(schema.field(column).type):
+            raise InputError(
+                f"{shard.name} has no {column!r} column of {holding} as {first} has; its columns are "
+                f"{', '.join(schema.names)}: give the files that belong together"
+            )
     found = []
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        parts = (group.column(i) for i in range(group.num_columns))
-        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)
-        found.append((group.num_rows, size))
+        parts = [group.column(i) for i in range(group.num_columns)]
+        mine = (part for part in parts if {part.path_in_schema, part.path_in_schema.split(".")[0]} & set(columns))
+        found.append((group.num_rows, sum(part.total_uncompressed_size for part in mine)))
     return np.array(found, np.int64).reshape(-1, 2), hashlib.sha256(shard.head()).digest()
 
 

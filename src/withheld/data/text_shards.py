@@ -5,10 +5,8 @@ A window is a few megabytes of text that lie together. Shapes: M windows, N rows
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,10 +16,9 @@ from withheld.data import windows as limits
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
 from withheld.data.source import Source, digest
-from withheld.data.table import ParquetStore, opened_parquet
+from withheld.data.table import ParquetStore, groups_of, opened_parquet
 from withheld.data.text import decode_text
 from withheld.data.text_table import TEXT_COLUMNS, column_of
-from withheld.data.work import in_order
 from withheld.errors import InputError, WithheldError
 
 LOOKED_AT = 200
@@ -135,15 +132,7 @@ def open_table(shards: list[Shard], text: str, column: str | None) -> Corpus:
     from withheld.data.shards import RowNames
 
     columns = _columns_of_table(shards[0], column)
-    groups: list[NDArray[np.int64]] = []
-    left_out: list[dict[str, str]] = []
-    print_of: list[str | bytes | int] = list(columns)
-    look = partial(_look, columns=columns, first=shards[0].name)
-    for shard, (found, sample) in zip(shards, in_order(shards, look, shards[0].at_once), strict=True):
-        groups.append(found)
-        if not found[:, 0].sum():
-            left_out.append({"file": shard.name, "reason": "has no rows"})
-        print_of += [shard.name, shard.size, sample]
+    groups, left_out, told = groups_of(shards, columns, _is_text, "texts")
     every = np.concatenate(groups)
     if not every[:, 0].sum():
         raise InputError(f"found 0 texts under {text}: the Parquet files have no rows")
@@ -152,9 +141,8 @@ def open_table(shards: list[Shard], text: str, column: str | None) -> Corpus:
     windows = limits.cut(every[:, 0], every[:, 1], window_bytes())
     ends = np.concatenate([[0], np.cumsum(every[:, 0])]), np.concatenate([[0], np.cumsum(every[:, 1])])
     bounds = np.interp([*windows.starts, len(names)], *ends).astype(np.int64)
-    source = Source(
-        text, "parquet", names, store, digest(print_of), left_out=left_out, stamp=digest(s.stamp for s in shards)
-    )
+    fingerprint, stamp = digest([*columns, *told]), digest(shard.stamp for shard in shards)
+    source = Source(text, "parquet", names, store, fingerprint, left_out=left_out, stamp=stamp)
     return Rows(source, windows.rows, np.diff(bounds))
 
 
@@ -177,25 +165,6 @@ def _columns_of_table(shard: Shard, named: str | None) -> tuple[str, ...]:
             rows = [{name: cells[name][i].decode("utf-8", "replace") for name in told} for i in range(len(batch))]
             break
     return column_of(rows or [dict.fromkeys(told, "")], None, shard.name)
-
-
-def _look(shard: Shard, columns: tuple[str, ...], first: str) -> tuple[NDArray[np.int64], bytes]:
-    """(groups, 2): rows and bytes of the columns of the row groups; and a hash of how the file begins."""
-    with opened_parquet(shard) as file:
-        schema, metadata = file.schema_arrow, file.metadata
-    for column in columns:
-        if column not in schema.names or not _is_text(schema.field(column).type):
-            raise InputError(
-                f"{shard.name} has no {column!r} column of texts as {first} has; its columns are {', '.join(schema.names)}: "
-                "give the files that belong together"
-            )
-    found = []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        parts = (group.column(i) for i in range(group.num_columns))
-        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema in columns)
-        found.append((group.num_rows, size))
-    return np.array(found, np.int64).reshape(-1, 2), hashlib.sha256(shard.head()).digest()
 
 
 def _is_text(kind: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg, sparse
 from scipy.sparse.linalg import cg
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -131,13 +131,10 @@ class SelfTraining:
         self._mean, self._scale = standard(x_AD)
         some = np.random.default_rng([self.seed, 0x7A]).permutation(len(x_AD))[:MOST_TURNED]
         z = (np.asarray(x_AD[some], np.float64) - self._mean) / self._scale
-        values, vectors = np.linalg.eigh(np.atleast_2d(z.T @ z / len(z)))
-        kept = np.argsort(-values)[: min(COLUMNS, len(values), max(2, len(z) - 1))]
-        length = np.maximum(values[kept], 1e-6 * max(values.max(), 1e-300)) ** EVEN
-        self._basis = vectors[:, kept] / length
-        self._basis /= np.sqrt(
-            max(float((values[kept] / length**2).sum()), 1e-300)
-        )  # unit expected norm, as for the probe
+        values, vectors = principal(z, min(COLUMNS, z.shape[1], max(2, len(z) - 1)))
+        length = np.maximum(values, 1e-6 * max(values.max(), 1e-300)) ** EVEN
+        self._basis = vectors / length
+        self._basis /= np.sqrt(max(float((values / length**2).sum()), 1e-300))  # unit expected norm, as for the probe
 
     def _turned(self, x_ND: Array) -> NDArray[np.float32]:
         return ((np.asarray(x_ND, np.float64) - self._mean) / self._scale @ self._basis).astype(np.float32)
@@ -220,6 +217,22 @@ def _in_rounds(model: LogisticRegression, z_AP: Array, at: Labels, y: Labels) ->
         rows, labels = np.concatenate([at, free[taken]]), np.concatenate([y, model.classes_[guess[taken]]])
         model = _regression(z_AP[rows], labels, weight)
     return model
+
+
+def principal(z_ND: Array, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest eigenvalues of z'z / N and their eigenvectors, (P,) and (D, P), largest first; of few rows through z z'.
+
+    There is no direction where an eigenvalue is 0: its column is 0.
+    """
+    few = len(z_ND) < z_ND.shape[1]
+    square = (z_ND @ z_ND.T if few else z_ND.T @ z_ND) / len(z_ND)
+    count = min(count, len(square))
+    values, vectors = linalg.eigh(square, subset_by_index=[len(square) - count, len(square) - 1], check_finite=False)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    if few:
+        there = values > 1e-12 * max(values[0], 1e-300)
+        vectors = z_ND.T @ (vectors * np.where(there, 1 / np.sqrt(len(z_ND) * np.where(there, values, 1.0)), 0.0))
+    return values, vectors
 
 
 def _regression(z: Array, y: Labels, weight: Array | None = None) -> LogisticRegression:
