@@ -165,3 +165,17 @@ def test_a_mistyped_public_name_gets_a_hint() -> None:
 
     with pytest.raises(AttributeError, match="did you mean 'pretrain'"):
         withheld.pretrane  # noqa: B018
+
+
+def test_all_networks_of_ours_are_told_to_transformers() -> None:
+    from withheld.architectures import OURS
+
+    found = {
+        node.value.value
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "model_type"
+        and isinstance(node.value, ast.Constant)
+    }
+    assert found == set(OURS)

@@ -224,6 +224,30 @@ def test_predicting_takes_columns_by_name(table, tmp_path):
     assert "there is no column 'd'" in done.output
 
 
+def test_a_mixture_of_features_takes_what_embed_writes_and_says_so_of_images(digits, vae, tmp_path):
+    run = withheld.pretrain(
+        "mixture", f"run:{vae.folder}", tmp_path / "run", settings={"components": 2}, pictures=False
+    )
+    for ending in ("parquet", "npz"):
+        typed("embed", vae.folder, digits, "-o", tmp_path / f"f.{ending}")
+        typed("predict", run.folder, tmp_path / f"f.{ending}", "-o", tmp_path / f"{ending}.csv")
+    assert (tmp_path / "parquet.csv").read_bytes() == (tmp_path / "npz.csv").read_bytes()
+    done = CliRunner().invoke(main, ["predict", str(run.folder), str(digits), "-o", str(tmp_path / "x.csv")])
+    assert done.exit_code == 2
+    assert f"withheld embed {vae.folder} {digits} -o features.parquet" in done.output
+
+
+def test_an_error_does_not_list_every_pixel(digits, tmp_path):
+    (tmp_path / "t.csv").write_text("height,weight\n" + "1.5,2\n3,4\n2,7\n" * 5, encoding="utf-8")
+    run = withheld.pretrain(
+        "mixture", str(tmp_path / "t.csv"), tmp_path / "run", settings={"components": 1}, pictures=False
+    )
+    done = CliRunner().invoke(main, ["likelihood", str(run.folder), "--data", str(digits)])
+    assert done.exit_code == 2
+    assert "there is no column 'height', known: 0:0:0" in done.output
+    assert "and 4 more" in done.output
+
+
 def test_mean_field_and_pixels_and_features_of_a_run(digits, vae, tmp_path):
     settings = {"kind": "bernoulli", "components": 4}
     run = withheld.pretrain("mixture", str(digits), tmp_path / "pixels", settings=settings)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +66,34 @@ def test_sentences_are_counted_and_learned_from(run):
     seen = [line["vitals"] for line in run.log() if "vitals" in line]
     assert {"kl", "active_units", "reconstruction_lost_by_other_z", "held_out_loss"} <= seen[-1].keys()
     assert seen[-1]["held_out_loss"] < 0.8 * seen[0]["held_out_loss"]
+
+
+def test_it_is_exported_and_opens_elsewhere(run, tmp_path):
+    said = typed("export", run.folder, "--to", "hf", "-o", tmp_path / "hf")
+    assert "import withheld.architectures" in said
+    code = (
+        "import sys, withheld.architectures; from transformers import AutoModel; "
+        "print(type(AutoModel.from_pretrained(sys.argv[1])).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "hf")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["SentenceRecognition"]
+
+
+def test_a_z_that_helps_less_than_anothers_is_told_in_words(run, corpus):
+    measured = likelihood(run, corpus, samples=2, items=10)
+    other = dataclasses.replace(measured, other_z=measured.reconstruction - 1.05, mutual_information=-0.001)
+    assert "1.05 nats better: z is not used" in str(other)
+    assert "mutual information 0.00 nats" in str(other)
+
+
+def test_its_features_are_rows_of_a_mixture(run, tmp_path):
+    settings = {"components": 2, "covariance": "diag"}
+    groups = withheld.pretrain("mixture", f"run:{run.folder}", tmp_path / "groups", settings=settings, pictures=False)
+    assert (groups.settings["data"]["items"], len(groups.settings["data"]["columns"])) == (200, 4)
+    typed("predict", groups.folder, f"run:{run.folder}", "-o", tmp_path / "groups.csv")
+    assert len((tmp_path / "groups.csv").read_text().splitlines()) == 201
 
 
 def test_resumed_is_bit_identical(corpus, config, tmp_path):

@@ -10,6 +10,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+MOST_KNOWN = 60
+"""Names that a hint lists: the pixels of images are thousands of columns."""
+
 
 class WithheldError(Exception):
     """Something the user can act on: shown without a traceback, ends the program with `exit_code`."""
@@ -58,10 +61,11 @@ class Terminated(KeyboardInterrupt):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as `did you mean 'ratio'? ` for a mistyped name, or the whole list where nothing is near."""
+    """A hint such as `did you mean 'ratio'? ` for a mistyped name, or the list where nothing is near, not all of thousands."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    rest = f" and {len(known) - MOST_KNOWN:,} more" if len(known) > MOST_KNOWN else ""
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:MOST_KNOWN]) or 'none'}{rest}"
 
 
 def neighbor(path: Path) -> str:

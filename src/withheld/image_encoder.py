@@ -160,7 +160,8 @@ class ImageEncoder(Encoder):
             "augment": None if self.augment is None else _named(self.augment),
             "scale": self.scale.to_json() if self.scale else None,
             "full_in_words": " ".join((inspect.getdoc(type(self.split).full) or "").split()) if self.split else "everything",
-            "how": "images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
+            "how": "JPEG files decoded at the smallest of 1, 1/2, 1/4 and 1/8 of their size that is not below size (Pillow's "
+            "draft), images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
             "features are the mean of the patch tokens (pooling mean) or the first token (cls)",
         }  # fmt: skip
 
@@ -201,16 +202,17 @@ def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scal
         yield (
             np.ascontiguousarray(part)
             if ready
-            else np.stack([to_array(_opened(image), size, channels, scale) for image in part])
+            else np.stack([to_array(_opened(image, size, channels), size, channels, scale) for image in part])
         )
 
 
-def _opened(image: Any) -> Any:
+def _opened(image: Any, size: int, channels: int) -> Any:
+    """A file is decoded as preparing decodes it: a JPEG near the size wanted."""
     if not isinstance(image, (str, Path)):
         return image
     from withheld.data.source import open_source
 
-    return open_source(image).read(0)
+    return open_source(image).read(0, size, channels == 1)
 
 
 def open_split(full: dict[str, Any] | None) -> Split | None:

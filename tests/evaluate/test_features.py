@@ -86,6 +86,18 @@ def test_what_goes_wrong_is_said(tiny, folder, tmp_path):
         embed(tiny, folder, tmp_path / "file" / "f.npz")
 
 
+def test_a_photo_by_its_path_has_the_features_that_embed_writes(tmp_path):
+    encoder = tiny_encoder(size=16, channels=3)
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 25, 3), dtype=np.uint8)
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(noise).resize((200, 320), Image.Resampling.NEAREST).save(tmp_path / "photos" / name)
+    out = embed(encoder, tmp_path / "photos", tmp_path / "f.npz")
+    with np.load(out, allow_pickle=False) as found:
+        again = encoder.transform([tmp_path / "photos" / name for name in found["names"]])
+        np.testing.assert_allclose(again, found["features"], atol=1e-5)
+
+
 def test_names_that_are_no_text_are_written(tiny, digits, tmp_path):
     from withheld.evaluate.features import WRITERS
 

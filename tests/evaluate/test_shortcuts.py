@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -19,6 +20,7 @@ from withheld.losses.prediction import CrossEntropy
 from withheld.methods import exemplar, relative_position
 from withheld.networks.open import open_trunk
 from withheld.report import write
+from withheld.report.shortcuts import sentence_of
 from withheld.run import constant, load_method, method_names, open_run
 from withheld.shortcuts import Probe, Variant
 
@@ -190,3 +192,18 @@ def test_a_run_opens_as_it_was_trained(runs, method):
     listed = json.loads((run.folder / "pictures" / "index.json").read_text())
     sections = {each["section"] for each in listed}
     assert ({"pairs", "confusion", "near_patches"} if method == "relative_position" else {"exemplars"}) <= sections
+
+
+def test_the_last_line_names_what_is_suspicious_and_is_silent_about_few() -> None:
+    found = [
+        Reading("the run", {"accuracy": 0.9}, items=40),
+        Reading("still", {"share": 1.0}, suspect=("share",), items=40),
+    ]
+    assert sentence_of([each.to_json() for each in found]) == "Suspicious: still"
+    few = [dataclasses.replace(each, items=1) for each in found]
+    assert sentence_of([each.to_json() for each in few]).startswith("Nothing can be told: only 1 item was held out")
+
+
+def test_items_held_out_are_counted(runs: dict[str, Path]) -> None:
+    found = probe_shortcuts(runs["relative_position"], steps=1)
+    assert {each.items for each in found} == {4}

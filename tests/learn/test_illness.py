@@ -136,6 +136,17 @@ def test_overfitting_is_seen_in_the_held_out_loss() -> None:
     assert not any(state == SICK for _, state in found[4])
 
 
+def test_nothing_is_known_by_heart_before_an_item_is_seen_twice() -> None:
+    log = lines(held_out_loss=[5.0, 4, 3, 2.5, 2.6, 3.2, 4.5, 4.9])
+    for i, (line, loss) in enumerate(zip(log, [5.0, 4, 3, 2, 1.5, 1, 0.5, 0.3], strict=True)):
+        line["loss"], line["epoch"] = loss, 0.1 * (i + 1)
+    facts = Facts(width=64, sample=64)
+    assert not any(illness == "learned by heart" for found in judged(facts, log) for illness, _ in found)
+    for line in log:
+        line["epoch"] *= 10
+    assert ("learned by heart", SICK) in judged(facts, log)[-1]
+
+
 def test_view_vitals_of_a_point_and_of_a_sphere() -> None:
     point = view_vitals(torch.ones(9, 4), torch.ones(9, 4))
     assert [point[name] for name in ("alignment", "uniformity", "view_spread")] == pytest.approx([0, 0, 0], abs=1e-5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from withheld.report.folder import read_folder
+from withheld.report.headline import headline
 from withheld.report.health import MOST, read_health
 from withheld.report.page import render
 
@@ -48,6 +49,15 @@ def test_a_lasting_illness_comes_first_with_its_cure(tmp_path: Path) -> None:
     assert "Cure: --set codes=16." in page
     assert "&lt;never&gt;" in page
     assert "<never>" not in page
+
+
+def test_a_model_that_is_sick_does_not_begin_with_learned_alone(tmp_path: Path) -> None:
+    for states, word in ((["ok", "ok"], "Learned"), (["ok", "sick"], "Learned, and sick")):
+        path = folder(tmp_path / states[-1], states)
+        (path / "run.json").write_text('{"method": "mixture", "modality": "table"}')
+        shown = headline(read_folder(path), None, None)
+        assert shown["word"] == word
+        assert ("the run is sick" in shown["rest"] + shown["sentence"]) == (states[-1] == "sick")
 
 
 def test_what_was_cured_is_told_as_past(tmp_path: Path) -> None:

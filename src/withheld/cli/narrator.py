@@ -88,7 +88,11 @@ def plan(settings: dict[str, Any]) -> str:
     few = too_little(settings.get("modality", ""), data.get("clips", data["items"]), taught)
     patch = f", patch {encoder['patch']}" if encoder.get("patch") else ""
     start = (
-        ", from published weights" if encoder.get("pretrained") else ", from scratch" if "pretrained" in encoder else ""
+        ", with the weights it has learned"
+        if encoder.get("pretrained")
+        else ", from scratch"
+        if "pretrained" in encoder
+        else ""
     )
     size = encoder["parameters"]
     numbers = f"{size / 1e6:.1f} M" if size >= 1e5 else f"{size:,}"

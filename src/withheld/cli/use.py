@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -108,4 +109,10 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
     beside = written.with_name(f"{written.stem}-tokenizer")
     if target == "onnx" and beside.is_dir():
         screen.say(f"Its tokenizer, and how to feed it: {beside}")
+    kind = json.loads((written / "config.json").read_text(encoding="utf-8"))["model_type"] if target == "hf" else ""
+    if kind.startswith("withheld_"):
+        screen.say(
+            f"Its network, {kind}, is no part of transformers: AutoModel opens it after `import withheld.architectures`. "
+            "Where withheld is not installed, use --to onnx."
+        )
     screen.result(str(written))

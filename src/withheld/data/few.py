@@ -158,9 +158,10 @@ def _pool(labels: np.ndarray, parts: np.ndarray | None) -> _Pool:
                 return _Pool(train, test)
     pool = {c: p for c, p in _by_class(labels, np.ones(len(labels), bool)).items() if len(p) >= 2}
     if len(pool) < 2:
+        have = "class has" if len(pool) == 1 else "classes have"
         raise InputError(
-            f"{len(pool)} classes have two or more labelled images; at least two such classes are needed, one image to "
-            "train on and one to test"
+            f"{len(pool)} {have} two or more labelled images; at least two such classes are needed, one image to train on "
+            "and one to test"
         )
     return _Pool(pool, None)
 

@@ -123,14 +123,17 @@ class Source:
             except Exception as error:  # damaged files raise anything
                 yield position, error
 
-    def read(self, i: int) -> Decoded:
+    def read(self, i: int, near: int | None = None, grey: bool = False) -> Decoded:
         """One item, decoded.
+
+        Args:
+            i: which. near, grey: as for `decode`.
 
         Raises:
             Exception: of any kind where it cannot be read.
         """
         for _, contents in self.raw(np.array([range(len(self))[i]])):
-            return decode(contents)
+            return decode(contents, near, grey)
         raise IndexError(i)
 
     def array(self, start: int, stop: int) -> np.ndarray | None:

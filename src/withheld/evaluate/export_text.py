@@ -27,8 +27,8 @@ FAMILIES = "BERT, RoBERTa, DistilBERT, ELECTRA, GPT-2 and their kin"
 
 
 def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
-    """A folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM`, and `AutoTokenizer`, open."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+    """A folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM`, and `AutoTokenizer`, open; of sentence_vae `AutoModel`."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     if classifier is not None:
         classifier.save(out)
@@ -37,6 +37,8 @@ def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -
     else:
         encoder.save(out)
     kind = AutoModelForCausalLM if encoder.trunk.causal else AutoModelForMaskedLM
+    if getattr(encoder.trunk.config, "recognition", False):
+        kind = AutoModel  # q(z | sentence) tells no words
     with quiet():
         again = kind.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
         tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)

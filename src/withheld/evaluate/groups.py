@@ -83,7 +83,7 @@ def open_table(run: Run, model: Any, data: Any, test: bool = False) -> Vectors:
     tables = Tables(data, given, torch.device("cpu"), lambda kind, **event: None)
     tables.test = test
     tables.open(run.settings["method"])
-    tables.table = _with_columns(tables.table, facts["columns"], data)
+    tables.table = _with_columns(tables.table, facts["columns"], data, str(facts.get("location") or ""))
     tables.feed(Recipe(**run.settings["recipe"]))
     tables.examine(model)
     return tables.table
@@ -98,8 +98,12 @@ def posteriors(model: Any, table: Vectors) -> Iterator[tuple[Tensor, Tensor]]:
         yield model.posterior(items.batch(np.arange(start, min(start + CHUNK, len(table))), "cpu"))
 
 
-def _with_columns(table: Vectors, wanted: list[str], data: Any) -> Vectors:
-    """Columns by name, in the order that was learned; by place where names say nothing."""
+def _with_columns(table: Vectors, wanted: list[str], data: Any, learned: str) -> Vectors:
+    """Columns by name, in the order that was learned; by place where names say nothing.
+
+    Args:
+        learned: the data that the run learned from, for the remedy.
+    """
     if table.columns == wanted:
         return table
     missing = [name for name in wanted if name not in table.columns]
@@ -107,11 +111,28 @@ def _with_columns(table: Vectors, wanted: list[str], data: Any) -> Vectors:
         table.values = np.asarray(table.values)[:, [table.columns.index(name) for name in wanted]]
         table.columns = list(wanted)
         return table
-    unnamed = any(names == [f"x{i}" for i in range(len(names))] for names in (wanted, table.columns))
+    plain = any(names == [f"x{i}" for i in range(len(names))] for names in (wanted, table.columns))
+    unnamed = plain or (
+        _only_counted(wanted) and _only_counted(table.columns)
+    )  # "feature0" of a run, "features0" of embed
     if unnamed and len(table.columns) == len(wanted):
         table.columns = list(wanted)
         return table
     raise InputError(
         f"{data}: {len(table.columns)} columns, the run learned {len(wanted)}; there is no column {missing[0]!r}, "
-        f"{nearest(missing[0], table.columns)}"
+        f"{nearest(missing[0], table.columns)}{_remedy(learned, data)}"
+    )
+
+
+def _only_counted(names: list[str]) -> bool:
+    """Whether all names are one word with the number of the column, as a vector in one column gives them."""
+    return names == [f"{names[0].removesuffix('0')}{i}" for i in range(len(names))]
+
+
+def _remedy(learned: str, data: Any) -> str:
+    if not learned.startswith("run:"):
+        return ""
+    return (
+        f"; the run learned from features: withheld embed {learned.removeprefix('run:')} {data} -o features.parquet, "
+        "and name that file"
     )

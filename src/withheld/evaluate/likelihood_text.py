@@ -76,8 +76,9 @@ class SentenceLikelihood:
         lost = self.other_z - self.reconstruction
         used = "z is used" if lost > 1 and self.active_units else "z is not used: the posterior has collapsed"
         of_z = (
-            f"with another sentence's z the reconstruction is {self.other_z:.2f}, {lost:.2f} nats worse: {used}; "
-            f"{self.active_units} of {self.latents} units active, mutual information {self.mutual_information:.2f} nats"
+            f"with another sentence's z the reconstruction is {self.other_z:.2f}, {abs(lost):.2f} nats "
+            f"{'better' if lost < 0 else 'worse'}: {used}; {self.active_units} of {self.latents} units active, mutual "
+            f"information {max(0.0, self.mutual_information):.2f} nats"
         )
         if self.items < 2:
             of_z = "whether z is used, one sentence cannot tell"

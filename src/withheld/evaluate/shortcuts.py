@@ -54,6 +54,7 @@ class Reading:
         steps, seconds: of the short training; 0 for the run.
         held_out: whether the short trainings did not learn from the items measured; where items are told apart, they do.
         floor: the same measures of the best answer that is the same for every item; empty where there is none.
+        items: that were measured; 0 where it is not known.
     """
 
     row: str
@@ -64,6 +65,7 @@ class Reading:
     seconds: float = 0.0
     held_out: bool = True
     floor: dict[str, float] = dataclasses.field(default_factory=dict)
+    items: int = 0
 
     @property
     def by_chance(self) -> bool:
@@ -75,7 +77,7 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, and whether the task is solved by chance."""
-        return {**dataclasses.asdict(self), "by_chance": self.by_chance}
+        return {**dataclasses.asdict(self), "suspect": list(self.suspect), "by_chance": self.by_chance}
 
 
 def probe_shortcuts(
@@ -102,7 +104,7 @@ def probe_shortcuts(
     opened = open_run(run)
     declared = _declared(opened)
     bench = _Bench(opened, data, torch.device(pick_device(device)), listen)
-    book = _Book(opened, data, results, command, listen, bench.held is not bench.learned)
+    book = _Book(opened, data, results, command, listen, bench)
     variants = [Variant(SAME), *(each for each in declared if isinstance(each, Variant))]
     probes = [each for each in declared if isinstance(each, Probe)]
     trained = bench.trained()
@@ -257,9 +259,9 @@ class _Book:
     """Writes the rows as they come."""
 
     def __init__(
-        self, run: Run, data: Any, results: str | Path | None, command: str, listen: Listen, held_out: bool
+        self, run: Run, data: Any, results: str | Path | None, command: str, listen: Listen, bench: _Bench
     ) -> None:
-        self.held_out = held_out
+        self.held_out, self.items = bench.held is not bench.learned, len(bench.held)
         self.path = None if results is None else Path(results)
         self.listen, self.readings = listen, list[Reading]()
         self.about = {
@@ -269,7 +271,7 @@ class _Book:
 
     def write(self, reading: Reading) -> None:
         """One row, measured."""
-        reading = dataclasses.replace(reading, held_out=self.held_out)
+        reading = dataclasses.replace(reading, held_out=self.held_out, items=self.items)
         self.readings.append(reading)
         self.listen({"kind": "reading", **dataclasses.asdict(reading)})
         if self.path is None:

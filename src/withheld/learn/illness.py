@@ -92,11 +92,15 @@ def facts_of(run: Mapping[str, Any], knows: Sequence[str] = ()) -> Facts:
 
 @dataclass(frozen=True)
 class Checkup:
-    """The vitals of a step, and what the lines since the checkup before told: "loss" and "gradient_norm", medians."""
+    """The vitals of a step, and what the lines since the checkup before told: "loss" and "gradient_norm", medians.
+
+    `epoch` says how often every item was seen until then; None where the log does not tell.
+    """
 
     step: int
     steps: int
     vitals: Mapping[str, float]
+    epoch: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,8 @@ class History:
             if seen:
                 vitals[name] = statistics.median(seen)
                 seen.clear()
-        self.checkups.append(Checkup(int(line["step"]), int(line.get("steps") or line["step"]), vitals))
+        epoch = float(line["epoch"]) if isinstance(line.get("epoch"), int | float) else None
+        self.checkups.append(Checkup(int(line["step"]), int(line.get("steps") or line["step"]), vitals, epoch))
         self.findings = self._judged()
         return self.findings
 

@@ -207,6 +207,9 @@ def by_heart(case: Case) -> Finding | None:
     best, learned = min(held), held[0] - min(held)
     rise = held[-1] - best
     value = f"held out {held[-1]:.3g} (best {best:.3g}), training {seen[-1]:.3g}"
+    epoch = case.checkups[-1].epoch
+    if epoch is not None and epoch < 1:
+        return Finding("overfitting", NOT_YET, value)  # no item was seen twice: there is nothing to know by heart
     if best > 0 and rise > 0.1 * max(best, learned) and seen[-1] < min(seen[: len(seen) // 2]):
         state = SICK if rise > 0.4 * max(best, learned) else WARN
         return Finding(

@@ -162,19 +162,32 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
 
     run = open_run(data[4:])
     encoder = run.encoder().to(device).eval()
-    source = open_source(run.settings["data"]["location"])
-    source = source.part("train") or source
-    prepared = prepare(
-        source, encoder.size, encoder.channels, scale=encoder.scale,
-        progress=lambda done, total: tell("prepare", done=done, total=total),
-    )  # fmt: skip
-    tell("note", text=f"features of {len(prepared):,} items by {encoder.name}")
-    values = features(encoder, prepared.images, listen=lambda event: tell(**event))
+    names, items, mark = _learned_from(run.settings["data"]["location"], encoder, tell)
+    tell("note", text=f"features of {len(names):,} items by {encoder.name}")
+    values = features(encoder, items, listen=lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
     return Vectors(
-        data, "features", values, columns, digest([prepared.fingerprint, weights]), names=list(prepared.names)
+        data, "features", values, columns, digest([mark or digest([values.tobytes()]), weights]), names=names
     )
+
+
+def _learned_from(location: str, encoder: Any, tell: Any) -> tuple[list[str], Any, str]:
+    """Names and decoded items of what a run of images, texts or clips learned from; and their fingerprint, where one is kept."""
+    from withheld.evaluate.judged import judged
+
+    if encoder.modality != "image":
+        kind = judged(encoder)
+        whole = kind.open(location)
+        part = whole.part("train") or whole
+        items, kept = kind.decode(part, lambda event: tell(**event))
+        return [part.names[int(i)] for i in kept], items, ""
+    source = open_source(location)
+    prepared = prepare(
+        source.part("train") or source, encoder.size, encoder.channels, scale=encoder.scale,
+        progress=lambda done, total: tell("prepare", done=done, total=total),
+    )  # fmt: skip
+    return list(prepared.names), prepared.images, prepared.fingerprint
 
 
 def _holds_images(data: Any) -> bool:

@@ -50,6 +50,10 @@ def headline(found: Contents, table: Table | None, sweep: Sweep | None) -> dict[
         sentence = "The model is fitted" + (
             f": {loss:.4g} nats an item on what it learned from." if loss is not None else "."
         )
+        health = mapping(found.log[-1].get("health")) if found.log else {}
+        if health.get("state") == "sick":
+            outcome, word = "worse", "Learned, and sick"
+            sentence += " But the run is sick: the section on health says of what, and the cure."
     elif not sentence:
         sentence = "The encoder is trained. Whether it helps is not known before it is evaluated."
     first, rest = parted(sentence)

@@ -9,6 +9,8 @@ from withheld.report.folder import Contents, mapping, number, texts
 from withheld.report.wording import plain
 
 SHARES = ("accuracy", "share")
+FEW = 4
+"""Items held out from which on something can be told."""
 
 
 def shown(name: str, value: float | None) -> str:
@@ -29,6 +31,12 @@ def sentence_of(rows: list[dict[str, Any]]) -> str:
     """What the rows come to; the first is the run as it is."""
     marked = [one_line(row.get("row") or "") for row in rows if texts(row.get("suspect"))]
     told = f"Suspicious: {', '.join(marked)}" if marked else "Nothing suspicious"
+    items = number(rows[0].get("items"))
+    if items and items < FEW:
+        return (
+            f"Nothing can be told: only {items:.0f} {'item was' if items == 1 else 'items were'} held out, and what the network "
+            "says of so few is chance; name more with --data"
+        )
     if rows[0].get("by_chance"):
         measures, floor = mapping(rows[0].get("measures")), mapping(rows[0].get("floor"))
         name = "accuracy" if "accuracy" in floor else "loss"
