@@ -88,12 +88,25 @@ def test_a_z_that_helps_less_than_anothers_is_told_in_words(run, corpus):
     assert "mutual information 0.00 nats" in str(other)
 
 
-def test_its_features_are_rows_of_a_mixture(run, tmp_path):
+def test_features_of_texts_are_rows_of_a_mixture(config, tmp_path):
+    (tmp_path / "notes").mkdir()
+    for i in range(30):
+        (tmp_path / "notes" / f"{i:02d}.txt").write_text(lines(8, i))
+    given = {"encoder": str(config), "steps": 2, "batch_size": 8, "pictures": False}
+    run = withheld.pretrain("sentence_vae", tmp_path / "notes", tmp_path / "run", **given)
     settings = {"components": 2, "covariance": "diag"}
     groups = withheld.pretrain("mixture", f"run:{run.folder}", tmp_path / "groups", settings=settings, pictures=False)
-    assert (groups.settings["data"]["items"], len(groups.settings["data"]["columns"])) == (200, 4)
+    assert (groups.settings["data"]["items"], len(groups.settings["data"]["columns"])) == (30, 4)
     typed("predict", groups.folder, f"run:{run.folder}", "-o", tmp_path / "groups.csv")
-    assert len((tmp_path / "groups.csv").read_text().splitlines()) == 201
+    assert (tmp_path / "groups.csv").read_text().splitlines()[1].startswith("00.txt,")
+
+
+def test_of_lines_of_one_text_none_is_suggested(config, tmp_path):
+    (tmp_path / "one.txt").write_text(lines(60, 0))
+    given = ("--encoder", config, "--steps", 2)
+    said = typed("pretrain", "sentence_vae", "--data", tmp_path / "one.txt", "--out", tmp_path / "run", *given)
+    assert "withheld suggest" not in said
+    assert "one a row" in typed("suggest", tmp_path / "run", "--data", tmp_path / "one.txt", code=2)
 
 
 def test_resumed_is_bit_identical(corpus, config, tmp_path):

@@ -151,7 +151,8 @@ def pretrain_command(
         _say_use(screen, run.settings["method"], out)
         screen.say("Did it help? With some labels (a folder per class, or labels.csv):")
         screen.say(f"  withheld evaluate {shlex.quote(str(out))} --data LABELLED")
-        if ":" not in data:  # moving: and their kin are made while learning: there is nothing to label
+        # moving: and their kin are made while learning, and of lines of one text none is an item: nothing to label
+        if ":" not in data and run.settings["data"].get("documents") != 1:
             screen.say("No labels yet? These first:")
             screen.say(f"  withheld suggest {shlex.quote(str(out))} --data {shlex.quote(data)} -n 100")
         return

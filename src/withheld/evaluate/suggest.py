@@ -75,6 +75,13 @@ def suggest(
         raise InputError(f"--how {how}: {nearest(how, WAYS)}")
     encoder = as_encoder(subject, device)
     source = judged(encoder).open(data)
+    if len(source) < 2:
+        more = (
+            ": a .txt file is one text; lines to be labelled go into a .csv or .jsonl, one a row"
+            if encoder.modality == "text"
+            else ""
+        )
+        raise InputError(f"{data} holds {len(source)} item, and there is nothing to choose among{more}")
     words = _known(labels, source)
     known_at = np.array([i for i, word in enumerate(words) if word], np.int64)
     pool = open_pool(
@@ -84,7 +91,9 @@ def suggest(
     places, doubles = _chosen(pool, known_at, n, how, seed)
     found = _shown(pool, places, {source.names[i]: words[i] for i in known_at}, doubles, how)
     if len(places) < n:
-        found.notes.append(f"there are only {len(places)} items left to suggest")
+        found.notes.append(
+            f"there {'is' if len(places) == 1 else 'are'} only {len(places)} item{'s' * (len(places) != 1)} left to suggest"
+        )
     return found
 
 
