@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import BertForSequenceClassification
 
 import withheld
+from withheld.cli import main
 from withheld.run import open_run
 from withheld.text_encoder import TextEncoder
 
@@ -81,6 +83,10 @@ def test_it_continues_with_the_words_of_the_language_model(method, texts, bert, 
     assert ("unigram_nats" in run) == (method == "tsdae")  # simcse tells no words, so there is no loss of counting
     objective = open_run(tmp_path / "run").objective()
     torch.testing.assert_close(objective.trunk.state_dict(), after.trunk.state_dict())
+    for folder, warned in ((tmp_path / "run", True), (bert.folder, False)):
+        done = CliRunner().invoke(main, ["fill", str(folder), "what a [MASK] film"])
+        assert done.exit_code == 0, done.output
+        assert ("its encoder is not trained to tell words" in done.output) == warned
 
 
 def test_an_untrained_start_is_said(texts, tmp_path):

@@ -31,6 +31,7 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
     from withheld.evaluate.word_sheet import color_of
 
     found = score(run, text, device)
+    _say_whose_words(screen, run)
     line = " ".join(click.style(printable(w.word), bg=color_of(math.exp(w.log_p)), fg="black") for w in found.words)
     click.echo(line, err=True)
     screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
@@ -53,8 +54,22 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
     """
     from withheld.evaluate.language import fill
 
-    for number, candidates in enumerate(fill(run, text, top, device), 1):
+    found = fill(run, text, top, device)
+    _say_whose_words(screen, run)
+    for number, candidates in enumerate(found, 1):
         screen.table(f"[MASK] {number}", ["word", "probability"], [(w, round(p, 4)) for w, p in candidates])
+
+
+def _say_whose_words(screen: Screen, run: str) -> None:
+    """Says so where a run is of a method that learns vectors of texts, whose encoder is not asked for words."""
+    from withheld.run import constant, open_run
+
+    method = open_run(run).settings["method"] if (Path(run) / "run.json").is_file() else None
+    if method and (constant(method, "CONTINUES", False) or not constant(method, "TELLS_WORDS", True)):
+        screen.say(
+            f"{run}: {method} learns vectors of texts, and its encoder is not trained to tell words; what it tells is left from "
+            "the language model that it continued from, or chance where there was none: better ask that one, or a run of bert"
+        )
 
 
 @click.command("generate")
