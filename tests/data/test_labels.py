@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_files import write_images
 
-from withheld.data.labels import given_labels, read_labels, read_row_labels
+from withheld.data.labels import given_labels, read_label_words, read_labels, read_row_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import open_source
 from withheld.errors import InputError
@@ -193,6 +193,16 @@ def test_absolute_paths_of_another_machine_are_found_by_what_they_do_not_share()
         assert labels.tolist() == [0, 1]
     with pytest.raises(InputError, match=r"no image '/home/cat/1.jpg'"):  # which of two ones is meant, nobody knows
         read_labels(b"file,label\n/home/cat/1.jpg,a\n/else/dog/1.jpg,b\n", "labels.csv", ["a/1.jpg", "b/2.jpg"])
+
+
+def test_paths_as_seen_from_beside_the_data_are_found_and_no_others() -> None:
+    names = ["train/cat/1.jpg", "train/cat/2.jpg", "train/dog/1.jpg", "test/dog/9.jpg"]
+    for above in ("pets/", "./pets/", "data\\pets\\", "/home/x/pets/", "C:\\pets\\"):
+        text = f"file,label\n{above}train/cat/2.jpg,cat\n{above}train/dog/1.jpg,dog\n"
+        assert read_label_words(text.encode(), "l.csv", names) == ["", "cat", "dog", ""]
+    for wrong in ("pets/train/cat/9.jpg", "train/cat/9.jpg"):
+        with pytest.raises(InputError, match="no image"):
+            read_label_words(f"file,label\n{wrong},cat\n".encode(), "l.csv", names)
 
 
 def test_not_a_number_is_unknown_as_pandas_means_it():

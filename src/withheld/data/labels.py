@@ -100,7 +100,7 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
     rows = _rows(data, shown)
     file_at, label_at, start = _columns(rows, shown, names)
     known = _Names(names, layout.root if layout else "")
-    elsewhere = _shared_folder([row[file_at] for _, row in rows[start:] if len(row) > file_at])
+    above = _shared_folders([row[file_at] for _, row in rows[start:] if len(row) > file_at])
     errors: list[str] = []
     values: dict[int, tuple[str, int]] = {}
     for line, row in rows[start:]:
@@ -110,8 +110,12 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
         name, value = row[file_at].strip(), row[label_at].strip()
         value = "" if value == str(UNKNOWN_LABEL) else value
         position = known.find(name)
-        if position is None and elsewhere:
-            position = known.find(_slashes(name).removeprefix(elsewhere))
+        if position is None:
+            position = next(
+                (at for folder in above if (at := known.exact(_slashes(name).removeprefix(folder))) is not None), None
+            )
+        if position is None and above and ABSOLUTE.match(above[0]):
+            position = known.find(_slashes(name).removeprefix(above[-1]))
         if position is None:
             errors.append(f"{shown}:{line}: {known.complain(name, hint=len(errors) < MOST_ERRORS)}")
         elif position in values and values[position][0] != value:
@@ -200,14 +204,14 @@ def _slashes(name: str) -> str:
     return name.strip().replace("\\", "/")
 
 
-def _shared_folder(files: list[str]) -> str:
-    """The folder "/data/photos/" that all rows begin with where they are absolute paths, of another machine perhaps; else ""."""
-    paths = [_slashes(file) for file in files]
-    if not paths or not all(ABSOLUTE.match(path) for path in paths):
-        return ""
-    folders = [path.split("/")[:-1] for path in paths]
+def _shared_folders(files: list[str]) -> list[str]:
+    """Folders that all rows begin with, the outermost first: "/data/", "/data/photos/", of another machine perhaps, or "photos/"
+    where a csv was written beside the folder."""
+    folders = [_slashes(file).split("/")[:-1] for file in files]
+    if not folders:
+        return []
     same = itertools.takewhile(lambda two: two[0] == two[1], zip(min(folders), max(folders), strict=False))
-    return "/".join(one for one, _ in same) + "/"
+    return list(itertools.accumulate(f"{one}/" for one, _ in same))
 
 
 class _Names:
@@ -239,6 +243,11 @@ class _Names:
                 if found.get(key) is not None:
                     return found[key]
         return None
+
+    def exact(self, name: str) -> int | None:
+        """By the whole name, or by all of it but the folder that all items share."""
+        name = unicodedata.normalize("NFC", name)
+        return next((found[name] for found in self.maps[:3] if found.get(name) is not None), None)
 
     def complain(self, name: str, hint: bool) -> str:
         if not name:
