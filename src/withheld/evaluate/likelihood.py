@@ -129,7 +129,8 @@ def likelihood(
         return two_stage(run, data, items)
     if not isinstance(model.network, LatentAutoencoder):
         raise InputError(
-            f"{run.folder}: a run of {run.settings['title']} has no likelihood of items; vae, mixture and mean_field have"
+            f"{run.folder}: a run of {run.settings['title']} has no likelihood of items; vae, code_prior, mixture, mean_field, "
+            "sentence_vae and language models have"
         )
     network, facts = model.network.eval(), run.settings["data"]
     source = open_source(data)
