@@ -80,9 +80,11 @@ def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", lis
     out = Path(out)
     if out.suffix not in WRITERS:
         raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
+    from withheld.evaluate.kept import kept_features
+
     encoder = as_encoder(subject, device)
     names, items = items_of(data, encoder, listen)
-    found = features(encoder, items, listen=listen)
+    found = kept_features(encoder, items, listen)
     aside = out.with_name(out.name + ".tmp")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
