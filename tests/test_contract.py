@@ -351,6 +351,24 @@ class TestObjective:
             assert at_once.norm() > 0
             assert (at_once - in_pieces).norm() <= 1e-6 * at_once.norm()
 
+    def test_a_step_in_half_precision_is_the_step_but_for_rounding(self, name):
+        """As on a GPU, where the loop computes in bfloat16."""
+        objective, recipe = build(name)
+        if any(isinstance(part, torch.nn.LSTM) for part in objective.modules()):
+            pytest.skip("not every CPU has LSTMs in half precision")
+        pair = objective.pair(items_of(name, recipe, 8, objective.split.asks))
+        found = []
+        for half in (False, True):
+            torch.manual_seed(0)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = objective.total(objective(pair), Moment(0, 9))
+            found.append(loss.item())
+        assert found[1] == pytest.approx(found[0], rel=0.01)
+        loss.backward()
+        for part in objective.moving():
+            part.after_step(Moment(0, 9))
+        assert {t.dtype for t in objective.state_dict().values() if t.is_floating_point()} == {torch.float32}
+
     def test_vitals_change_nothing_and_find_a_fresh_model_well(self, name):
         objective, recipe = build(name)
         t = items_of(name, recipe, 8, objective.split.asks)
