@@ -106,5 +106,9 @@ def measure_m2(m: Measurement, subject: Any) -> None:
 
     try:
         measure_cells(m, row, seeds, cell)
-    except Diverged as error:
-        m.left_out.append(f'"{M2_ROW}": {error}')
+    except (Diverged, InputError) as error:  # at the most labels there may be no item without one
+        missing = [count for count in m.labelled.counts if count not in row.budget]
+        m.left_out.append(f'"{M2_ROW}" at {", ".join(map(str, missing))} labels per class: {error}')
+        row.right = {count: cells for count, cells in row.right.items() if count in row.budget}
+        if row.right:
+            m.rows.append(row)
