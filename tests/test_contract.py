@@ -277,6 +277,22 @@ class TestDescription:
         assert all(f"{p.name}:" in documented for p in (first, *rest))
 
 
+class NoDoubles(torch.overrides.TorchFunctionMode):
+    """As on an Apple GPU: what is not on the CPU, or was not brought there, cannot be made double."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[torch.Tensor] = []
+
+    def __torch_function__(self, function, types, given=(), named=None):
+        if function is torch.Tensor.double and not any(given[0] is one for one in self.brought):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        found = function(*given, **(named or {}))
+        if function is torch.Tensor.cpu:
+            self.brought.append(found)
+        return found
+
+
 @pytest.mark.parametrize("name", BY_GRADIENT)
 class TestObjective:
     def test_every_trainable_parameter_gets_a_gradient(self, name):
@@ -375,7 +391,8 @@ class TestObjective:
         before = map_tensors(torch.clone, dict(objective.state_dict()))
         facts = Facts(MODALITY[name], getattr(objective.trunk, "width", 0), 8, 8, normalized=recipe.normalize)
         line = {"step": 1, "steps": 100, "loss": 1.0, "vitals": {}}
-        found = Watch(Patient(objective, t, True, {}), facts, [1]).hear(line)
+        with NoDoubles():
+            found = Watch(Patient(objective, t, True, {}), facts, [1]).hear(line)
         assert {each.illness for each in found if each.state == "sick"} == set()
         assert line["vitals"].get("targets_belong", 1.0) == 1.0
         assert same(before, dict(objective.state_dict()))

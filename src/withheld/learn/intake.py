@@ -87,7 +87,7 @@ def _moved(one: Any, two: Any, B: int) -> Tensor | None:
     for before, after in zip(_tensors(one), _tensors(two), strict=True):
         if before.shape != after.shape or not before.ndim or len(before) != B:
             return None
-        each = (before.double() - after.double()).abs().reshape(B, -1).sum(dim=1)
+        each = (before.cpu().double() - after.cpu().double()).abs().reshape(B, -1).sum(dim=1)
         total = each if total is None else total + each
     return total
 

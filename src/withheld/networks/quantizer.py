@@ -122,6 +122,6 @@ class Quantizer(nn.Module):
 
 def perplexity(codes: Tensor, count: int) -> float:
     """exp of the entropy of how often each of `count` codes is used: `count` where all are used alike, 1 where one is."""
-    share = torch.bincount(codes.flatten(), minlength=count).double()
+    share = torch.bincount(codes.flatten(), minlength=count).cpu().double()
     share = share / share.sum()
     return float((-(share * share.clamp_min(1e-300).log()).sum()).exp())
