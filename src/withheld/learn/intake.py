@@ -33,6 +33,8 @@ def intake(objective: Objective, batch: Any) -> dict[str, float]:
             found["motion"] = float(item.diff(dim=1).square().mean() / still)
     if isinstance(objective.target, AfterStep) or any(isinstance(part, AfterStep) for part in _parts(objective.target)):
         found["moving_target"] = 1.0
+    if objective.needs_whole_batch():
+        found["at_once"] = 1.0
     few = map_tensors(lambda part: part[:FEW], batch)
     with untouched(objective):
         pair = objective.split(few)
