@@ -52,8 +52,14 @@ BENCHMARKS = [
     Benchmark("lab.py", "", {}),
     Benchmark("pretext_splits.py", "", {f"{v} views a seed of exemplar{told}": (4, 10) for v in (1, 8) for told in TOLD}),
     Benchmark("region_ops.py", "", {}),
-    Benchmark("views.py", "", {}),
-    Benchmark("decode.py", "--data {clips}", {}),
+    Benchmark(
+        "views.py", "",
+        {f"views of {kind}": (4, 10) for kind in ("32 pixels", "96 pixels", "224 pixels", "224 pixels, half of them blurred")},
+    ),
+    Benchmark(
+        "decode.py", "--data {clips}",
+        {"decoding of frames beside to_ndarray": (7, 10), "decoding of frames beside OpenCV": (1.15, 1.5)},
+    ),
 ]  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def main() -> None:
             compare(
                 lambda number: ours(paths[number % len(paths)], options.side),
                 lambda number, peer=peer: peer(paths[number % len(paths)], options.side),  # type: ignore[misc]
-                options.rounds, ("ours", name), "frames",
+                options.rounds, ("ours", name), "frames", what=f"decoding of frames beside {name}",
             )  # fmt: skip
         for method in METHODS:
             waiting(data, method)

@@ -25,6 +25,7 @@ import numpy as np
 from withheld.data.few import interval
 
 PCA, MOST = "pca", 64
+PCA_ROWS = {"linear probe": "PCA", "self-training": "self-training on PCA"}
 FLOORS = (
     "raw pixels",
     "HOG",
@@ -168,34 +169,92 @@ def finished(folder: Path) -> bool:
     return latest(folder)[1] is not None
 
 
-def grid(cells: list[Cell], out: Path, counts: list[int]) -> str:
-    """One table a data set: floors once, then every method with its rows, over its pretraining seeds."""
+def grid(cells: list[Cell], out: Path, counts: list[int], every: bool = False) -> str:
+    """One table a data set: a line a method, the best linear probe first, then what needs no pretraining.
+
+    Args:
+        every: a line for every row of every verdict instead.
+    """
     text = []
     for data in dict.fromkeys(cell.data for cell in cells):
         mine = [cell for cell in cells if cell.data == data]
-        text += [f"### {Path(data).name}", "", "| accuracy, % | " + " | ".join(f"{n} per class" for n in counts) + " |"]
-        text += ["| --- |" + " --- |" * len(counts)]
-        floors = first_of([latest(out / cell.folder)[0] for cell in mine if cell.spec != PCA], FLOORS)
-        text += [row_of(name, [scores], counts) for name, scores in floors.items()]
-        for cell in mine:
-            if cell.spec == PCA:
-                probe = first_of([latest(out / cell.folder)[0]], ("linear probe", "self-training"))
-                names = {"linear probe": "PCA", "self-training": "self-training on PCA"}
-                text += [row_of(names[name], [scores], counts) for name, scores in probe.items()]
-        specs = dict.fromkeys((cell.spec, cell.length) for cell in mine if cell.spec != PCA)
-        for spec, length in specs:
-            runs = [latest(out / cell.folder)[0] for cell in mine if (cell.spec, cell.length) == (spec, length)]
-            runs = [scores for scores in runs if scores]
-            for name in (*OTHERS, *OURS):
-                each = [found[name] for scores in runs if name in (found := first_of([scores], (name,)))]
-                if each:
-                    text.append(row_of(f"{spec}, {length.replace('-', ' ')}: {name}", each, counts))
+        text += [f"### {Path(data).name}", ""]
+        text += all_rows(mine, out, counts) if every else lines_a_method(mine, out, counts)
         missing = [cell.folder for cell in mine if not finished(out / cell.folder)]
         text += ["", f"Missing: {', '.join(missing)}." if missing else "Nothing is missing.", ""]
     text.append(
         "± half the 95 % interval: over pretraining seeds where there are several, else over draws of the labels."
     )
     return "\n".join(text)
+
+
+def runs_of(cells: list[Cell], out: Path) -> dict[tuple[str, str], list[tuple[Path, list[dict[str, Any]]]]]:
+    """Folder and scores of the runs that have a verdict, by method and length, over pretraining seeds."""
+    found: dict[tuple[str, str], list[tuple[Path, list[dict[str, Any]]]]] = defaultdict(list)
+    for cell in cells:
+        if cell.spec != PCA and (scores := latest(out / cell.folder)[0]):
+            found[cell.spec, cell.length].append((out / cell.folder, scores))
+    return found
+
+
+def lines_a_method(cells: list[Cell], out: Path, counts: list[int]) -> list[str]:
+    """The linear probe at every label count, the other rows at the middle one, and how many steps that were."""
+    middle = counts[len(counts) // 2]
+    runs = runs_of(cells, out)
+    names = dict.fromkeys(score["method"] for each in runs.values() for _, scores in each for score in scores)
+    others = [name for name in names if name in (*OTHERS, *OURS) and name != OURS[0]]
+    heads = ["%", "steps", *(f"{OURS[0]}, {n} a class" for n in counts), *(f"{name}, {middle}" for name in others)]
+    lines = []
+    for (spec, length), each in runs.items():
+        values = {
+            name: [found[name] for _, scores in each if name in (found := first_of([scores], (name,)))]
+            for name in (OURS[0], *others)
+        }
+        steps = ", ".join(str(steps_of(folder)) for folder, _ in each)
+        label = f"{spec}, {length.replace('-', ' ')}" if len({one[1] for one in runs}) > 1 else spec
+        cells_ = [*cells_of(values[OURS[0]], counts), *(cells_of(values[name], [middle])[0] for name in others)]
+        best = [float(np.mean(run[middle])) for run in values[OURS[0]] if middle in run]
+        lines.append((-float(np.mean(best)) if best else 0.0, f"| {label} | {steps} | " + " | ".join(cells_) + " |"))
+    text = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    text += [line for _, line in sorted(lines)]
+    floors = first_of([scores for each in runs.values() for _, scores in each], FLOORS)
+    for cell in cells:
+        if cell.spec == PCA:
+            probe = first_of([latest(out / cell.folder)[0]], ("linear probe", "self-training"))
+            floors |= {PCA_ROWS[name]: told for name, told in probe.items()}
+    blank = [""] * len(others)
+    return text + [
+        f"| {name} | | " + " | ".join([*cells_of([told], counts), *blank]) + " |" for name, told in floors.items()
+    ]
+
+
+def steps_of(folder: Path) -> int:
+    """How many steps a run took."""
+    try:
+        return int(json.loads((folder / "status.json").read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def all_rows(cells: list[Cell], out: Path, counts: list[int]) -> list[str]:
+    """Floors once, then every method with its rows."""
+    text = [
+        "| accuracy, % | " + " | ".join(f"{n} per class" for n in counts) + " |",
+        "| --- |" + " --- |" * len(counts),
+    ]
+    runs = runs_of(cells, out)
+    floors = first_of([scores for each in runs.values() for _, scores in each], FLOORS)
+    text += [row_of(name, [scores], counts) for name, scores in floors.items()]
+    for cell in cells:
+        if cell.spec == PCA:
+            probe = first_of([latest(out / cell.folder)[0]], ("linear probe", "self-training"))
+            text += [row_of(PCA_ROWS[name], [scores], counts) for name, scores in probe.items()]
+    for (spec, length), each in runs.items():
+        for name in (*OTHERS, *OURS):
+            values = [found[name] for _, scores in each if name in (found := first_of([scores], (name,)))]
+            if values:
+                text.append(row_of(f"{spec}, {length.replace('-', ' ')}: {name}", values, counts))
+    return text
 
 
 def first_of(verdicts: list[list[dict[str, Any]]], names: tuple[str, ...]) -> dict[str, dict[int, list[float]]]:
@@ -211,7 +270,12 @@ def first_of(verdicts: list[list[dict[str, Any]]], names: tuple[str, ...]) -> di
 
 
 def row_of(name: str, runs: list[dict[int, list[float]]], counts: list[int]) -> str:
-    """A line of the table: one run's spread is over labels, several runs' over their means."""
+    """A line of the table."""
+    return f"| {name} | " + " | ".join(cells_of(runs, counts)) + " |"
+
+
+def cells_of(runs: list[dict[int, list[float]]], counts: list[int]) -> list[str]:
+    """Mean and half the interval at every label count: one run's spread is over labels, several runs' over their means."""
     cells = []
     for count in counts:
         each = [run[count] for run in runs if count in run]
@@ -220,7 +284,7 @@ def row_of(name: str, runs: list[dict[int, list[float]]], counts: list[int]) -> 
             continue
         values = each[0] if len(each) == 1 else [float(np.mean(values)) for values in each]
         cells.append(f"{100 * np.mean(values):.1f} ± {100 * interval(values):.1f}")
-    return f"| {name} | " + " | ".join(cells) + " |"
+    return cells
 
 
 def verdict_table(run: Path) -> str:
@@ -250,13 +314,13 @@ def verdict_table(run: Path) -> str:
 
 
 def methods_for(data: str) -> list[str]:
-    """The methods whose encoder a verdict can judge, for data of this kind."""
+    """The methods whose encoder a verdict can judge and that ask for nothing else, for data of this kind."""
     from withheld.auto import look
     from withheld.run import describe_methods
 
     modality = look(data).modality
-    generative = ("vae", "vq_vae2", "code_prior", "next_frame", "track_color", "sentence_vae", "predict_part")
-    names = [m["name"] for m in describe_methods() if m["modality"] == modality and m["name"] not in generative]
+    others = ("vae", "vq_vae2", "code_prior", "next_frame", "track_color", "sentence_vae", "predict_part", "distill")
+    names = [m["name"] for m in describe_methods() if m["modality"] == modality and m["name"] not in others]
     return [PCA, *names] if modality == "image" else names
 
 
@@ -280,6 +344,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/table"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--print", action="store_true", help="only print what there is")
+    parser.add_argument("--rows", action="store_true", help="every row of every verdict, in place of a line a method")
     given = parser.parse_args()
     if bool(given.runs) == bool(given.data):
         parser.error("name run folders, or --data to fill a table")
@@ -310,7 +375,7 @@ def main() -> None:
         except WithheldError as error:  # one method that cannot does not cost the others
             failed.append(f"{cell.folder}: {error}")
             print(failed[-1], file=sys.stderr, flush=True)
-    print(grid(cells, given.out, [int(n) for n in given.labels_per_class.split(",")]))
+    print(grid(cells, given.out, [int(n) for n in given.labels_per_class.split(",")], given.rows))
     if failed:
         sys.exit("\n".join(["Failed:", *failed]))
 

@@ -89,7 +89,8 @@ def main() -> None:
         for warm in (ours, theirs):
             warm(0)
         print(f"{size} pixels, blur of {blur:.0%}")
-        compare(ours, theirs, given.rounds, ("batched", "one by one"), "views")
+        what = f"views of {size} pixels{', half of them blurred' if blur else ''}"
+        compare(ours, theirs, given.rounds, ("batched", "Pillow, one by one"), "views", what=what)
 
 
 if __name__ == "__main__":

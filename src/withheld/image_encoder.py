@@ -112,6 +112,24 @@ class ImageEncoder(Encoder):
         parts = [[one.float().cpu().numpy() for one in found.pooled_layers(self.trunk.depth)] for found in seen]
         return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 
+    @torch.no_grad()
+    def transform_patches(self, images: Any, batch_size: int = 64) -> np.ndarray:
+        """Features of every patch, or cell of the last map, (n, rows, columns, D), float32.
+
+        Args:
+            images: as for `transform`; resized to squares of `size` pixels, as ever.
+            batch_size: images at a time.
+
+        Raises:
+            InputError: where the trunk's tokens lie on no grid.
+        """
+        parts = []
+        for found in self._seen(images, batch_size, layers=False):
+            if found.grid is None:
+                raise InputError(f"{self.name}: the tokens of this network lie on no grid of patches")
+            parts.append(found.tokens.float().cpu().numpy().reshape(len(found.tokens), *found.grid, -1))
+        return np.concatenate(parts) if parts else np.zeros((0, 0, 0, self.width), np.float32)
+
     def _seen(self, images: Any, batch_size: int, layers: bool) -> Iterator[Features]:
         was = self.training
         self.eval()

@@ -92,3 +92,21 @@ def test_names_that_are_no_text_are_written(tiny, digits, tmp_path):
     for ending, write in WRITERS.items():
         write(tmp_path / f"x{ending}", ["a", "b\udcff"], np.zeros((2, 3), np.float32))
     assert pq.read_table(tmp_path / "x.parquet")["file"].to_pylist() == ["a", "b\\udcff"]
+
+
+def test_patches(tiny, folder, tmp_path):
+    """Their mean, of a network that pools by it, is the vector of the image; both files hold the same."""
+    import pyarrow.parquet as pq
+
+    with np.load(embed(tiny, folder, tmp_path / "p.npz", patches=True), allow_pickle=False) as kept:
+        names, patches = kept["names"], kept["features"]
+    with np.load(embed(tiny, folder, tmp_path / "f.npz"), allow_pickle=False) as kept:
+        whole = kept["features"]
+    assert patches.shape == (len(names), 2, 2, whole.shape[1])
+    np.testing.assert_allclose(patches.mean(axis=(1, 2)), whole, atol=1e-5)
+    table = pq.read_table(embed(tiny, folder, tmp_path / "p.parquet", patches=True))
+    assert table.column_names == ["file", "row", "column", "features"]
+    assert len(table) == patches[..., 0].size
+    row = table.slice(3, 1).to_pylist()[0]
+    assert (row["file"], row["row"], row["column"]) == (names[0], 1, 1)
+    np.testing.assert_array_equal(np.float32(row["features"]), patches[0, 1, 1])

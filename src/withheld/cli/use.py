@@ -60,6 +60,7 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
     show_default=True,
     help=".parquet or .npz",
 )
+@click.option("--patches", is_flag=True, help="A vector for each patch of every image, with its row and column.")
 @force_option
 @device_option
 @talking
@@ -69,6 +70,7 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
     \b
       withheld embed runs/first photos/ -o features.parquet
       withheld embed runs/first photos/ -o features.npz
+      withheld embed runs/first photos/ --patches -o patches.parquet
     """
     check_output(output, force, ".parquet", ".npz")
     from withheld.evaluate.features import embed

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from withheld.errors import CannotWrite
 
 MOST_BYTES = 20_000_000_000
-_DONE = "prepared.json"
+DONE = "prepared.json"
+"""The file of an entry that is whole; when it was last used is when that was last changed."""
 
 
 def cache_folder() -> Path:
@@ -85,7 +86,7 @@ def commit(temporary: Path, entry: Path) -> None:
 def touch(entry: Path) -> None:
     """Notes that an entry was used."""
     try:
-        os.utime(entry / _DONE)
+        os.utime(entry / DONE)
     except OSError:
         return  # a cache that cannot be written to still serves
 
@@ -121,7 +122,7 @@ def _entries(folder: Path) -> list[tuple[float, int, Path]]:
             continue
         try:
             size = sum(file.stat().st_size for file in path.iterdir())
-            done = path / _DONE
+            done = path / DONE
             found.append(((done if done.exists() else path).stat().st_mtime, size, path))
         except OSError:
             continue  # another process removed it meanwhile

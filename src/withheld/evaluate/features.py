@@ -6,7 +6,7 @@ Shapes: N images, C channels, H W pixels, D features.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from withheld.learn.checkpoint import writing
 from withheld.run import load_encoder, pick_device
 
 Listen = Callable[[dict[str, Any]], None]
+Patches = NDArray[np.float32]
 
 
 def silent(event: dict[str, Any]) -> None:
@@ -66,32 +67,49 @@ def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prep
     return prepared
 
 
-def embed(subject: Any, data: Any, out: str | Path, *, device: str = "auto", listen: Listen = silent) -> Path:
+def embed(
+    subject: Any, data: Any, out: str | Path, *, patches: bool = False, device: str = "auto", listen: Listen = silent
+) -> Path:
     """Writes one feature vector an item: .parquet (columns file, features) or .npz (arrays names, features).
 
     Args:
         subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
         data: whatever `withheld.pretrain` takes.
         out: the file, replaced in one step.
+        patches: one vector a patch of every image instead: .parquet with a row for each (columns file, row, column, features),
+            written batch by batch; .npz with features (N, rows, columns, D), held in memory.
 
     Raises:
-        InputError: for another ending, or data that cannot be read. CannotWrite: for the file.
+        InputError: for another ending, data that cannot be read, or patches of what has none. CannotWrite: for the file.
     """
+    from withheld.evaluate.kept import kept_features
+
     out = Path(out)
     if out.suffix not in WRITERS:
         raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
     encoder = as_encoder(subject, device)
+    if patches and encoder.modality != "image":
+        raise InputError(f"{subject}: an encoder of {encoder.modality}; patches are those of images")
     names, items = items_of(data, encoder, listen)
-    found = features(encoder, items, listen=listen)
+    found = patches_of(encoder, items, listen) if patches else kept_features(encoder, items, listen)
+    writers: dict[str, Callable[..., None]] = PATCH_WRITERS if patches else WRITERS
     aside = out.with_name(out.name + ".tmp")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            WRITERS[out.suffix](aside, names, found)
+            writers[out.suffix](aside, names, found)
             os.replace(aside, out)
         finally:
             aside.unlink(missing_ok=True)
     return out
+
+
+def patches_of(encoder: Any, images_NCHW: Any, listen: Listen = silent, batch_size: int = 64) -> Iterator[Patches]:
+    """(n, rows, columns, D) of a batch after the other."""
+    for first in range(0, len(images_NCHW), batch_size):
+        part = np.array(images_NCHW[first : first + batch_size])
+        yield encoder.transform_patches(part)
+        listen({"kind": "features", "done": first + len(part), "total": len(images_NCHW)})
 
 
 def items_of(data: Any, encoder: Encoder, listen: Listen) -> tuple[list[str], Any]:
@@ -136,6 +154,34 @@ def _write_npz(path: Path, names: list[str], features_ND: NDArray[np.float32]) -
         np.savez(file, names=np.array([printable_name(name) for name in names]), features=features_ND)
 
 
+def _write_patches_parquet(path: Path, names: list[str], parts: Iterator[Patches]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, done = None, 0
+    try:
+        for part in parts:
+            n, rows, columns, width = part.shape
+            at = np.indices((n, rows, columns)).reshape(3, -1)
+            files = pa.array([printable_name(name) for name in names[done : done + n]], pa.string())
+            values = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), width)
+            told = {
+                "file": files.take(pa.array(at[0])), "row": at[1].astype(np.int16), "column": at[2].astype(np.int16),
+                "features": values,
+            }  # fmt: skip
+            table = pa.table(told)
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            done += n
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_patches_npz(path: Path, names: list[str], parts: Iterator[Patches]) -> None:
+    _write_npz(path, names, np.concatenate(list(parts)))
+
+
 def printable_name(name: str) -> str:
     """A file name that can be written as UTF-8, whatever bytes the disk gave it."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -144,4 +190,8 @@ def printable_name(name: str) -> str:
 WRITERS: dict[str, Callable[[Path, list[str], NDArray[np.float32]], None]] = {
     ".parquet": _write_parquet,
     ".npz": _write_npz,
+}
+PATCH_WRITERS: dict[str, Callable[[Path, list[str], Iterator[Patches]], None]] = {
+    ".parquet": _write_patches_parquet,
+    ".npz": _write_patches_npz,
 }

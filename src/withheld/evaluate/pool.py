@@ -15,8 +15,9 @@ from withheld.data.duplicates import matching, thumbnails
 from withheld.data.source import Source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, features
+from withheld.evaluate.features import Listen
 from withheld.evaluate.judged import judged
+from withheld.evaluate.kept import kept_features
 
 MOST = 20_000
 """Items that are looked at where no number is given: a seeded sample of more."""
@@ -82,7 +83,7 @@ def open_pool(
         notes.append(f"{most:,} of {len(kept):,} items were looked at, a seeded sample; --most says how many")
     if not len(rows):
         raise InputError(f"{source.location}: there is nothing to look at in it")
-    values = features(encoder, _Some(items, rows), listen=listen)
+    values = kept_features(encoder, _Some(items, rows), listen)
     if not np.isfinite(values).all():
         raise InputError("features are not finite numbers: the encoder has diverged, take an earlier checkpoint")
     return Pool(source, kept[rows], items, rows, values, notes)

@@ -161,7 +161,7 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     Raises:
         InputError: where RUN is no run, keeps no encoder, or its data is gone.
     """
-    from withheld.evaluate.features import features
+    from withheld.evaluate.kept import kept_features
     from withheld.run import open_run
 
     run = open_run(data[4:])
@@ -173,7 +173,7 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
         progress=lambda done, total: tell("prepare", done=done, total=total),
     )  # fmt: skip
     tell("note", text=f"features of {len(prepared):,} items by {encoder.name}")
-    values = features(encoder, prepared.images, listen=lambda event: tell(**event))
+    values = kept_features(encoder, prepared.images, lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
     return Vectors(
