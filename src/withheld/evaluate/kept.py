@@ -65,7 +65,8 @@ def _name(encoder: Any, items: Any) -> str | None:
             if part is None:
                 return None
             total.update(len(part).to_bytes(8, "little") + part)
-    total.update(np.ascontiguousarray(encoder.transform(items[:FIRST]), np.float32).tobytes())
+    # a copy: what is mapped cannot be written to
+    total.update(np.ascontiguousarray(encoder.transform(np.array(items[:FIRST])), np.float32).tobytes())
     return f"features-{total.hexdigest()[:32]}"
 
 
