@@ -277,6 +277,22 @@ class TestDescription:
         assert all(f"{p.name}:" in documented for p in (first, *rest))
 
 
+class NoDoubles(torch.overrides.TorchFunctionMode):
+    """As on an Apple GPU: what is not on the CPU, or was not brought there, cannot be made double."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[torch.Tensor] = []
+
+    def __torch_function__(self, function, types, given=(), named=None):
+        if function is torch.Tensor.double and not any(given[0] is one for one in self.brought):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        found = function(*given, **(named or {}))
+        if function is torch.Tensor.cpu:
+            self.brought.append(found)
+        return found
+
+
 @pytest.mark.parametrize("name", BY_GRADIENT)
 class TestObjective:
     def test_every_trainable_parameter_gets_a_gradient(self, name):
@@ -351,13 +367,32 @@ class TestObjective:
             assert at_once.norm() > 0
             assert (at_once - in_pieces).norm() <= 1e-6 * at_once.norm()
 
+    def test_a_step_in_half_precision_is_the_step_but_for_rounding(self, name):
+        """As on a GPU, where the loop computes in bfloat16."""
+        objective, recipe = build(name)
+        if any(isinstance(part, torch.nn.LSTM) for part in objective.modules()):
+            pytest.skip("not every CPU has LSTMs in half precision")
+        pair = objective.pair(items_of(name, recipe, 8, objective.split.asks))
+        found = []
+        for half in (False, True):
+            torch.manual_seed(0)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = objective.total(objective(pair), Moment(0, 9))
+            found.append(loss.item())
+        assert found[1] == pytest.approx(found[0], rel=0.01)
+        loss.backward()
+        for part in objective.moving():
+            part.after_step(Moment(0, 9))
+        assert {t.dtype for t in objective.state_dict().values() if t.is_floating_point()} == {torch.float32}
+
     def test_vitals_change_nothing_and_find_a_fresh_model_well(self, name):
         objective, recipe = build(name)
         t = items_of(name, recipe, 8, objective.split.asks)
         before = map_tensors(torch.clone, dict(objective.state_dict()))
         facts = Facts(MODALITY[name], getattr(objective.trunk, "width", 0), 8, 8, normalized=recipe.normalize)
         line = {"step": 1, "steps": 100, "loss": 1.0, "vitals": {}}
-        found = Watch(Patient(objective, t, True, {}), facts, [1]).hear(line)
+        with NoDoubles():
+            found = Watch(Patient(objective, t, True, {}), facts, [1]).hear(line)
         assert {each.illness for each in found if each.state == "sick"} == set()
         assert line["vitals"].get("targets_belong", 1.0) == 1.0
         assert same(before, dict(objective.state_dict()))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture as Theirs
 
 import withheld
+from withheld import pretraining
 from withheld.cli import main
 from withheld.errors import InputError
 
@@ -95,6 +96,12 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     said = typed("predict", out, table, "-o", tmp_path / "groups.csv")
     assert "rows have their component" in said
     assert "labelled" not in said
+
+
+def test_a_mixture_is_learned_on_the_cpu_where_the_gpu_has_no_double_precision(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "pick_device", lambda device: "mps")  # Apple's
+    run = withheld.pretrain("mixture", str(table), tmp_path / "run", steps=2)
+    assert run.settings["device"] == "cpu"
 
 
 def test_a_stopped_mixture_resumes_bit_identical(table, tmp_path):

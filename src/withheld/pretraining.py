@@ -42,12 +42,8 @@ from withheld.types import LatentModel, Recipe, map_tensors
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
-BEFORE_A_RUN = {
-    "run.lock",
-    "run.lock.json",
-    "skipped.jsonl",
-    "run.json.tmp",
-}  # what one killed in its first moments leaves
+# what one killed in its first moments leaves
+BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "run.json.tmp"}
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 
@@ -139,6 +135,7 @@ class Pretraining:
         by_name = isinstance(self.method, str)
         kind = modality_named(modality_of(self.method) if by_name else "image")
         self.modality = kind(self.data, self.given, self.device, self._tell)
+        self.device = self.modality.device
         self.modality.stream = streamed or self.given["stream"]
         if self.modality.stream and not self.modality.streams:
             raise InputError(

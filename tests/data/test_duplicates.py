@@ -11,9 +11,10 @@ from PIL import Image
 from small_files import photo
 
 from withheld.data import duplicates
-from withheld.data.duplicates import hashes, matching, near_duplicates, thumbnails
+from withheld.data.duplicates import copies_each, grouped, hashes, matching, near_duplicates, thumbnails
 from withheld.data.prepared import prepare
 from withheld.data.source import open_source
+from withheld.modalities.image import Images
 
 PICTURES = np.stack([photo(i, 64, 64).transpose(2, 0, 1) for i in range(40)])
 
@@ -30,6 +31,35 @@ def changed(picture: np.ndarray, kind: str) -> np.ndarray:
     else:
         image = image.point(lambda value: min(255, int(value * 1.1)))
     return np.asarray(image).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sample"),
+    [
+        ([1] * 2000, 2000),
+        ([1] * 1800 + [200], 2000),  # one blank image in ten
+        ([1] * 19_800 + [200], 2048),
+        ([10] * 2000, 2048),
+        ([2] * 10_000, 2048),
+        ([30] * 100, 2048),
+        ([1] * 190_000 + [10_000], 20_000),
+        ([1] * 1_278_000 + [2] * 1000, 2048),
+        ([4000], 2048),
+    ],
+)
+def test_copies_each_is_by_how_many_items_are_more_than_those_that_differ(sizes: list[int], sample: int) -> None:
+    group, true = np.repeat(np.arange(len(sizes)), sizes), sum(sizes) / len(sizes) - 1
+    found = []
+    for seed in range(20):
+        chosen = np.random.default_rng(seed).permutation(len(group))[:sample]
+        found.append(copies_each(np.unique(group[chosen], return_inverse=True)[1], len(group)))
+    assert np.median(found) == pytest.approx(true, rel=0.25, abs=0.02)
+    assert max(found) < 1.5 * true + 0.1  # no sample calls a healthy set sick
+
+
+def test_who_is_near_whom_is_one_group() -> None:
+    assert grouped(np.array([[0, 3], [3, 4]]), 6).tolist() == [0, 1, 2, 0, 0, 3]
+    assert len(set(grouped(np.empty((0, 2), np.int64), 4).tolist())) == 4
 
 
 def test_copies_are_found() -> None:
@@ -68,3 +98,11 @@ def test_digits_that_look_alike_are_not_called_duplicates(shared_data: Path) -> 
     prepared = prepare(open_source(shared_data / "mnist" / "t10k-images-idx3-ubyte.gz"), 28)
     pairs = near_duplicates(prepared.images[:1000], prepared.images[1000:3000])
     assert len(pairs) <= 5
+
+
+def test_one_blank_image_in_ten_makes_no_copies_of_the_others() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1000, 3, 8, 8), dtype=np.uint8).repeat(2, 2).repeat(2, 3)
+    images[::10] = 255
+    run = object.__new__(type("Prepared", (Images,), {"windows": None}))
+    run.prepared = type("Some", (), {"images": images, "__len__": lambda self: 1000})()
+    assert run.copies() == pytest.approx(99 / 901)

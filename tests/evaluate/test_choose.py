@@ -11,6 +11,7 @@ from PIL import Image
 from withheld.errors import InputError
 from withheld.evaluate.choose import WAYS, _clusters, _radius, covering, typical, unit_features
 from withheld.evaluate.labelled import open_labelled
+from withheld.evaluate.pool import _equal_texts
 from withheld.evaluate.search import search
 from withheld.evaluate.suggest import suggest, write_labels_csv
 
@@ -203,3 +204,8 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
     assert near.similarity[0] == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError, match="empty"):
         search(reader, " ", tmp_path / "texts.csv")
+
+
+def test_texts_of_signs_alone_are_no_doubles_of_each_other() -> None:
+    texts = ["\U0001f600", "\U0001f621 ", "!!!", "A good film.", "\U0001f621", "a GOOD film"]
+    assert _equal_texts(texts).tolist() == [[1, 4], [3, 5]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -117,3 +119,13 @@ def test_what_cannot_teach_is_said(learn):
     x[2, 1] = np.nan
     with pytest.raises(InputError, match=r"1 of 6 items are not finite.*item 2"):
         learn(x, y)
+
+
+def test_neighbors_are_compared_a_few_at_a_time(monkeypatch):
+    (x, y), (test, _) = blobs(2000, 8, 4), blobs(2000, 8, 4, seed=1)
+    whole = nearest_neighbors(x, y, test, 4)
+    monkeypatch.setattr(few_label, "COMPARED", 100_000)
+    tracemalloc.start()
+    np.testing.assert_allclose(nearest_neighbors(x, y, test, 4), whole, rtol=1e-12)
+    assert tracemalloc.get_traced_memory()[1] < 8e6  # all similarities take 32 MB, and are sorted besides
+    tracemalloc.stop()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from tiny_vit import tiny_encoder
 
+from withheld.data.few import FewLabels
 from withheld.errors import InputError
-from withheld.evaluate import m2, public, tuned
+from withheld.evaluate import m2, public, tuned, unlabelled
 from withheld.evaluate.labelled import open_labelled
 from withheld.evaluate.m2 import RECIPE, Mixed, Posterior, StyleClassifier, Told, told_by
+from withheld.evaluate.measure import Table
 from withheld.evaluate.sentence import M2_ROW, MIXTURE, PROBE
 from withheld.evaluate.verdict import verdict
 from withheld.types import UNKNOWN_LABEL
@@ -150,6 +154,26 @@ def test_no_tested_item_is_learned_from(found):
     for labels, others, seed in seen:
         tested = len(labelled.tested(seed))
         assert labels + others <= 400 - tested
+
+
+def test_where_all_have_labels_at_the_most_the_others_are_kept_and_it_is_said(monkeypatch):
+    y, random = np.repeat(np.arange(3), 10), np.random.default_rng(0)
+    x = (5 * np.eye(3)[y] + random.normal(size=(30, 3))).astype(np.float32)
+    draws = {(count, seed): FewLabels(np.flatnonzero(np.arange(30) % 10 < count), np.arange(30, 36), seed)
+             for count in (2, 10) for seed in (0, 1)}  # fmt: skip
+    labelled = SimpleNamespace(counts=[2, 10], seeds=[0, 1], draws=draws, labels=np.append(y, y[:6]), more=None)
+    table = Table(np.concatenate([x, x[:6]]), {at: at for at in range(36)})
+    scored: list[int] = []
+    m = SimpleNamespace(labelled=labelled, classes=3, budget=60.0, elapsed=0.0, rows=[], left_out=[], say=print,
+                        listen=lambda line: None, table=lambda subject, needed: table,
+                        done=lambda row, count: scored.append(count))  # fmt: skip
+    m.score = lambda row, count, seed, found, test: row.add(count, seed, found.argmax(axis=1) == 0, test)
+    monkeypatch.setattr(unlabelled, "everything", lambda labelled: np.arange(36))
+    unlabelled.measure_m2(m, None)
+    assert scored == list(m.rows[0].right) == [2]
+    (told,) = m.left_out
+    assert told.startswith('"M1 + M2" at 10 labels per class: ')
+    assert "the data has none" in told
 
 
 def test_an_unknown_row_is_refused(digits):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, make_moons
 from sklearn.semi_supervised import LabelSpreading
 
+from withheld.data.few import FewLabels
 from withheld.errors import InputError
+from withheld.evaluate import self_trained
+from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.few_label import LinearProbe
 from withheld.evaluate.self_training import WAYS, SelfTraining, nearest, neighbor_graph, principal, propagated
 
@@ -142,3 +147,29 @@ def test_of_rows_that_repeat_there_are_no_more_directions_than_rows() -> None:
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), [1, 1, 0, 0, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(values[2:], 0, atol=1e-9)
+
+
+def test_label_counts_that_would_take_too_long_are_left_out_and_it_is_said(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(self_trained.time, "monotonic", lambda: clock[0])
+    draws = {
+        (count, seed): FewLabels(np.arange(count), np.arange(4), seed) for count in (1, 10, 100) for seed in range(3)
+    }
+    labelled = SimpleNamespace(counts=[1, 10, 100], draws=draws)
+    m = SimpleNamespace(labelled=labelled, budget=100.0, rows=[], left_out=[], done=lambda row, count: None)
+    m.score = lambda row, count, seed, found, test: row.add(count, seed, found, test)
+
+    def cell(draw):
+        calls.append((len(draw.train), draw.seed))
+        clock[0] += len(draw.train)
+        return np.ones(4)
+
+    row = Row("self-training", PRETRAINED)
+    self_trained.measure_cells(m, row, [0, 1, 2], cell, share=0.2)  # 3 seconds, and 30 would be too many
+    assert calls == [(1, 0), (1, 1), (1, 2), (10, 0)]
+    assert list(row.right) == [1]
+    assert m.rows == [row]
+    assert m.left_out == ['"self-training" at 10, 100 labels per class, for time']
+    row = Row("self-training", PRETRAINED)
+    self_trained.measure_cells(m, row, [0, 1, 2], cell)  # asked for, however long
+    assert list(row.right) == [1, 10, 100]

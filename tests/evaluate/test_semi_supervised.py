@@ -8,8 +8,9 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from withheld.errors import InputError
+from withheld.evaluate import semi_supervised
 from withheld.evaluate.few_label import LinearProbe
-from withheld.evaluate.semi_supervised import GRID, SemiSupervisedMixture, Setting
+from withheld.evaluate.semi_supervised import FIXED, GRID, SemiSupervisedMixture, Setting
 
 
 def clusters(n=600, seed=0):
@@ -61,3 +62,15 @@ def test_bad_features_are_named():
     x, y = clusters()
     with pytest.raises(InputError, match="class"):
         SemiSupervisedMixture(3).fit(x[:5], np.zeros(5, int), x)
+
+
+def test_of_very_many_classes_nothing_is_chosen(monkeypatch):
+    generator = np.random.default_rng(0)
+    centers, y = generator.normal(size=(200, 8)) * 9, np.repeat(np.arange(200), 10)
+    x = (centers[y] + generator.normal(size=(2000, 8))).astype(np.float32)
+    fits: list[Setting] = []
+    fit = semi_supervised._fit
+    monkeypatch.setattr(semi_supervised, "_fit", lambda *given: (fits.append(given[3]), fit(*given))[1])
+    found = SemiSupervisedMixture(200).fit(x, y, x[:700])
+    assert fits == [FIXED]
+    assert (found.probabilities(x).argmax(axis=1) == y).mean() > 0.9

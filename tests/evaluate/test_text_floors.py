@@ -47,6 +47,15 @@ def test_few_texts_are_told_what_a_regression_on_all_words_tells():
     np.testing.assert_allclose(tfidf_probabilities(x[:12], labels[:12], x[12:], 3, 0), expected, atol=1e-3)
 
 
+def test_labelled_texts_that_share_no_word_with_others_tell_nothing_and_end_nothing():
+    texts = [f"alone{i} good" if i % 3 else f"alone{i}" for i in range(120)]
+    words = Words(counted(texts)[1])
+    x = words.weighted(counted(texts)[1])
+    assert len(words.columns) == 1  # the others stand in one text each
+    np.testing.assert_allclose(tfidf_probabilities(x[[0, 3]], np.array([0, 2]), x[:5], 3, 0)[:, [0, 2]], 0.5)
+    np.testing.assert_array_equal(words.topics(x[:4]), [[0], [1], [1], [0]])
+
+
 def hash_of(text: str) -> int:
     return sum(map(ord, text)) % 3
 

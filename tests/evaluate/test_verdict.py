@@ -179,7 +179,7 @@ def test_a_test_part_is_honored_and_a_small_one_is_said(digits, tmp_path):
     folder_of(digits, tmp_path / "data" / "train", 3, 20)
     folder_of(digits, tmp_path / "data" / "test", 3, 6)
     made = verdict(tiny_encoder(), tmp_path / "data", labels_per_class=[5], seeds=2, minutes=5)
-    assert any("18 items only" in note for note in made.notes)
+    assert any("18 items only" in note and "which the intervals hold" in note for note in made.notes)
     # the six of each class are also the first of the twenty
     assert any("nearly equal a labelled one" in note for note in made.notes)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import stat
 import sys
 
 import pytest
@@ -113,3 +115,18 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     other, _ = network(8)
     load_tensors(other, tmp_path / "step-1" / "model.safetensors")
     assert torch.equal(other.weight, model.weight)
+
+
+def test_files_are_synced_through_handles_that_may_write(tmp_path, monkeypatch):
+    """On Windows any other is refused, and every save with it."""
+    fcntl = pytest.importorskip("fcntl")
+    sync = os.fsync
+
+    def windows(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode) and fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        sync(handle)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", windows)
+    save_state(tmp_path / "state", 1, *network())
+    assert newest(tmp_path / "state")[0].name == "step-1"

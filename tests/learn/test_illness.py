@@ -13,11 +13,14 @@ from click.testing import CliRunner
 import withheld
 from withheld.cli import main
 from withheld.learn.health import eigenvalue_decay, untouched, view_vitals, vitals
-from withheld.learn.illness import SICK, WARN, Facts, History
+from withheld.learn.illness import OK, SICK, WARN, Facts, History
+from withheld.learn.intake import intake
 from withheld.learn.rules_of_training import RULES
 from withheld.losses.contrast import NTXent
+from withheld.networks.open import open_trunk
 from withheld.networks.quantizer import Quantizer, perplexity
 from withheld.objective import Objective
+from withheld.run import load_method
 
 sys.path.insert(0, str(Path(__file__).parent))
 from induced import INDUCED, Noisy, Projected, Way, named_at, points
@@ -125,6 +128,21 @@ def test_a_run_too_short_for_its_warm_up_is_not_sick_of_its_rate() -> None:
     assert rated(60, 0.02).state == SICK, "long enough to recover"
     assert rated(8, 0.0).state == SICK, "also where there should be none"
     assert rated(8, 0.05, held_out=80.0).state == WARN, "a loss that rises is told all the same"
+
+
+def test_a_loss_of_all_items_of_a_step_is_not_compared_with_that_of_more() -> None:
+    images = (np.random.default_rng(0).random((30, 16, 16)) * 255).astype(np.uint8)
+    objective, _ = load_method("lejepa")(open_trunk("vit-nano", size=16, channels=1, patch=4)[0])
+    found = intake(objective, torch.from_numpy(images[:, None]).float())
+    assert found["at_once"] == 1.0
+    states = {}
+    for batch in (4, 30):
+        history = History(Facts(width=32, sample=30, batch=batch), RULES)
+        for step in range(1, 4):
+            vitals = {**(found if step == 1 else {}), "update_ratio": 1e-4, "sample_loss": 1.21}
+            history.hear({"step": step, "steps": 60, "loss": 0.22, "gradient_norm": 1.0, "vitals": vitals})
+        states[batch] = {each.vital: each.state for each in history.findings}["learning rate"]
+    assert states == {4: OK, 30: SICK}
 
 
 def test_overfitting_is_seen_in_the_held_out_loss() -> None:

@@ -35,6 +35,14 @@ def ab(count: int = 2, side: int = 3) -> torch.Tensor:
     return 30 * torch.randn(count, 2, side, side, generator=torch.Generator().manual_seed(0))
 
 
+def test_half_precision_around_it_changes_no_bin():
+    with torch.autocast("cpu", torch.bfloat16):  # as the loop computes on a GPU
+        at, share = soft_bins(ab(), BINS)
+    wanted_at, wanted = soft_bins(ab(), BINS)
+    assert torch.equal(at, wanted_at)
+    assert torch.equal(share, wanted)
+
+
 def test_soft_encoding_is_that_of_a_loop():
     y = ab()
     at, share = soft_bins(y, BINS)

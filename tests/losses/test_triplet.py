@@ -46,3 +46,11 @@ def test_nothing_to_compare_is_no_loss():
 def test_accuracy_is_that_of_the_nearest_other_view():
     points = F.normalize(torch.tensor([[[1.0, 0.0], [0.9, 0.1]], [[0.0, 1.0], [0.8, 0.6]]]), dim=-1)
     assert SemiHardTriplet().measures(points, torch.tensor([[0, 0], [1, 1]]))["accuracy"] == 0.75
+
+
+def test_half_precision_around_it_rounds_no_distance():
+    torch.manual_seed(0)
+    points, seed = F.normalize(torch.randn(1, 64) + 0.2 * torch.randn(32, 4, 64), dim=-1), torch.arange(32)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = SemiHardTriplet()(points, seed.expand(-1, 4))
+    assert torch.equal(found, SemiHardTriplet()(points, seed.expand(-1, 4)))

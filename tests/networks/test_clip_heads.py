@@ -15,6 +15,7 @@ from withheld.networks.clip_heads import ArrowJudge, ColorPointer
 from withheld.networks.next_frame import FramePredictor
 from withheld.networks.video import open_video_trunk
 from withheld.splits.video import ArrowOfTime, FrameOrder, NextFrames, TrackColor
+from withheld.types import Features
 
 
 def clips(count=4, frames=6, size=16):
@@ -35,6 +36,22 @@ class TestFrameOrder:
     def test_short_clips_are_named(self):
         with pytest.raises(InputError, match="five at least"):
             FrameOrder()(clips(frames=4))
+
+
+def test_half_precision_around_it_points_to_the_same_places_and_colors():
+    class Tokens(torch.nn.Module):
+        """Frames are tokens already."""
+
+        def frame(self, frames):
+            return Features(frames.mean(dim=(1, 2, 3)), frames.flatten(1, 2))
+
+    torch.manual_seed(0)
+    frames = torch.randn(2, 3, 4, 4, 16)
+    pointer = ColorPointer(Tokens(), 5, temperature=0.07)
+    x = {"frames": frames, "colors": torch.randint(5, (2, 2, 4, 4))}
+    with torch.autocast("cpu", torch.bfloat16):  # as the loop computes on a GPU
+        found = pointer(x)
+    assert torch.equal(found, pointer(x))
 
 
 class TestArrow:

@@ -23,6 +23,22 @@ def vectors(n=2, d=3, side=4, seed=0):
     return torch.randn(n, d, side, side, generator=torch.Generator().manual_seed(seed))
 
 
+def test_vectors_of_half_precision_move_the_codes_as_exactly_and_start_rare_ones_anew():
+    torch.manual_seed(0)
+    x, books = (vectors(side=32) + 5).bfloat16(), []
+    start = Quantizer(3, 7).state_dict()
+    for half in (False, True):
+        book = Quantizer(3, 7, decay=0.5).train()
+        book.load_state_dict(start)
+        torch.manual_seed(0)
+        for _ in range(9):  # a code that nothing chooses halves its count each time
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                book(x if half else x.float())
+            book.after_step(Moment())
+        books.append(book.book)
+    assert torch.equal(*books)
+
+
 def test_every_vector_gets_its_nearest_code_and_the_gradient_goes_straight_through():
     torch.manual_seed(0)
     book = Quantizer(3, 7).train()

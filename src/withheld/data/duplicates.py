@@ -17,6 +17,8 @@ LEAST_CORRELATION = 0.985
 """What small grey pictures of near-duplicates correlate at least. Chosen on photographs and on 28 and 32 pixel sets:
 recompressed, rescaled and brightened copies stay above, different images of digits or clothes seldom do."""
 MOST_PAIRS = 1_000_000
+OFTEN = 5
+"""Copies in a sample from which their number among all items is told by how many these are."""
 _SIDE = 32
 _MARGIN = 2.0
 _BLOCK = 1 << 22
@@ -86,6 +88,41 @@ def matching(small_a: np.ndarray, small_b: np.ndarray | None = None) -> np.ndarr
         if count >= MOST_PAIRS:
             break
     return np.concatenate(found)[:MOST_PAIRS] if found else np.empty((0, 2), np.int64)
+
+
+def copies_each(groups: np.ndarray, count: int) -> float:
+    """How many copies an item has, on average over those that differ: of N items N / (1 + copies) are different.
+
+    What comes often in the sample is one item, however often it comes among all: one blank image in a hundred makes no item a copy
+    but these. What else there is of copies is told by how many of their pairs are in the sample, at least (95 %).
+
+    Args:
+        groups: (n,) of every item of a sample, the number of its group: items of a group are copies of each other.
+        count: N, of all items.
+    """
+    from scipy.stats import chi2
+
+    share = len(groups) / count
+    size = np.bincount(groups)
+    seldom = size < OFTEN
+    items, pairs = int(size[seldom].sum()), float((size * (size - 1) // 2)[seldom].sum())
+    if share < 1 and pairs:  # few pairs stand for many, so they may have met by chance
+        pairs = float(chi2.ppf(0.05, 2 * pairs)) / 2
+    each = 2 * pairs / items / share if items else 0.0
+    different = items / share / (1 + each) + float((~seldom & (size > 0)).sum())
+    if share == 1:
+        different = float((size > 0).sum())
+    return count / different - 1
+
+
+def grouped(pairs_P2: np.ndarray, count: int) -> np.ndarray:
+    """(n,) the number of every item's group, where pairs of them, (P, 2), are near-duplicates."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    one, two = pairs_P2.T
+    links = coo_matrix((np.ones(len(one), np.int8), (one, two)), (count, count))
+    return np.asarray(connected_components(links, directed=False)[1])
 
 
 def thumbnails_of(small: np.ndarray, side: int) -> np.ndarray:

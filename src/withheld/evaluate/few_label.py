@@ -28,6 +28,8 @@ ENOUGH = 5
 """Labels of the rarest class from which C is chosen by cross-validation."""
 MOST_CHECKED, MOST_LEARNED = 2000, 20_000
 """Items that C is chosen on, and that a probe learns from: a seeded sample where there are more."""
+COMPARED = 1 << 23
+"""Similarities at a time, 64 MB of them."""
 MOST_WORK = 1e7
 """Items times features times classes above which C is `FIXED`: twenty fits of a hundred classes take minutes."""
 
@@ -129,13 +131,17 @@ def nearest_neighbors(
     """
     check_labelled(x_ND, y_N)
     k = min(len(y_N), neighbors_for(y_N) if k is None else k)
-    similarity = _unit(x_MD) @ _unit(x_ND).T
-    nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-    near = np.take_along_axis(similarity, nearest, axis=1)
-    weight = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+    learned_ND = _unit(x_ND)
     votes = np.zeros((len(x_MD), classes))
-    for column in range(k):
-        np.add.at(votes, (np.arange(len(x_MD)), y_N[nearest[:, column]]), weight[:, column])
+    each = max(1, COMPARED // len(y_N))
+    for start in range(0, len(x_MD), each):
+        similarity = _unit(x_MD[start : start + each]) @ learned_ND.T
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        near = np.take_along_axis(similarity, nearest, axis=1)
+        weight = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
+        for column in range(k):
+            at = np.arange(start, start + len(near)), y_N[nearest[:, column]]
+            np.add.at(votes, at, weight[:, column])
     return votes / votes.sum(axis=1, keepdims=True)
 
 

@@ -224,7 +224,7 @@ def _same_draws(draws: dict[tuple[int, int], FewLabels], counts: Sequence[int]) 
         return []
     return [
         f"at {', '.join(same)} labels per class every seed learns from the same items, all there are: intervals there hold the "
-        "starts of networks only, and no choice of labels"
+        "choice of tested items and the starts of networks, and no choice of labels"
     ]
 
 
@@ -234,5 +234,5 @@ def _few_tested(draw: FewLabels) -> list[str]:
     half = 100 / np.sqrt(len(draw.test))
     return [
         f"the test part has {len(draw.test)} items only: which items these are moves any accuracy by up to "
-        f"{half:.0f} points, and the intervals, which are over seeds, do not hold that"
+        f"{half:.0f} points, which the intervals hold"
     ]

@@ -136,7 +136,7 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
         )
     else:
         log_p = _masked_log_p(encoder, framed, len(encoder.start), len(ids))
-    values = log_p.double().cpu().numpy()[: len(ids)]
+    values = log_p.cpu().double().numpy()[: len(ids)]
     return TextScore(
         _by_word(text, offsets, values), float(values.sum()), len(ids), trunk.causal or trunk.bidirectional
     )
@@ -216,13 +216,13 @@ def document_log_p(encoder: TextEncoder, ids: NDArray[Any]) -> NDArray[np.float6
         return _read_on(encoder, item)
     L, length = item.shape[1], encoder.trunk.length
     if length + 1 >= L:
-        return _next_log_p(encoder, item)[0].double().cpu().numpy() if L > 1 else np.zeros(0)
+        return _next_log_p(encoder, item)[0].cpu().double().numpy() if L > 1 else np.zeros(0)
     starts = [*range(0, L - length - 1, length - length // 2), L - length - 1]
     found, done = np.zeros(L - 1), 0
     for first in range(0, len(starts), AT_ONCE):
         some = starts[first : first + AT_ONCE]
         rows = torch.stack([item[0, s : s + length + 1] for s in some])
-        for s, values in zip(some, _next_log_p(encoder, rows).double().cpu().numpy(), strict=True):
+        for s, values in zip(some, _next_log_p(encoder, rows).cpu().double().numpy(), strict=True):
             found[done : s + length] = values[done - s :]
             done = s + length
     return found
@@ -237,7 +237,7 @@ def _read_on(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
         state = output.state
         log_p = encoder.trunk.logits(output.last_hidden_state).float().log_softmax(dim=2)
         parts.append(log_p.gather(2, item[:, first + 1 : stop + 1, None]).squeeze(2)[0])
-    return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+    return torch.cat(parts).cpu().double().numpy() if parts else np.zeros(0)
 
 
 def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
@@ -250,7 +250,7 @@ def _read_ahead(encoder: TextEncoder, item: Tensor) -> NDArray[np.float64]:
         for states, after in zip(tokens.split(CHUNK), item[0, 1:].split(CHUNK), strict=True)
         if len(after)
     ]
-    return torch.cat(parts).double().cpu().numpy() if parts else np.zeros(0)
+    return torch.cat(parts).cpu().double().numpy() if parts else np.zeros(0)
 
 
 @contextmanager

@@ -75,19 +75,19 @@ def importance_bound(network: LatentAutoencoder, t: Tensor, samples: int) -> tup
     """
     mean, log_variance = network.infer(t)
     each = max(1, min(samples, CHUNK // max(1, len(t))))
-    parts, told, done = [], torch.zeros(len(t), device=t.device, dtype=torch.float64), 0
+    parts, told, done = [], torch.zeros(len(t), dtype=torch.float64), 0
     while done < samples:
         now = min(each, samples - done)
         z = mean + (0.5 * log_variance).exp() * torch.randn(now, *mean.shape, device=t.device)
         prediction = {"mean": mean, "log_variance": log_variance, "z": z, "told": network.tell(z)}
         if network.likelihood != "bernoulli":
             prediction["log_scale"] = network.log_scale
-        weights = log_weights(prediction, t, network.likelihood).double()
+        weights = log_weights(prediction, t, network.likelihood).cpu().double()
         log_ratio = -0.5 * (z**2 - (z - mean) ** 2 / log_variance.exp() - log_variance).sum(dim=2)
-        told += (weights - log_ratio.double()).sum(dim=0)
+        told += (weights - log_ratio.cpu().double()).sum(dim=0)
         parts.append(torch.logsumexp(weights, dim=0))
         done += now
-    elbo = told / samples - gaussian_kl(mean, log_variance).sum(dim=1)
+    elbo = told / samples - gaussian_kl(mean, log_variance).sum(dim=1).cpu()
     return elbo, torch.logsumexp(torch.stack(parts), dim=0) - math.log(samples)
 
 

@@ -114,13 +114,13 @@ def importance_bound(
     mean, log_variance = network.infer(t) if posterior is None else posterior
     B, L = t["item"].shape
     each = max(1, min(samples, TOKENS // (B * L)))
-    told, parts, done = torch.zeros(B, dtype=torch.float64, device=mean.device), [], 0
+    told, parts, done = torch.zeros(B, dtype=torch.float64), [], 0
     while done < samples:
         S = min(each, samples - done)
         z = mean + (0.5 * log_variance).exp() * torch.randn(S, *mean.shape, device=mean.device)
         many = {name: part.repeat(S, 1) for name, part in t.items()}
-        log_p = network.log_p(many, z.view(S * B, -1)).view(S, B).double()
-        log_ratio = 0.5 * ((z - mean) ** 2 / log_variance.exp() + log_variance - z**2).sum(dim=2).double()
+        log_p = network.log_p(many, z.view(S * B, -1)).view(S, B).cpu().double()
+        log_ratio = 0.5 * ((z - mean) ** 2 / log_variance.exp() + log_variance - z**2).sum(dim=2).cpu().double()
         told += log_p.sum(dim=0)
         parts.append(torch.logsumexp(log_p + log_ratio, dim=0))
         done += S
@@ -158,7 +158,7 @@ def sentence_likelihood(
         )
         done += len(some)
         listen({"kind": "likelihood", "done": done, "total": len(at)})
-    kl = gaussian_kl(mean, log_variance).sum(dim=1).double()
+    kl = gaussian_kl(mean, log_variance).sum(dim=1).cpu().double()
     rec, nll = torch.cat(reconstruction), -torch.cat(bound)
     tokens = int(sentences.lengths[at].sum()) - len(at)
     few = torch.linspace(0, len(at) - 1, min(MUTUAL, len(at)), device=mean.device).long()

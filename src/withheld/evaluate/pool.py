@@ -124,7 +124,7 @@ def _equal_texts(texts: list[str]) -> NDArray[np.int64]:
     known: dict[str, int] = {}
     pairs = []
     for at, text in enumerate(texts):
-        plain = "".join(c for c in text.casefold() if c.isalnum())
+        plain = "".join(c for c in text.casefold() if c.isalnum()) or text.strip()  # signs alone differ by themselves
         if plain in known:
             pairs.append((known[plain], at))
         else:

@@ -179,7 +179,7 @@ def _confused(objective: Objective, t: Tensor) -> Entry:
     """Which direction was taken for which, over many pairs."""
     pair = objective.split(t)
     told = objective.network(pair.x).argmax(dim=-1).flatten()
-    counts = torch.bincount(pair.y.flatten() * 8 + told, minlength=64).view(8, 8).double().cpu()
+    counts = torch.bincount(pair.y.flatten() * 8 + told, minlength=64).view(8, 8).cpu().double()
     share = (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).tolist()
     step, edge = 44, 34
     out = blank(edge + 8 * step, edge + 8 * step)

@@ -24,6 +24,8 @@ Labels = NDArray[np.int64]
 PASSES, TOLERANCE = 30, 1e-3
 MOST_CHECKED = 2000
 """Unlabelled items that settings are chosen with, a seeded sample."""
+MOST_WORK = 5e5
+"""Items times classes above which settings are `FIXED`: choosing takes twenty-four fits, of 300 classes a minute."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class SemiSupervisedMixture:
     Source: Nigam et al. 2000, "Text classification from labeled and unlabeled documents using EM",
     https://doi.org/10.1023/A:1007692713085, with Gaussians. Unlabelled items hurt where components are no classes
     (Cozman et al. 2003), so their weight, the covariance and the number of principal components are chosen by stratified
-    cross-validation on the labelled items where every class has `ENOUGH`; below that they are `FIXED`.
+    cross-validation on the labelled items where every class has `ENOUGH`; below that, and beyond `MOST_WORK`, they are `FIXED`.
 
     Args:
         classes: K; a class without labelled items gets probability 0.
@@ -120,7 +122,8 @@ class SemiSupervisedMixture:
         return (np.asarray(x_ND, np.float64) - self._mean) / self._scale @ self._basis
 
     def _choose(self, z_NP: Array, y_N: Labels, z_UP: Array) -> Setting:
-        if len(self.grid) == 1 or int(np.bincount(y_N).min()) < ENOUGH:
+        work = (len(z_NP) + min(len(z_UP), MOST_CHECKED)) * len(self.known)
+        if len(self.grid) == 1 or int(np.bincount(y_N).min()) < ENOUGH or work > MOST_WORK:
             return self.setting
         some = np.random.default_rng([self.seed, 0x5E]).permutation(len(z_UP))[:MOST_CHECKED]
         folds = list(StratifiedKFold(3, shuffle=True, random_state=self.seed).split(z_NP, y_N))

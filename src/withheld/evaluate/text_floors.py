@@ -74,6 +74,8 @@ class Words:
 
     def topics(self, weighted_MV: sparse.csr_matrix) -> NDArray[np.float32]:
         """(M, T) main directions of tf-idf (latent semantic analysis: Deerwester et al. 1990), rows of length 1."""
+        if len(self.columns) < 2:  # one word is one direction
+            return weighted_MV.toarray().astype(np.float32)
         if self._turn is None:
             self._turn = TruncatedSVD(max(1, self._most), random_state=0).fit(self._known)
         found = self._turn.transform(weighted_MV)
@@ -145,7 +147,7 @@ def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int,
 
 def _spanned(x_NV: Any, test_MV: Any) -> tuple[Any, Any]:
     """Both in the space that few labelled texts span: the penalty is round, so the solution is the same, and sooner found."""
-    if x_NV.shape[0] > MOST_SPANNED:
+    if x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:  # of labelled texts without a word that counts there is no span
         return x_NV, test_MV
     values, vectors = np.linalg.eigh((x_NV @ x_NV.T).toarray())
     kept = values > 1e-10 * values[-1]

@@ -16,7 +16,7 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.features import features
 from withheld.evaluate.m2 import StyleClassifier, told_by
 from withheld.evaluate.measure import Array, Measurement, Table, everything
-from withheld.evaluate.self_trained import Seen, late, measure_cells, measure_self_training
+from withheld.evaluate.self_trained import MOST_SHARE, Seen, late, measure_cells, measure_self_training
 from withheld.evaluate.semi_supervised import SemiSupervisedMixture
 from withheld.evaluate.sentence import M2_ROW, MIXTURE, SELF_TRAINED
 
@@ -79,7 +79,7 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
             row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
         return found.probabilities(seen.table.at(draw.test))
 
-    measure_cells(m, row, m.labelled.seeds, cell)
+    measure_cells(m, row, m.labelled.seeds, cell, MOST_SHARE)
 
 
 def measure_m2(m: Measurement, subject: Any) -> None:
@@ -106,5 +106,9 @@ def measure_m2(m: Measurement, subject: Any) -> None:
 
     try:
         measure_cells(m, row, seeds, cell)
-    except Diverged as error:
-        m.left_out.append(f'"{M2_ROW}": {error}')
+    except (Diverged, InputError) as error:  # at the most labels there may be no item without one
+        missing = [count for count in m.labelled.counts if count not in row.budget]
+        m.left_out.append(f'"{M2_ROW}" at {", ".join(map(str, missing))} labels per class: {error}')
+        row.right = {count: cells for count, cells in row.right.items() if count in row.budget}
+        if row.right:
+            m.rows.append(row)

@@ -286,7 +286,7 @@ def _digest(path: Path) -> str:
 def _sync(path: Path) -> None:
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open a folder; its rename is durable enough
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs only what may be written to
     try:
         os.fsync(handle)
     finally:

@@ -52,7 +52,7 @@ def eigenvalue_decay(features_ND: Tensor) -> float:
 
 
 def _spectrum(features_ND: Tensor) -> Tensor:
-    return torch.linalg.svdvals((features_ND - features_ND.mean(dim=0)).double())
+    return torch.linalg.svdvals((features_ND - features_ND.mean(dim=0)).cpu().double())  # Apple's GPUs have no doubles
 
 
 def spread(features_ND: Tensor) -> float:

@@ -47,7 +47,8 @@ class Facts:
     """What a run is, as far as a judgement depends on it.
 
     Attributes:
-        width: of the features. sample: items that vitals are taken of. items: that are learned from. columns: of a table.
+        width: of the features. sample: items that vitals are taken of. batch: of a step. items: that are learned from.
+        columns: of a table.
         unigram: nats of a model that only counts tokens.
         normalized: whether items are brought to mean 0 and variance 1.
         rate: the base learning rate; warmup: the share of the run over which it rises.
@@ -57,6 +58,7 @@ class Facts:
     modality: str = ""
     width: int = 0
     sample: int = 0
+    batch: int = 0
     items: int = 0
     columns: int = 0
     streamed: bool = False
@@ -83,7 +85,7 @@ def facts_of(run: Mapping[str, Any], knows: Sequence[str] = ()) -> Facts:
     return Facts(
         modality=str(run.get("modality", "")),
         width=int(encoder.get("width") or 0), sample=int((run.get("health") or {}).get("sample") or 0),
-        items=int(data.get("items") or 0), columns=len(data.get("columns") or ()),
+        batch=int(run.get("batch_size") or 0), items=int(data.get("items") or 0), columns=len(data.get("columns") or ()),
         streamed=bool(data.get("streamed")), unigram=data.get("unigram_nats"),
         normalized=bool(recipe.get("normalize", True)), rate=float(recipe.get("base_learning_rate") or 1e-3),
         warmup=float(recipe.get("warmup") or 0.0), knows=tuple(knows), given=dict(run.get("settings") or {}),

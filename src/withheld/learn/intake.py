@@ -33,6 +33,8 @@ def intake(objective: Objective, batch: Any) -> dict[str, float]:
             found["motion"] = float(item.diff(dim=1).square().mean() / still)
     if isinstance(objective.target, AfterStep) or any(isinstance(part, AfterStep) for part in _parts(objective.target)):
         found["moving_target"] = 1.0
+    if objective.needs_whole_batch():
+        found["at_once"] = 1.0
     few = map_tensors(lambda part: part[:FEW], batch)
     with untouched(objective):
         pair = objective.split(few)
@@ -87,7 +89,7 @@ def _moved(one: Any, two: Any, B: int) -> Tensor | None:
     for before, after in zip(_tensors(one), _tensors(two), strict=True):
         if before.shape != after.shape or not before.ndim or len(before) != B:
             return None
-        each = (before.double() - after.double()).abs().reshape(B, -1).sum(dim=1)
+        each = (before.cpu().double() - after.cpu().double()).abs().reshape(B, -1).sum(dim=1)
         total = each if total is None else total + each
     return total
 

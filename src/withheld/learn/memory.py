@@ -45,7 +45,7 @@ def counts_of(counted: Counted, pairs: list[Pair]) -> list[dict[str, Tensor]]:
     each: dict[str, list[Tensor]] = {}
     for pair in pairs:
         for name, count in counted.counts(pair.y).items():
-            each.setdefault(name, []).append(count.double())
+            each.setdefault(name, []).append(count.float())
     of_all = distributed.total(torch.stack([torch.stack(counts).sum() for counts in each.values()]))
     parts = len(pairs) * distributed.world()
     return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from withheld.learn.illness import NOT_YET, OK, SICK, WARN, Case, Finding, Rule
 from withheld.learn.rules import OF_MODELS, slower
 
@@ -128,6 +130,8 @@ def rate(case: Case) -> Finding | None:
     unwarmed = case.unwarmed()
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
     fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
+    if case.last("at_once") is not None and case.facts.batch not in (0, case.facts.sample):
+        before = math.inf  # a loss of all items of a step is another one of more items
     if fixed and case.last("moving_target") is None and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
         began = min(fixed[0], before) if fixed[0] > 5 * before else fixed[0]
         return Finding(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from withheld.color import chroma, gamut_bins
 from withheld.errors import InputError
+from withheld.losses.contrast import precise
 from withheld.types import Pair
 
 NEAREST, SIGMA = 5, 5.0
@@ -27,7 +28,8 @@ def soft_bins(ab_B2GG: Tensor, bins_Q2: Tensor, nearest: int = NEAREST, sigma: f
     """
     B, _, H, W = ab_B2GG.shape
     points = ab_B2GG.permute(0, 2, 3, 1).reshape(-1, 2)
-    squared = points.square().sum(1, keepdim=True) - 2 * points @ bins_Q2.T + bins_Q2.square().sum(1)
+    with torch.autocast(points.device.type, enabled=False):  # half precision rounds by as much as bins lie apart
+        squared = points.square().sum(1, keepdim=True) - 2 * points @ bins_Q2.T + bins_Q2.square().sum(1)
     near, at = squared.topk(nearest, dim=1, largest=False)
     share = (-(near - near[:, :1]) / (2 * sigma**2)).exp()
     share = share / share.sum(dim=1, keepdim=True)
@@ -95,6 +97,7 @@ class ColorCrossEntropy(nn.Module):
     def forward(self, logits_BQGG: Tensor, y: Tensor) -> Tensor:
         """The loss of logits against ab (B, 2, H, W)."""
         at, share = soft_bins(coarse(y, logits_BQGG.shape[-1]), self.bins)
+        logits_BQGG = precise(logits_BQGG)
         told = (share * logits_BQGG.gather(1, at)).sum(dim=1)
         return (self.weight[at[:, 0]] * (logits_BQGG.logsumexp(dim=1) - told)).mean()
 

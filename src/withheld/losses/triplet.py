@@ -52,7 +52,8 @@ class SemiHardTriplet:
 
 def _distances(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     points, seed = prediction.flatten(0, 1).float(), y.flatten()
-    return (2 - 2 * points @ points.T).clamp_min(0), seed[:, None] == seed[None]
+    with torch.autocast(points.device.type, enabled=False):
+        return (2 - 2 * points @ points.T).clamp_min(0), seed[:, None] == seed[None]
 
 
 def _itself(same: Tensor) -> Tensor:

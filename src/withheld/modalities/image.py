@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from withheld import distributed
-from withheld.data.duplicates import near_duplicates
+from withheld.data.duplicates import copies_each, grouped, near_duplicates
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.rows import Streamed, spread_over
@@ -120,7 +120,7 @@ class Images(Modality):
             return None  # a sample of a stream is of few windows, and says nothing about copies in others
         some = np.sort(np.random.default_rng(0).permutation(count)[:COMPARED])
         pairs = near_duplicates(np.asarray(self.prepared.images[some]))
-        return 2 * len(pairs) / len(some) * (count / len(some))
+        return copies_each(grouped(pairs, len(some)), count)
 
     def tell_units(self, model: Any) -> None:
         """Mean and deviation."""

@@ -16,7 +16,7 @@ from withheld.data.row_labels import label_column, row_labels
 from withheld.data.source import digest, open_source
 from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
 from withheld.errors import InputError
-from withheld.modalities.modality import Modality, count_numbers
+from withheld.modalities.modality import Modality, Tell, count_numbers
 from withheld.networks.evidence import evidence_words
 from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL, Recipe
@@ -35,6 +35,10 @@ class Tables(Modality):
     """Whether to read the test part of data that has one, and not the training part."""
     labels: np.ndarray | None = None
     classes: Sequence[str] = ()
+
+    def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
+        """Apple's GPUs have no double precision, in which sums over all rows are."""
+        super().__init__(data, given, torch.device("cpu") if device.type == "mps" else device, tell)
 
     def open(self, method: str | None) -> Any:
         """Opens the rows; returns how many columns they have."""

@@ -6,7 +6,6 @@ A method's file says ITEMS = "sentences" where its items are sentences. A `TextE
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from withheld import distributed
 from withheld.data import cache
+from withheld.data.duplicates import copies_each
 from withheld.data.sentences import Sentences, end_behind, parted_by
 from withheld.data.source import digest
 from withheld.data.text import open_texts, spread_documents
@@ -176,7 +176,7 @@ class Texts(Modality):
             )
 
     def copies(self) -> float | None:
-        """Texts (or sentences) that are there word for word several times, of some spread over all."""
+        """Texts (or sentences) that are there word for word several times, of a sample."""
         if self.stream:
             return None  # a sample of a few windows says nothing about copies in others
         count = len(self.learned)
@@ -184,9 +184,11 @@ class Texts(Modality):
         if count < 100:
             return None
         ids = np.asarray(self.learned.ids)
-        some = [ids[ends[i] : ends[i + 1]].tobytes() for i in _spaced(count, COMPARED).tolist()]
-        most = Counter(some)
-        return sum(n - 1 for n in most.values()) / len(some) * (count / len(some))
+        number: dict[bytes, int] = {}
+        # at random: of texts that come twice, even steps would meet both each time, or never
+        at = np.sort(np.random.default_rng(0).permutation(count)[:COMPARED]).tolist()
+        some = (ids[ends[i] : ends[i + 1]].tobytes() for i in at)
+        return copies_each(np.array([number.setdefault(text, len(number)) for text in some]), count)
 
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""

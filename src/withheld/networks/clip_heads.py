@@ -90,14 +90,17 @@ class ColorPointer(nn.Module):
         """x of `TrackColor` -> log-probabilities (B, K, side, side)."""
         pointed_BNM = self.pointing(x["frames"])
         colors_BMK = F.one_hot(x["colors"].flatten(1), self.clusters).to(pointed_BNM.dtype)
-        told = (pointed_BNM @ colors_BMK).clamp_min(1e-6).log()
+        with torch.autocast(pointed_BNM.device.type, enabled=False):
+            told = (pointed_BNM @ colors_BMK).clamp_min(1e-6).log()
         side = x["colors"].shape[-1]
         return told.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
     def pointing(self, frames_BTCHW: Tensor) -> Tensor:
         """(B, N, (T - 1) * N): where every place of the last frame points to."""
         B, T = frames_BTCHW.shape[:2]
-        tokens = F.normalize(self.trunk.frame(frames_BTCHW.flatten(0, 1)).tokens, dim=-1)
-        tokens = tokens.view(B, T, *tokens.shape[1:])
-        references, target = tokens[:, :-1].flatten(1, 2), tokens[:, -1]
-        return (target @ references.transpose(1, 2) / self.temperature).softmax(dim=-1)
+        found = self.trunk.frame(frames_BTCHW.flatten(0, 1)).tokens
+        with torch.autocast(found.device.type, enabled=False):  # a small temperature magnifies rounding
+            tokens = F.normalize(found.float() if found.dtype == torch.bfloat16 else found, dim=-1)
+            tokens = tokens.view(B, T, *tokens.shape[1:])
+            references, target = tokens[:, :-1].flatten(1, 2), tokens[:, -1]
+            return (target @ references.transpose(1, 2) / self.temperature).softmax(dim=-1)

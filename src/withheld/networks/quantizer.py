@@ -71,8 +71,8 @@ class Quantizer(nn.Module):
     def forward(self, vectors_BDHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantized vectors (B, D, H, W) whose gradient goes straight through, codes (B, H, W), and the commitment, a scalar."""
         B, D, H, W = vectors_BDHW.shape
-        flat = vectors_BDHW.permute(0, 2, 3, 1).reshape(-1, D)
-        with torch.no_grad():
+        flat = vectors_BDHW.permute(0, 2, 3, 1).reshape(-1, D).to(self.book.dtype)  # of means, too
+        with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
             codes = self.nearest(flat)
             found = self.book[codes]
             if self.training:
@@ -122,6 +122,6 @@ class Quantizer(nn.Module):
 
 def perplexity(codes: Tensor, count: int) -> float:
     """exp of the entropy of how often each of `count` codes is used: `count` where all are used alike, 1 where one is."""
-    share = torch.bincount(codes.flatten(), minlength=count).double()
+    share = torch.bincount(codes.flatten(), minlength=count).cpu().double()
     share = share / share.sum()
     return float((-(share * share.clamp_min(1e-300).log()).sum()).exp())
