@@ -109,10 +109,10 @@ def test_too_early_is_never_sick() -> None:
     assert judged(facts, log) == [set(), set()]
 
 
-def rated(steps: int, warmup: float, held_out: float = 8.0) -> History:
-    """Six steps at which the weights change by 30 %."""
+def rated(steps: int, warmup: float, held_out: float = 8.0, last: int = 6) -> History:
+    """The first steps, each of which changes the weights by 30 %."""
     history = History(Facts(width=32, sample=64, warmup=warmup), RULES)
-    for step in range(1, 7):
+    for step in range(1, last + 1):
         loss = 8.0 if step == 1 else held_out
         vitals = {"update_ratio": 0.3, "held_out_loss": loss}
         history.hear({"step": step, "steps": steps, "loss": loss, "gradient_norm": 1.0, "vitals": vitals})
@@ -125,9 +125,16 @@ def test_a_run_too_short_for_its_warm_up_is_not_sick_of_its_rate() -> None:
     assert found.state == "not yet"
     assert "too short" in found.value
     assert rated(200, 0.05).state == SICK, "with a warm-up it is"
-    assert rated(60, 0.02).state == SICK, "long enough to recover"
+    assert rated(60, 0.02, last=12).state == SICK, "long enough to recover"
     assert rated(8, 0.0).state == SICK, "also where there should be none"
     assert rated(8, 0.05, held_out=80.0).state == WARN, "a loss that rises is told all the same"
+
+
+def test_the_first_steps_of_a_short_run_may_be_long() -> None:
+    assert rated(60, 0.05).state != SICK
+    assert {each.vital: each for each in rated(60, 0.05).findings}["learning rate"].state == "not yet"
+    assert rated(60, 0.05, last=12).state == SICK, "a fifth of the run"
+    assert rated(60, 0.05, held_out=80.0).state == SICK, "a loss that rises is told all the same"
 
 
 def test_a_loss_of_all_items_of_a_step_is_not_compared_with_that_of_more() -> None:

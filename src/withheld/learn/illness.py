@@ -144,6 +144,10 @@ class Case:
         steps = self.checkups[-1].steps
         return steps < 40 and self.facts.warmup > 0 and round(self.facts.warmup * steps) < 2
 
+    def beginning(self) -> bool:
+        """Whether a short run is in its first steps: its warm-up is a few of them, and any step changes small new weights much."""
+        return self.checkups[-1].steps < 100 and self.progress < 0.15
+
 
 Rule = Callable[[Case], "Finding | None"]
 

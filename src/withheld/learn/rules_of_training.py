@@ -140,6 +140,8 @@ def rate(case: Case) -> Finding | None:
         )  # fmt: skip
     if ratio > 0.07 and unwarmed:
         return Finding("learning rate", NOT_YET, f"{value}; the run is too short for a warm-up")
+    if ratio > 0.07 and case.beginning():
+        return Finding("learning rate", NOT_YET, f"{value}; these are the first steps of a short run")
     if ratio > 0.1:
         return Finding(
             "learning rate", SICK, value, "learning rate too large",
