@@ -104,6 +104,20 @@ def test_a_mixture_is_learned_on_the_cpu_where_the_gpu_has_no_double_precision(t
     assert run.settings["device"] == "cpu"
 
 
+def test_wide_tables_have_no_full_covariances_unless_asked_for(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(120, 30)).astype(np.float32)
+    np.save(tmp_path / "wide.npy", rows)
+    words = ["pretrain", "mixture", "--data", str(tmp_path / "wide.npy"), "--steps", "5", "--out"]
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "covariance=diag: 120 rows are too few for full covariances of 30 columns" in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["covariance"] == "diag"
+    asked = withheld.pretrain("mixture", rows, tmp_path / "full", steps=1, settings={"covariance": "full"})
+    assert asked.settings["settings"]["covariance"] == "full"
+    typed("predict", tmp_path / "run", tmp_path / "wide.npy", "-o", tmp_path / "groups.csv")
+    assert len((tmp_path / "groups.csv").read_text().splitlines()) == 121
+
+
 def test_a_stopped_mixture_resumes_bit_identical(table, tmp_path):
     from withheld.learn.gradient import Interrupted
 

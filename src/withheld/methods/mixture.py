@@ -8,10 +8,8 @@ from withheld.errors import InputError
 from withheld.networks.bernoulli_mixture import BernoulliMixtureModel
 from withheld.networks.evidence import ByEvidence
 from withheld.networks.gaussian_mixture import GaussianMixtureModel
-from withheld.networks.mixture import Mixture
+from withheld.networks.mixture import COMPONENTS, Mixture
 from withheld.types import LatentModel, Recipe
-
-COMPONENTS = 8
 
 
 def mixture(
@@ -38,7 +36,8 @@ def mixture(
         components: K; "auto" takes as many as the evidence is for (BIC, on a sample of 20,000 rows); 8 where not given, and
             with labels one for every class.
         kind: "gaussian", or "bernoulli" for columns of 0 and 1.
-        covariance: of Gaussians: "full", "tied", "diag" or "spherical".
+        covariance: of Gaussians: "full", "tied", "diag" or "spherical"; where it is not named, "diag" for fewer than three rows a
+            column and component.
         regularization: added to variances of Gaussians, in squared units of the data.
         smoothing: pseudo-rows of 0 and of 1 in every mean of a Bernoulli.
         start: "kmeans" or "random".

@@ -18,12 +18,15 @@ from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, ope
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality, Tell, count_numbers
 from withheld.networks.evidence import evidence_words
+from withheld.networks.mixture import COMPONENTS
 from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL, Recipe
 
 SAMPLE = 20_000
 DRAWN = 2_000
 BLOCK = 1 << 16
+ROWS_A_COLUMN = 3
+"""How many rows a component has to have for every column, to have a full covariance."""
 
 
 class Tables(Modality):
@@ -52,11 +55,25 @@ class Tables(Modality):
             self.tell("note", text=note)
         if self.given.get("labels") is not None:
             self._label(self.given["labels"])
+        self.wide = method == "mixture" and "settings" in self.given and self._is_wide(self.given["settings"])
+        if self.wide:
+            self.tell(
+                "note",
+                text=f"covariance=diag: {len(self.table):,} rows are too few for full covariances of {len(self.table.columns)} "
+                "columns (--set covariance=full takes them all the same)",
+            )
         return len(self.table.columns)
 
     def told(self) -> dict[str, Any]:
-        """How many classes the labels have."""
-        return {"classes": len(self.classes)} if self.classes else {}
+        """How many classes the labels have; and no full covariances for fewer rows than those need, unless they were asked for."""
+        return ({"classes": len(self.classes)} if self.classes else {}) | ({"covariance": "diag"} if self.wide else {})
+
+    def _is_wide(self, settings: dict[str, Any]) -> bool:
+        if "covariance" in settings or settings.get("kind", "gaussian") != "gaussian":
+            return False
+        components = settings.get("components", len(self.classes) or COMPONENTS)
+        count = components if isinstance(components, int) else COMPONENTS
+        return len(self.table) < ROWS_A_COLUMN * len(self.table.columns) * count
 
     def feed(self, recipe: Recipe) -> None:
         """The rows as they are; no labelled one is left out of the sample, as far as it is large enough."""

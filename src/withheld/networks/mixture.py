@@ -30,6 +30,9 @@ FAINT = -60.0
 """Responsibilities below e^-60 of the largest count as that much: no digit changes, and denormal numbers are slow."""
 STARTS = ("kmeans", "random")
 
+COMPONENTS = 8
+"""Where no number is given."""
+
 
 class Mixture(LatentModel):
     """What all mixtures share: the E-step, the start, sampling, and which rows belong to which components.
