@@ -188,8 +188,9 @@ def _streamed_texts(data: Any) -> Facts:
 
 
 def _check_wordy(texts: list[str], data: Any) -> None:
-    wordy = sum(any(c.isalpha() for c in text) and " " in text.strip() for text in texts)
-    if wordy < len(texts) / 2:
+    from withheld.data.scripts import is_sentence
+
+    if sum(map(is_sentence, texts)) < len(texts) / 2:
         raise InputError(f"most of {data} is numbers or single words, no sentences")
 
 

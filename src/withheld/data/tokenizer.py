@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from withheld.data.scripts import is_ideograph, marks_are_letters
 from withheld.errors import InputError, nearest
 from withheld.hub import hub_settings, why
 
@@ -17,7 +18,7 @@ PIECE = 50_000
 """Characters that are tokenized at a time: one line of 50 MB is nothing a tokenizer should see whole."""
 SMALLEST = 300
 ALPHABET = 1000
-"""Characters that word pieces begin from."""
+"""Characters that word pieces begin from; ideographs, which are words, are counted by themselves."""
 
 
 def pieces(document: str) -> Iterator[str]:
@@ -85,17 +86,20 @@ def _word_pieces(texts: list[str], vocabulary: int, special: dict[str, str]) -> 
     for text in texts:
         counts.update(text)
     tokenizer = Tokenizer(models.WordPiece(unk_token=special["unk"], max_input_chars_per_word=100))
-    _dress(tokenizer, "wordpiece")
-    usual = sorted(counts, key=lambda c: (-counts[c], c))[:ALPHABET]
+    marks = marks_are_letters(counts)
+    _dress(tokenizer, "wordpiece", marks)
+    usual = sorted(counts, key=lambda c: (-counts[c], c))
+    whole = [c for c in usual if is_ideograph(c)][: vocabulary // 2]  # words already: nothing continues with them
+    usual = [c for c in usual if not is_ideograph(c)][:ALPHABET]
     alphabet = sorted({c for raw in usual for c in tokenizer.normalizer.normalize_str(raw) if not c.isspace()})
-    named = [*special.values(), *(f"##{c}" for c in alphabet)]
+    named = [*special.values(), *(f"##{c}" for c in alphabet), *sorted(whole)]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=named, limit_alphabet=ALPHABET, show_progress=False
+        vocab_size=vocabulary, special_tokens=named, limit_alphabet=ALPHABET + len(whole), show_progress=False
     )
     tokenizer.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
     table = tokenizer.get_vocab()
     plain = Tokenizer(models.WordPiece(table, unk_token=special["unk"], max_input_chars_per_word=100))
-    _dress(plain, "wordpiece")
+    _dress(plain, "wordpiece", marks)
     plain.add_special_tokens(list(special.values()))
     return plain
 
@@ -134,12 +138,12 @@ def _words(texts: Iterable[str], vocabulary: int, special: dict[str, str]) -> An
     return tokenizer
 
 
-def _dress(tokenizer: Any, kind: str) -> None:
-    """Normalizer, pre-tokenizer and decoder of a kind."""
+def _dress(tokenizer: Any, kind: str, marks: bool = False) -> None:
+    """Normalizer, pre-tokenizer and decoder of a kind; with `marks`, word pieces keep accents."""
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
     if kind == "wordpiece":
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False if marks else None)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
     elif kind == "bpe":

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from withheld.data.scripts import WORD
 from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.few_label import ENOUGH
 from withheld.evaluate.measure import Measurement, Table, everything, rows
@@ -39,10 +40,12 @@ MOST_SPANNED = 2000
 def counted(texts: Sequence[Any]) -> tuple[CountVectorizer, sparse.csr_matrix]:
     """How often words, and pairs of words, stand in each text (N, V), and what counts further texts alike.
 
+    Of scripts without spaces a character is counted as a word: pairs of them are the usual baseline there.
+
     Raises:
         ValueError: where no text has a word of two letters or more.
     """
-    counter = CountVectorizer(ngram_range=(1, 2), dtype=np.int32)
+    counter = CountVectorizer(ngram_range=(1, 2), token_pattern=WORD, dtype=np.int32)
     return counter, sparse.csr_matrix(counter.fit_transform(str(text) for text in texts))
 
 
