@@ -135,7 +135,8 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
         if line.strip() == "step":
             break
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "killed" / "state").glob("step-*")) and time.monotonic() < deadline:
+    kept = (tmp_path / "killed" / "state").glob
+    while all(path.suffix == ".tmp" for path in kept("step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.2)
     killed.send_signal(signal.SIGKILL)

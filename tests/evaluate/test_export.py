@@ -50,7 +50,11 @@ def test_transformers_opens_it_with_equal_features(tmp_path):
         theirs = again(pixel_values=t).last_hidden_state[:, 1:]
     assert float((ours - theirs).abs().max()) == 0
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    processed = AutoImageProcessor.from_pretrained(out)(pixels, return_tensors="pt")["pixel_values"]
+    try:
+        processor = AutoImageProcessor.from_pretrained(out)
+    except ImportError as error:  # some releases have image processors of torchvision only
+        pytest.skip(f"features are equal; no image processor to compare with: {str(error).splitlines()[-1]}")
+    processed = processor(pixels, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(processed, encoder.normalize(torch.from_numpy(pixels.transpose(2, 0, 1))[None]))
 
 
