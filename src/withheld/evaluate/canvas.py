@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import io
-import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from withheld.evaluate.fonts import font
 
 Tile = Image.Image
 HATCH = {1: (48, 118), 2: (20, 52)}  # opacity of ground and stripes: hidden, and neither seen nor asked
@@ -46,25 +45,43 @@ def blank(width: int, height: int, words: str = "") -> Tile:
     if words:
         draw = ImageDraw.Draw(out)
         size = 13
-        while size > 8 and draw.textlength(words, font=font(size)) > width - 4:
+        while size > 8 and draw.textlength(words, font=font(size, words=words)) > width - 4:
             size -= 1
-        draw.text((width / 2, height / 2), words, fill=SOFT, font=font(size), anchor="mm")
+        draw.text((width / 2, height / 2), words, fill=SOFT, font=font(size, words=words), anchor="mm")
     return out
 
 
 def written(words: str, across: int = 88, whole: bool = False) -> Tile:
     """Words in letters of one width, broken after so many, so that parts of one text stand under each other; or between words."""
     words = printable(words)[: across * 12]
+    letters = font(13, mono=True, words=words)
+    wide = round(across * font(13, mono=True).getlength("m"))
     if whole:
-        lines = textwrap.wrap(words, across)[:12] or [""]
+        lines = wrapped(words, wide, letters)[:12]
     else:
         lines = [words[first : first + across] for first in range(0, len(words), across)] or [""]
-    letters = font(13, mono=True)
-    out = blank(round(across * letters.getlength("m")) + 2, 19 * len(lines))
+    out = blank(wide + 2, 19 * len(lines))
     draw = ImageDraw.Draw(out)
     for at, line in enumerate(lines):
         draw.text((0, 19 * at), line, fill=INK, font=letters)
     return out
+
+
+def wrapped(words: str, width: float, letters: Any) -> list[str]:
+    """Lines that fit a width, broken between words; a word that is longer, as a sentence of Chinese is, within itself."""
+    lines, line = [], ""
+    for word in words.split():
+        if letters.getlength(f"{line} {word}" if line else word) <= width:
+            line = f"{line} {word}" if line else word
+            continue
+        lines += [line] if line else []
+        line = ""
+        for letter in word:
+            if line and letters.getlength(line + letter) > width:
+                lines.append(line)
+                line = ""
+            line += letter
+    return [*lines, line] if line or not lines else lines
 
 
 def strip(tiles: Sequence[Tile], gap: int = 4) -> Tile:
@@ -94,7 +111,7 @@ def sheet(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequenc
             out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
         if name:
             said = fitted(name, out.width - 2 * edge, 12)
-            draw.text((edge, y + height + 9), said, fill=SOFT, font=font(12), anchor="lm")
+            draw.text((edge, y + height + 9), said, fill=SOFT, font=font(12, words=said), anchor="lm")
     return out
 
 
@@ -107,7 +124,8 @@ def ladder(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, Tile]]]])
     draw, y = ImageDraw.Draw(out), edge + 36
     for name, rows in groups:
         if name:
-            draw.text((edge, y + 8), fitted(name, left + width, 12), fill=SOFT, font=font(12), anchor="lm")
+            said = fitted(name, left + width, 12)
+            draw.text((edge, y + 8), said, fill=SOFT, font=font(12, words=said), anchor="lm")
             y += 24
         for heading, each in rows:
             draw.text((edge, y + 9), heading, fill=INK, font=font(15), anchor="lm")
@@ -121,19 +139,20 @@ def page(width: int, height: int, title: str, edge: int) -> Tile:
     """A white picture with a title."""
     out = Image.new("RGBA", (width, height), (255, 255, 255, 255))
     words = fitted(title, width - 2 * edge, 15, end=0)
-    ImageDraw.Draw(out).text((edge, edge + 6), words, fill=SOFT, font=font(15), anchor="lm")
+    ImageDraw.Draw(out).text((edge, edge + 6), words, fill=SOFT, font=font(15, words=words), anchor="lm")
     return out
 
 
 def fitted(words: str, width: float, size: int, end: float = 0.5) -> str:
     """Words that fit a width; where they do not, of what is kept the share `end` is their end (of names the ends differ)."""
     words = printable(words)
-    if font(size).getlength(words) <= width:
+    letters = font(size, words=words)
+    if letters.getlength(words) <= width:
         return words
     for keep in range(len(words) - 1, 0, -1):
         last = round(keep * end)
         short = words[: keep - last] + "…" + words[len(words) - last :]
-        if font(size).getlength(short) <= width:
+        if letters.getlength(short) <= width:
             return short
     return "…"
 
@@ -142,18 +161,6 @@ def printable(words: str) -> str:
     """Words on one line, without characters that cannot be drawn."""
     plain = words.encode("utf-8", "backslashreplace").decode("utf-8")[:2000]
     return "".join(c if c.isprintable() else "?" for c in plain)
-
-
-@functools.cache
-def font(size: int, mono: bool = False) -> Any:
-    """DejaVu Sans, or its letters of one width, which come with matplotlib; Pillow's own where it is missing."""
-    try:
-        import matplotlib
-
-        name = "DejaVuSansMono.ttf" if mono else "DejaVuSans.ttf"
-        return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
-    except (ImportError, OSError):
-        return ImageFont.load_default(size)
 
 
 def png(picture: Tile) -> bytes:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 from torch import Tensor
 
-from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, font, strip, tile
+from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, strip, tile
+from withheld.evaluate.fonts import font
 from withheld.evaluate.latent_pictures import Entry, entry
 from withheld.objective import Objective
 

@@ -21,8 +21,9 @@ from withheld.data.clips import decoded_clips
 from withheld.data.moving import HELD, is_moving, open_moving
 from withheld.data.video import open_videos
 from withheld.errors import InputError
-from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, fitted, font, strip
+from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, fitted, strip
 from withheld.evaluate.features import Listen, printable_name, silent
+from withheld.evaluate.fonts import font
 from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.frame_pictures import SIDE, to_tile
 from withheld.evaluate.held_clips import named_run

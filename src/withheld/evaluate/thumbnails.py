@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import ImageDraw
 
-from withheld.evaluate.canvas import SOFT, Tile, enlargement, fitted, font, ladder, page, png, tile, written
+from withheld.evaluate.canvas import SOFT, Tile, enlargement, fitted, ladder, page, png, tile, written
+from withheld.evaluate.fonts import font
 from withheld.evaluate.parts import to_pixels
 from withheld.evaluate.pool import middle_frame
 
@@ -84,5 +85,6 @@ def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     for at, (said, each) in enumerate(tiles):
         x, y = edge + at % across * (width + gap), edge + 36 + at // across * (height + below + gap)
         out.alpha_composite(each, (x + (width - each.width) // 2, y + (height - each.height) // 2))
-        draw.text((x, y + height + 9), caption(said, width), fill=SOFT, font=font(11), anchor="lm")
+        below_it = caption(said, width)
+        draw.text((x, y + height + 9), below_it, fill=SOFT, font=font(11, words=below_it), anchor="lm")
     return png(out)

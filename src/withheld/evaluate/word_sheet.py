@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import ImageDraw
 
-from withheld.evaluate.canvas import INK, SOFT, Tile, blank, font, ladder, png, printable
+from withheld.evaluate.canvas import INK, SOFT, Tile, blank, ladder, png, printable
+from withheld.evaluate.fonts import font
 from withheld.learn.checkpoint import writing
 
 ACROSS, LINE, MOST_LINES = 860, 24, 12
@@ -45,7 +46,7 @@ def rows_of(tokens: Sequence[dict[str, Any]], masked: bool) -> list[tuple[str, l
 
 def worded(words: Sequence[Word]) -> Tile:
     """Words on colored grounds, broken where the line is full; gray ones are covered."""
-    letters = font(14)
+    letters = font(14, words="".join(sorted({letter for text, _ in words for letter in text})))
     places, x, y = [], 0.0, 0
     for text, ground in words:
         text = printable(text.replace("\n", "\u21b5"))

@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw
 from withheld.data.decode import decode
 from withheld.data.image import to_array
 from withheld.data.voc import VocData
-from withheld.evaluate.canvas import font, printable, strip
+from withheld.evaluate.canvas import printable, strip
 from withheld.evaluate.detection.find import Detections
 from withheld.evaluate.detection.regions import Regions, shares
+from withheld.evaluate.fonts import font
 
 SHOWN, WIDE = 6, 520
 
@@ -36,7 +37,7 @@ def boxes_on(image: Image.Image, found: Detections, classes: Sequence[str], scor
     out = image.convert("RGB")
     draw = ImageDraw.Draw(out)
     thick = max(2, round(max(out.size) / 320))
-    letters = font(max(11, round(max(out.size) / 46)))
+    letters = font(max(11, round(max(out.size) / 46)), words="".join(classes))
     for at in reversed(range(len(found))):
         box, label = found.boxes[at], int(found.labels[at])
         x0, y0, x1, y1 = (float(v) * side for v, side in zip(box, [*out.size, *out.size], strict=True))
