@@ -183,18 +183,16 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
 
     run = open_run(data[4:])
     encoder = run.encoder().to(device).eval()
-    names, items, mark = _learned_from(run.settings["data"]["location"], encoder, tell)
+    names, items, fingerprint = _learned_from(run.settings["data"]["location"], encoder, tell)
     tell("note", text=f"features of {len(names):,} items by {encoder.name}")
     values = kept_features(encoder, items, lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
-    return Vectors(
-        data, "features", values, columns, digest([mark or digest([values.tobytes()]), weights]), names=names
-    )
+    return Vectors(data, "features", values, columns, digest([fingerprint, weights]), names=names)
 
 
 def _learned_from(location: str, encoder: Any, tell: Any) -> tuple[list[str], Any, str]:
-    """Names and decoded items of what a run of images, texts or clips learned from; and their fingerprint, where one is kept."""
+    """Names and decoded items of what a run of images, texts or clips learned from; and their fingerprint."""
     from withheld.evaluate.judged import judged
 
     if encoder.modality != "image":
@@ -202,7 +200,7 @@ def _learned_from(location: str, encoder: Any, tell: Any) -> tuple[list[str], An
         whole = kind.open(location)
         part = whole.part("train") or whole
         items, kept = kind.decode(part, lambda event: tell(**event))
-        return [part.names[int(i)] for i in kept], items, ""
+        return [part.names[int(i)] for i in kept], items, part.fingerprint
     source = open_source(location)
     prepared = prepare(
         source.part("train") or source, encoder.size, encoder.channels, scale=encoder.scale,
