@@ -26,13 +26,17 @@ Tally = Callable[[str, int, int, str], None]
 
 
 def killed_at_random(server: Server, job: str, at: Path, rng: np.random.Generator, kills: int) -> int:
-    """Kills one run so many times at random moments, resumes it to its end; how many kills it survived unchanged."""
+    """Kills one run up to so many times at random moments, resumes it to its end; how many kills it survived unchanged."""
     whole, seconds = server.reference(job)
     done = 0
-    for _ in range(kills):
+    while done < kills:
         ended = server.ask(job, at, resume=True, after=float(rng.uniform(0, seconds)), signal=signal.SIGKILL)
         assert ended["code"] in (-signal.SIGKILL, 0), ended["said"]
-        done += ended["code"] != 0
+        if ended["code"] == 0:
+            if done == 0:  # a machine that was busy when the reference was timed is not now
+                server.whole[job] = whole, min(seconds, ended["seconds"])
+            break
+        done += 1
     left, _ = server.finish(job, at)
     differ = [name for name in whole if whole[name] != left.get(name)]
     assert not differ, f"{job}: other than in an uninterrupted run: {differ}"
@@ -44,11 +48,10 @@ def killed_at_random(server: Server, job: str, at: Path, rng: np.random.Generato
 def test_killed_at_random_moments(job: str, server: Server, tmp_path: Path, tally: Tally) -> None:
     rng = np.random.default_rng([1, METHODS.index(job)])
     killed, rounds = 0, 0
-    while killed < KILLS and rounds < 4:  # two or three kills in a row, then to the end
-        wanted = min(KILLS - killed, 3)
-        killed += killed_at_random(server, job, tmp_path / str(rounds), rng, wanted)
+    while killed < KILLS and rounds < 20:  # up to three kills in a row, then to the end
+        killed += killed_at_random(server, job, tmp_path / str(rounds), rng, KILLS - killed)
         rounds += 1
-    assert killed >= KILLS - 1
+    assert killed == KILLS
     tally("R1", killed, killed, "kills (SIGKILL) at random moments, resumed to the same bits")
 
 
