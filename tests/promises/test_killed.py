@@ -128,6 +128,7 @@ def test_signals_at_random_moments(number: int, code: int, server: Server, tmp_p
         assert ended["code"] in (code, 0), (ended["code"], ended["said"])
         assert "Traceback" not in ended["said"]
         stopped += ended["code"] == code
+        seconds = min(seconds, ended["seconds"]) if ended["code"] == 0 else seconds
         if ended["code"] and (at / "run" / "run.json").is_file() and (at / "run" / "status.json").is_file():
             status = json.loads((at / "run" / "status.json").read_text(encoding="utf-8"))
             assert status["state"] == "stopped"
