@@ -255,7 +255,7 @@ class Eight:
 # Methods whose loss, codes or statistics are those of all items of a step, with the networks that they take on a CPU.
 AT_ONCE = {
     "arrow_of_time", "byol", "colorization", "dino", "distill", "exemplar", "frame_order", "lejepa", "lstm_lm", "next_frame",
-    "relative_position", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
+    "relative_position", "same_text", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
 }  # fmt: skip
 
 

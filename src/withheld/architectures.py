@@ -14,9 +14,10 @@ from withheld.networks.lstm import LstmConfig
 from withheld.networks.recognition import RecognitionConfig
 from withheld.networks.sentence import SentenceConfig
 from withheld.networks.vq_vae2 import VqConfig
+from withheld.networks.word_vectors import WordVectorsConfig
 
 OURS = {
     kind.model_type: kind
-    for kind in (ConvNetConfig, ElmoConfig, LstmConfig, RecognitionConfig, SentenceConfig, VqConfig)
+    for kind in (ConvNetConfig, ElmoConfig, LstmConfig, RecognitionConfig, SentenceConfig, VqConfig, WordVectorsConfig)
 }
 """Their configs, by the model_type that stands in config.json."""

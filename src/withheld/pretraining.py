@@ -205,6 +205,11 @@ class Pretraining:
             self._tell("timing")
             minutes = self.given["minutes"] or DEFAULT_MINUTES
             steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
+            enough = round(self.recipe.most_epochs * len(self.modality.items) / self.recipe.batch_size)
+            if 0 < enough < steps:
+                text = f"{self.recipe.most_epochs:g} epochs are enough, more would overfit: --epochs takes as many as you say"
+                self._tell("note", text=text)
+                steps = enough
             self.loop.steps = steps
         on_sick = self.given["on_sick"] or "warn"
         health = kept.get("health") if kept else None

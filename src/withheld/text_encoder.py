@@ -126,6 +126,8 @@ class TextEncoder(Encoder):
             items: strings.
             batch_size: texts at a time, at most.
         """
+        if self.trunk.depth == 1:
+            return [self.transform(items, batch_size)]
         texts = _strings(items)
         found = [np.zeros((len(texts), self.width), np.float32) for _ in range(self.trunk.depth)]
         for index, seen in self._seen(texts, batch_size, layers=True):
@@ -158,7 +160,7 @@ class TextEncoder(Encoder):
         card = {
             "format": 1, "modality": "text", "name": self.name, "length": min(self.length, 1 << 20), "most": self.most,
             "how": "tokenized without special tokens, cut, framed by the start and end tokens; features are the mean of "
-            "the last layer over real tokens, of all windows of `length` tokens",
+            "the last layer over real tokens, of all windows of `length` tokens; of word vectors, divided by its length",
         }  # fmt: skip
         (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
 

@@ -180,6 +180,7 @@ class Recipe:
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
         matrix_rate: learning rate of Muon's matrices, times that of everything else.
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
+        most_epochs: how often an item is seen at most, where only minutes are given; 0 is no bound. Of what would overfit.
         most_items: of a larger data set so many items, spread evenly, are learned from; 0 takes all.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
@@ -202,6 +203,7 @@ class Recipe:
     order: str = "shuffled"
     hold: int = 0
     decay: float = 1.0
+    most_epochs: float = 0.0
     most_items: int = 0
     tolerance: float = 0.0
 

@@ -94,3 +94,15 @@ class TestOrder:
 def test_a_document_may_be_one_item():
     assert sentences_of("  One. Two.\n\nThree. ", "documents") == ["One. Two.\n\nThree."]
     assert sentences_of(" \n ", "documents") == []
+
+
+def test_passages_are_parts_of_like_length_and_nothing_is_lost():
+    text = " ".join(f"word{i}" for i in range(2000))
+    found = sentences_of(text, "passages")
+    assert " ".join(found) == text
+    lengths = [len(part) for part in found]
+    assert max(lengths) < 1.1 * min(lengths)
+    assert 1200 < np.mean(lengths) < 1800
+    assert sentences_of(" a short one. And more. ", "passages") == ["a short one. And more."]
+    assert "".join(sentences_of("\u6587" * 4000, "passages")) == "\u6587" * 4000  # no space to cut at
+    assert sentences_of(" \n", "passages") == []

@@ -1,10 +1,11 @@
-"""Deleting words."""
+"""Deleting words, and parting them."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from withheld.splits.text import DeleteWords
+from withheld.splits.text import DeleteWords, PartWords
 
 
 def test_deletion_keeps_order_ends_and_the_share():
@@ -41,3 +42,39 @@ def test_every_word_is_told_and_nothing_else():
     pair = DeleteWords(0.5)({"item": torch.tensor([[2, 7, 8, 0]]), "mask": mask})
     assert pair.y.tolist() == [[7, 8, -100]]
     assert pair.x["before"].tolist() == [[2, 7, 8]]
+
+
+def parted(cut: float, share: float, count: int = 200):
+    item = torch.randint(5, 50, (count, 60), generator=torch.Generator().manual_seed(0))
+    item[:, 0] = 2
+    mask = torch.arange(60) < torch.randint(30, 61, (count, 1), generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    x, y = PartWords(share, cut, (2,))({"item": item, "mask": mask})
+    return x["mask"], y["mask"], mask & (item != 2)
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_every_word_is_in_one_of_two_parts(cut, share):
+    x, y, real = parted(cut, share)
+    assert not (x & y).any()
+    assert torch.equal(x | y, real)
+    assert abs(float(x.sum() / real.sum()) - share) < 0.03
+
+
+def test_a_text_is_cut_once_or_word_by_word():
+    for cut, least, most in ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.4, 0.3, 0.5)):
+        x, y, real = parted(cut, 0.5)
+        once = torch.stack([(x[i][real[i]].int().diff() > 0).sum() == 0 for i in range(len(x))])  # never back again
+        assert least <= float(once.float().mean()) <= most
+        if cut == 1.0:
+            shares = x.sum(dim=1) / real.sum(dim=1)
+            assert 0.2 < float(shares.min()) < 0.35
+            assert 0.65 < float(shares.max()) < 0.8
+
+
+def test_a_text_of_one_word_and_of_none():
+    item, mask = torch.tensor([[2, 9, 0], [2, 0, 0]]), torch.tensor([[True, True, False], [True, False, False]])
+    for cut in (0.0, 1.0):
+        x, y = PartWords(0.5, cut, (2,))({"item": item, "mask": mask})
+        assert x["mask"].tolist() == y["mask"].tolist() == [[False, True, False], [False] * 3]

@@ -18,13 +18,16 @@ from withheld.data.tokenizer import end_of, start_of
 from withheld.data.tokens import Parted, Tokens
 from withheld.errors import InputError, nearest
 
-HOW = ("auto", "lines", "ends", "documents")
+HOW = ("auto", "lines", "ends", "documents", "passages")
 LOOKED_AT = 4000
 """Lines of a text that are looked at to see whether each is a sentence."""
+PASSAGE = 1500
+"""Characters of a passage, about: a page of a paperback."""
 MOST_INNER = 0.1
 """Share of the lines that may hold the end of a sentence inside where lines are sentences; prose has more."""
 BREAK = re.compile(r"(?:<br\s*/?>\s*)+")
 PARAGRAPH = re.compile(r"\n\s*\n")
+SPACE = re.compile(r"\s")
 CLOSE, OPEN = "\"'\u201d\u2019)\\]", "\"'\u201c\u2018(["
 END = re.compile(
     rf"(?:(\S*?)[.!?\u2026]+[{CLOSE}]*\s+|[\u3002\uff01\uff1f]+[\u201d\u2019\u300d\u300f]*\s*)(?=[{OPEN}]*(\S))"
@@ -42,7 +45,8 @@ def sentences_of(text: str, how: str = "auto") -> list[str]:
         text: a document.
         how: "lines", one on each, as in the Penn Treebank sets; "ends", at full stops, question and exclamation marks
             before anything but a small letter, and at blank lines; "auto" takes lines where at most a tenth of them hold
-            the end of a sentence inside; "documents", the whole text as one.
+            the end of a sentence inside; "documents", the whole text as one; "passages", equal parts of about `PASSAGE`
+            characters, cut at white space: short texts stay whole.
 
     Raises:
         InputError: for another word.
@@ -51,6 +55,8 @@ def sentences_of(text: str, how: str = "auto") -> list[str]:
         raise InputError(f"sentences={how}: {nearest(how, HOW)}; there are {', '.join(HOW)}")
     if how == "documents":
         return [text.strip()] if text.strip() else []
+    if how == "passages":
+        return _passages(text)
     text = BREAK.sub("\n\n", text)
     if how == "lines" or (how == "auto" and lines_are_sentences(text)):
         return [line.strip() for line in text.split("\n") if line.strip()]
@@ -76,6 +82,17 @@ def lines_are_sentences(text: str) -> bool:
     """Whether every line is a sentence of its own: hardly any holds another's end inside, and there are no paragraphs."""
     lines = [line.strip() for line in text.split("\n", LOOKED_AT)[:LOOKED_AT] if line.strip()]
     return sum(bool(_cuts(line)) for line in lines) <= MOST_INNER * len(lines)
+
+
+def _passages(text: str) -> list[str]:
+    """Parts of like length; where a script has no spaces, cut between characters."""
+    count = max(1, round(len(text) / PASSAGE))
+    cuts = [0]
+    for i in range(1, count):
+        at = round(i * len(text) / count)
+        space = SPACE.search(text, at, at + PASSAGE // 3)
+        cuts.append(max(cuts[-1], space.end() if space else at))
+    return [part for a, b in itertools.pairwise([*cuts, len(text)]) if (part := text[a:b].strip())]
 
 
 def _cuts(line: str) -> list[int]:

@@ -17,7 +17,7 @@ from withheld.errors import InputError, WithheldError
 from withheld.evaluate.classifier import Classifier
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, quiet
 from withheld.learn.checkpoint import write_json, writing
-from withheld.networks.text import BLOCKWISE, pool
+from withheld.networks.text import BLOCKWISE
 from withheld.text_encoder import TextEncoder
 
 CHECKED = ((1, 1.0), (3, 0.6), (2, 0.3))
@@ -58,6 +58,7 @@ class _Whole(nn.Module):
     def __init__(self, encoder: TextEncoder, classifier: Classifier | None) -> None:
         super().__init__()
         self.base, self.causal, self.classifier = encoder.trunk.base, encoder.trunk.causal, classifier
+        self.pool = encoder.trunk.pool
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         real = attention_mask.bool()
@@ -68,7 +69,7 @@ class _Whole(nn.Module):
             seen = (seen & (place[:, None] >= place[None, :])) | (place[:, None] == place[None, :])
         settings = {"use_cache": False} if self.causal else {}
         tokens = self.base(input_ids=input_ids, attention_mask=seen, **settings).last_hidden_state
-        pooled = pool(tokens, real)
+        pooled = self.pool(tokens, real)
         if self.classifier is None:
             return pooled, tokens
         return pooled, tokens, self.classifier.of_features(pooled)

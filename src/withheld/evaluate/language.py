@@ -105,6 +105,10 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     if not isinstance(encoder, TextEncoder):
         of = "clips (of next_frame: withheld generate RUN --data clip.mp4)" if encoder.modality == "video" else "images"
         raise InputError(f"{subject}: an encoder of {of}; give a run on text, such as withheld pretrain bert makes")
+    if encoder.trunk.wordless and not encoder.trunk.recognition:
+        raise InputError(
+            f"{subject}: word vectors tell what a text is about, and no words: use withheld search, suggest, evaluate or finetune"
+        )
     if encoder.trunk.recognition:
         raise InputError(
             f"{subject}: a sentence VAE tells whole sentences from z, and no single words: use withheld likelihood, sample or "

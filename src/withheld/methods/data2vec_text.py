@@ -42,7 +42,7 @@ def data2vec_text(
         raise InputError(f"shown={shown}, random={random}: shares of the words asked for, together at most 1")
     if not 0 <= momentum < 1:
         raise InputError(f"momentum={momentum}: from 0 to below 1; 0.98 to 0.9999 are usual, larger for longer runs")
-    if trunk.causal or trunk.bidirectional or trunk.recognition:
+    if trunk.causal or trunk.bidirectional or trunk.wordless:
         raise InputError("data2vec_text needs a network that sees both ways at once, such as --encoder bert-tiny")
     if not 0 <= layers <= trunk.depth:
         raise InputError(f"layers={layers}: this encoder has {trunk.depth}")

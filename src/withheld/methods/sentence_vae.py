@@ -15,6 +15,7 @@ from withheld.types import Moment, Recipe
 ENCODER = "lstm-vae"
 TOKENIZER = "word"
 ITEMS = "sentences"
+FROM_Z = True
 
 
 def logistic(progress: float, middle: float = 0.475, steepness: float = 13.0) -> float:

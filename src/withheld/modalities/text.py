@@ -74,7 +74,7 @@ class Texts(Modality):
         self.length = self._length(name)
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
-        how = str(self.settings.get("sentences", "auto"))
+        how = str(self.settings.get("sentences", constant(method, "SENTENCES", "auto")))
         if not self.by_sentence and "sentences" in self.settings:
             raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
         parted = parted_by(how) if self.by_sentence else None
@@ -91,6 +91,11 @@ class Texts(Modality):
             raise InputError(
                 f"--encoder {self.encoder_name} knows {self.trunk.vocabulary:,} tokens, the tokenizer has "
                 f"{len(self.tokenizer):,}: leave out --set tokenizer"
+            )
+        if self.trunk.wordless and constant(method, "TELLS_WORDS", True) and not constant(method, "FROM_Z", False):
+            home = "sentence_vae" if self.trunk.recognition else "same_text"
+            raise InputError(
+                f"--encoder {self.encoder_name} tells no words, which {method} asks it for: leave --encoder out, or use {home}"
             )
         if not self.pretrained:
             for role in ("bos_token_id", "eos_token_id"):
@@ -282,7 +287,7 @@ class Texts(Modality):
                 f"--set tokenizer={kind}: {nearest(kind, KINDS)}; give {', '.join(KINDS)}, or a folder with a tokenizer"
             )
         self.tokenizer_name = kind
-        usual = VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"]
+        usual = constant(self.method, "VOCABULARY", VOCABULARY.get(kind, (8192, 8192))[self.device.type == "cuda"])
         asked = self.settings.get("vocabulary")
         count = usual if asked is None else int(asked)
         masked = constant(self.method, "TOKENIZER", "bpe") == "wordpiece"

@@ -28,7 +28,7 @@ class SentenceConfig(PretrainedConfig):
 
     model_type = "withheld_sentence"
     recurrent = True
-    recognition = True
+    recognition = wordless = True
 
     def __init__(
         self, vocab_size: int = 10_000, hidden_size: int = 32, embedding_size: int = 256, width: int = 256,

@@ -21,6 +21,7 @@ from withheld.networks import attention
 from withheld.networks.beginning import begin
 from withheld.networks.elmo import ElmoForCausalLM
 from withheld.networks.image import LAYER
+from withheld.networks.word_vectors import WordVectors
 from withheld.types import Features
 
 # How the head of a family is applied to tokens; its last step is the product with the table of tokens.
@@ -44,9 +45,9 @@ LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str
     **dict.fromkeys(("bert", *LATE, "electra"), ENCODER_LAYER),
     "distilbert": (lambda base: base.transformer.layer[-1], lambda layer: layer.attention, ("k_lin", "v_lin")),
 }
+UNBOUNDED = 1 << 20
 BLOCKWISE = {"openai-gpt"}
 """Families that take masks of keys only; their blocks are handed the whole mask."""
-UNBOUNDED = 1 << 20
 
 
 class Special(NamedTuple):
@@ -83,7 +84,7 @@ class TextTrunk(nn.Module):
     Attributes:
         width: D. depth: number of layers. length: tokens it can see at once. vocabulary: V.
         causal: whether a token sees only those before it. recurrent: whether it has a state instead of positions.
-        recognition: whether it tells z of a sentence, and no words.
+        recognition: whether it tells z of a sentence. wordless: whether it tells no words.
         bidirectional: whether it is two language models side by side, one of each direction (ELMo).
     """
 
@@ -98,9 +99,10 @@ class TextTrunk(nn.Module):
         self.width = int(config.hidden_size)
         self.vocabulary = int(config.vocab_size)
         self.recurrent = bool(getattr(config, "recurrent", False))
-        self.recognition = is_recognition(config)
+        self.recognition = bool(getattr(config, "recognition", False))
+        self.wordless = is_wordless(config)
         self.bidirectional = bool(getattr(config, "bidirectional", False))
-        self.causal = not (self.bidirectional or self.recognition) and (self.recurrent or is_causal(config))
+        self.causal = not (self.bidirectional or self.wordless) and (self.recurrent or is_causal(config))
         self.length = UNBOUNDED if self.recurrent else _positions(model)
         found = [LAYER.search(name) for name, _ in model.named_parameters()]
         self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
@@ -151,7 +153,17 @@ class TextTrunk(nn.Module):
         output = self.run(x, layers)
         tokens, mask = output.last_hidden_state, x.get("mask")
         hidden = tuple(output.hidden_states) if layers and output.hidden_states is not None else None
-        return Features(pool(tokens, mask), tokens, None, mask, hidden)
+        return Features(self.pool(tokens, mask), tokens, None, mask, hidden)
+
+    def vector(self, x: Mapping[str, Tensor]) -> Tensor:
+        """What `forward` gives as pooled, (B, D), of tokens with "mask"; word vectors are summed where they lie."""
+        short = isinstance(self.base, WordVectors)
+        return F.normalize(self.base.mean(x["item"], x["mask"]), dim=1) if short else self(x).pooled
+
+    def pool(self, tokens_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+        """(B, D), the mean over real tokens; of word vectors, of length 1: else short texts would be far from everything."""
+        found = pool(tokens_BLD, mask_BL)
+        return F.normalize(found, dim=1) if isinstance(self.base, WordVectors) else found
 
     def run(self, x: Mapping[str, Tensor], layers: bool = False, **more: Any) -> Any:
         """The base model's own output."""
@@ -251,7 +263,7 @@ class TextTrunk(nn.Module):
         spread = lambda t: _spread(t, alive, B, W)[:, :L]  # noqa: E731
         tokens = spread(found.tokens)
         hidden = None if found.layers is None else tuple(spread(t) for t in found.layers)
-        return Features(pool(tokens, mask), tokens, None, mask, hidden)
+        return Features(self.pool(tokens, mask), tokens, None, mask, hidden)
 
 
 def pool(tokens_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
@@ -293,7 +305,7 @@ def is_causal(config: PretrainedConfig) -> bool:
 
 
 def language_class(config: PretrainedConfig) -> Any:
-    """The transformers class that builds this config with its language-model head; a recognition network has none.
+    """The transformers class that builds this config with its language-model head; what tells no words has none.
 
     Raises:
         InputError: for a model that is no language model.
@@ -301,7 +313,7 @@ def language_class(config: PretrainedConfig) -> Any:
     for kind in (AutoModelForMaskedLM, AutoModelForCausalLM):
         if type(config) in kind._model_mapping:
             return kind
-    if is_recognition(config):
+    if is_wordless(config):
         return AutoModel
     raise InputError(
         f"{config.model_type} is no language model that transformers knows: give a BERT, GPT-2 or their kin"
@@ -327,12 +339,12 @@ def fresh_text_trunk(config: PretrainedConfig, seed: int) -> TextTrunk:
         return TextTrunk(model)
 
 
-def is_recognition(config: PretrainedConfig) -> bool:
-    """Whether this config is that of a recognition network of sentences: it tells z, and no words."""
-    return bool(getattr(config, "recognition", False))
+def is_wordless(config: PretrainedConfig) -> bool:
+    """Whether this config is that of a network which tells no words: z of a sentence, or word vectors."""
+    return bool(getattr(config, "wordless", False))
 
 
 def is_language(config: PretrainedConfig) -> bool:
     """Whether this config is that of a model of texts."""
     kinds = (AutoModelForMaskedLM, AutoModelForCausalLM)
-    return any(type(config) in kind._model_mapping for kind in kinds) or is_recognition(config)
+    return any(type(config) in kind._model_mapping for kind in kinds) or is_wordless(config)

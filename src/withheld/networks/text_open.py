@@ -19,6 +19,7 @@ from withheld.networks.open import encoder_folder, read_config
 from withheld.networks.sentence import SentenceConfig
 from withheld.networks.text import TextTrunk, fresh_text_trunk, language_class, language_settings
 from withheld.networks.text import is_language as is_language
+from withheld.networks.word_vectors import WordVectorsConfig
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ def elmo(
     return TextPreset(about, config, length)
 
 
+def word_vectors(width: int, length: int, about: str) -> TextPreset:
+    """A table of token vectors."""
+    return TextPreset(about, lambda vocabulary, _: WordVectorsConfig(vocabulary, width), length)
+
+
 SMALL_FILTERS = ((1, 16), (2, 32), (3, 64), (4, 64), (5, 64))
 TEXT_PRESETS = {
     "bert-tiny": bert(128, 2, "2 layers of 128 (Turc et al. 2019), for minutes on a CPU"),
@@ -128,6 +134,9 @@ TEXT_PRESETS = {
     ),
     "elmo-tiny-tokens": elmo(
         256, 128, (), "the same with a table of tokens", dropout=0.0, highways=0, longest=20, length=64
+    ),
+    "word-vectors": word_vectors(
+        256, 512, "a vector of 256 for every token, whose mean is the text, for seconds on a CPU"
     ),
     "elmo": elmo(
         1024,

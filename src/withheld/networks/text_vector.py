@@ -35,7 +35,7 @@ class SentenceVector(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """Vectors (B, D) of texts: "item" and "mask" (B, L)."""
-        return self.trunk(x).pooled
+        return self.trunk.vector(x)
 
 
 class Reconstructor(nn.Module):

@@ -1,4 +1,4 @@
-"""Hiding words: some of them, those that come next, or none, where a sentence is told from z.
+"""Hiding words: some of them, those that come next, one text's from another's, or none, where a sentence is told from z.
 
 Shapes: B batch, L tokens. t is a dict: "item" (B, L) tokens, and what else the items tell ("document", "word", "mask", "first").
 """
@@ -228,3 +228,40 @@ class DeleteWords(Split):
         """The text."""
         last = torch.where(pair.y[:, -1:] == UNKNOWN_LABEL, self.pad, pair.y[:, -1:])
         return {"item": torch.cat([pair.x["before"], last], dim=1)}
+
+
+@dataclass(frozen=True)
+class PartWords(Split):
+    """The rest of a text's words from a share of them. A part that would be empty is the whole text.
+
+    Attributes:
+        share: of the tokens that x has, on average.
+        cut: share of the texts that are cut once, somewhere around the share; of all others each token is drawn by itself.
+        special: numbers that neither has.
+    """
+
+    share: float = 0.5
+    cut: float = 0.5
+    special: tuple[int, ...] = ()
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x and y: "item" as it is and "mask" (B, L), True where a token is theirs."""
+        item = t["item"]
+        real = t["mask"] if "mask" in t else torch.ones_like(item, dtype=torch.bool)
+        for number in self.special:
+            real = real & (item != number)
+        whether, where = torch.rand(2, len(item), 1, device=item.device)
+        noise = torch.rand(
+            item.shape[::-1], device=item.device
+        ).T  # a token's does not depend on how far its row is padded
+        place = real.cumsum(dim=1) / real.sum(dim=1, keepdim=True).clamp_min(1)
+        at = self.share + (where - 0.5) * min(self.share, 1 - self.share)
+        first = torch.where(whether < self.cut, place <= at, noise < self.share)
+        parts = []
+        for part in (real & first, real & ~first):
+            parts.append({"item": item, "mask": torch.where(part.any(dim=1, keepdim=True), part, real)})
+        return Pair(*parts)
+
+    def merge(self, pair: Pair) -> Any:
+        """The text without special tokens."""
+        return {"item": pair.x["item"], "mask": pair.x["mask"] | pair.y["mask"]}

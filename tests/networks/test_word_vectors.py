@@ -1,0 +1,112 @@
+"""A table of token vectors: what it says of a text, and that transformers opens it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModel
+
+import withheld
+from withheld.errors import InputError
+from withheld.methods.same_text import same_text
+from withheld.networks.text import Special, TextTrunk
+from withheld.networks.text_open import open_text_trunk
+
+
+def trunk_of(encoder: str = "word-vectors", length: int = 16) -> TextTrunk:
+    trunk, learned = open_text_trunk(encoder, vocabulary=50, length=length)
+    assert not learned
+    trunk._special = Special(0, 2, 3, 4, (0, 1, 2, 3, 4))
+    return trunk
+
+
+def texts(lengths: tuple[int, ...] = (12, 7, 9, 3)) -> dict[str, torch.Tensor]:
+    item = torch.randint(5, 50, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    item[:, 0] = 2
+    return {"item": item.masked_fill(~mask, 0), "mask": mask}
+
+
+class TestTrunk:
+    def test_a_text_is_where_the_mean_of_its_tokens_points(self):
+        trunk, t = trunk_of(), texts()
+        table = trunk.model.embeddings.weight.detach().numpy()
+        for row, (ids, real) in enumerate(zip(t["item"].numpy(), t["mask"].numpy(), strict=True)):
+            naive = np.mean([table[i] for i in ids[real]], axis=0)
+            naive /= np.sqrt((naive**2).sum())
+            np.testing.assert_allclose(trunk(t).pooled[row].detach(), naive, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(trunk.vector(t)[row].detach(), naive, rtol=1e-5, atol=1e-7)
+
+    def test_the_short_way_has_the_same_gradient(self):
+        gradients = []
+        for way in ("vector", "forward"):
+            trunk, t = trunk_of(), texts()
+            found = trunk.vector(t) if way == "vector" else trunk(t).pooled
+            (found * torch.arange(256)).sum().backward()
+            gradients.append(trunk.model.embeddings.weight.grad)
+        torch.testing.assert_close(*gradients)
+
+    def test_a_text_without_words_is_nothing_and_not_nan(self):
+        t = texts()
+        t["mask"][1] = False
+        assert trunk_of().vector(t)[1].abs().max() == 0
+        assert torch.isfinite(trunk_of()(t).pooled).all()
+
+    def test_texts_of_any_length_are_seen_whole(self):
+        trunk = trunk_of()
+        long = {"item": torch.full((1, 5000), 7), "mask": torch.ones(1, 5000, dtype=torch.bool)}
+        torch.testing.assert_close(trunk(long).pooled[0], F.normalize(trunk.model.embeddings.weight[7], dim=0))
+
+    def test_transformers_opens_it(self, tmp_path):
+        trunk = trunk_of()
+        trunk.model.save_pretrained(tmp_path)
+        again = AutoModel.from_pretrained(tmp_path, trust_remote_code=False)
+        t = texts()
+        assert torch.equal(again(t["item"]).last_hidden_state, trunk(t).tokens)
+
+
+class TestSameText:
+    def test_the_loss_is_that_of_simclr_on_the_two_parts(self):
+        objective, _ = same_text(trunk_of(), temperature=0.3)
+        t = texts()
+        torch.manual_seed(1)
+        ours = float(objective(t)["contrast"].detach())
+        torch.manual_seed(1)
+        pair = objective.split(t)
+        views = torch.cat([objective.network(pair.x), objective.network(pair.y)])
+        cosines = F.cosine_similarity(views[:, None], views[None], dim=2).detach() / 0.3
+        naive = 0.0
+        for i in range(8):
+            others = [j for j in range(8) if j != i]
+            naive -= float(cosines[i, (i + 4) % 8] - torch.logsumexp(cosines[i, others], 0)) / 8
+        assert ours == pytest.approx(naive, rel=1e-5)
+
+    def test_no_special_token_learns(self):
+        trunk = trunk_of()
+        objective, _ = same_text(trunk)
+        objective.total(objective(texts()), None).backward()
+        moved = trunk.model.embeddings.weight.grad.abs().sum(dim=1)
+        assert moved[:5].max() == 0
+        assert moved[5:].max() > 0
+
+    def test_it_also_takes_a_language_model(self):
+        objective, recipe = same_text(trunk_of("bert-tiny"))
+        loss = objective(texts())["contrast"]
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert recipe.base_learning_rate < same_text(trunk_of())[1].base_learning_rate
+
+    @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"share": 0.0}, {"share": 1.0}, {"cut": 1.5}])
+    def test_settings_that_teach_nothing(self, wrong):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            same_text(trunk_of(), **wrong)
+
+
+@pytest.mark.parametrize("method", ["bert", "gpt", "tsdae", "elmo"])
+@pytest.mark.parametrize(("encoder", "home"), [("word-vectors", "same_text"), ("lstm-vae", "sentence_vae")])
+def test_methods_that_tell_words_say_that_it_cannot(method, encoder, home, tmp_path):
+    rows = [f"{who} went to the {place} again and again ." for who in "abcdefgh" for place in ("sea", "house", "hill")]
+    with pytest.raises(InputError, match=f"--encoder {encoder} tells no words.*{home}"):
+        withheld.pretrain(method, rows, tmp_path / "run", encoder=encoder, steps=1, size=8)
