@@ -40,19 +40,15 @@ def test_every_rule_says_why_and_what_it_rests_on(rule: Rule) -> None:
         (Facts("image", 50_000, side=28), "simclr"),
         (Facts("image", 1600, side=300), "simclr"),
         (Facts("image", 900, side=300, continues=True), "simclr"),
-        (Facts("text", 100, characters=10**6), "bert"),
+        (Facts("text", 100, characters=10**6), "same_text"),
+        (Facts("text", 100, characters=10**6, continues=True), "bert"),
+        (Facts("text", 10**6, characters=10**9, streamed=True), "bert"),
         (Facts("video", 50), "videomae"),
         (Facts("table", 150), "mixture"),
     ],
 )
 def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
     assert choose(facts).method == method
-
-
-def test_time_decides_the_encoder() -> None:
-    assert choose(Facts("text", 100, characters=10**6, minutes=10)).encoder == "auto"
-    assert choose(Facts("text", 100, characters=10**6, minutes=90)).encoder == "bert-mini"
-    assert choose(Facts("text", 100, characters=10**6, minutes=90, gpu=True)).encoder == "auto"
 
 
 @pytest.mark.parametrize(

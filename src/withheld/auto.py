@@ -184,7 +184,8 @@ def _streamed_texts(data: Any) -> Facts:
         raise InputError(f"none of the texts looked at in {data} can be read{first}")
     _check_wordy(texts, data)
     share = float(corpus.sizes.sum() / corpus.sizes[0])
-    return Facts("text", round(len(texts) * share), characters=round(sum(map(len, texts)) * share))
+    characters = round(sum(map(len, texts)) * share)
+    return Facts("text", round(len(texts) * share), characters=characters, streamed=True)
 
 
 def _check_wordy(texts: list[str], data: Any) -> None:

@@ -12,8 +12,6 @@ from typing import Any
 
 FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 1000, 20, 50, 200_000
 """Below these there is too little to learn from."""
-LONG = 60.0
-"""Minutes on a CPU from which the next larger encoder is taken."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Facts:
         characters: of all texts, about.
         binary: whether all cells of a table are 0 or 1.
         continues: whether an encoder is named that has learned already.
+        streamed: whether the items are read as they come.
     """
 
     modality: str
@@ -39,6 +38,7 @@ class Facts:
     characters: int = 0
     binary: bool = False
     continues: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,17 @@ RULES: tuple[Rule, ...] = (
         "of 13 M characters a small BERT still knows less about opinions than tf-idf: 55.5 against 64.2 % (gallery: reviews)",
     ),
     Rule(
-        "text", lambda f: f.minutes >= LONG and not f.gpu and not f.continues, "bert",
-        "{characters:,} characters and {minutes:g} minutes: hidden words, with the encoder made for an hour",
-        "not measured at this length",
-        encoder="bert-mini",
-    ),
-    Rule(
-        "text", lambda f: True, "bert",
+        "text", lambda f: f.continues or f.streamed, "bert",
         "{characters:,} characters: hidden words, in blocks of 64 tokens, twice as many steps as blocks of 128",
         "reviews, 5 minutes on one core: hidden words 4.14 nats where counting has 6.62 (gallery: reviews, at --size 64)",
         size=64,
+    ),
+    Rule(
+        "text", lambda f: True, "same_text",
+        "{characters:,} characters: word vectors learn from which text some of its words are, a pass takes seconds; they tell "
+        "what texts are about, and no words (for that: withheld pretrain bert, or gpt)",
+        "linear probe at 10 labels per class, reviews: 75.9 % after a minute on one core, where tf-idf has 64.2 and BERT after "
+        "half an hour 57.2 (gallery: reviews)",
     ),
     # Clips
     Rule(
