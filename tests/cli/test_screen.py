@@ -180,3 +180,11 @@ def test_a_plan_says_one_channel_and_does_not_advise_what_is_done() -> None:
     assert "1 channel, 32x32" in said
     assert "too few" not in said
     assert "too few" in plan({**settings, "method": "simclr"})
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [(1, "1 step of 10 = 0.01 epochs"), (100, "100 steps of 10 = 1 epoch"),
+     (250, "250 steps of 10 = 2.5 epochs")]
+)  # fmt: skip
+def test_the_length_of_a_run_in_epochs(steps: int, said: str) -> None:
+    assert narrator._length_words({"steps": steps, "batch_size": 10, "data": {"items": 1000}}) == said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from withheld.report.scores import END_NAME, Row, Table
 from withheld.report.svg import nice_ticks
 from withheld.report.training import _told_apart
-from withheld.report.wording import percent, plain, short_numbers
+from withheld.wording import per_class, percent, plain, plural, short_numbers, signed
 
 
 def test_an_interval_wider_than_all_there_is_says_no_more_than_that() -> None:
@@ -44,3 +44,16 @@ def test_ticks_of_what_hardly_changes_have_words_of_their_own() -> None:
         for about in (2, 4):
             words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, about), about)]
             assert len(set(words)) == len(words), words
+
+
+def test_one_is_singular() -> None:
+    assert [per_class([1]), per_class([10]), per_class([1, 100])] == [
+        "1 label per class", "10 labels per class", "1, 100 labels per class",
+    ]  # fmt: skip
+    assert [plural(number, "item is", "items are") for number in (0, 1, 1200)] == [
+        "0 items are", "1 item is", "1,200 items are",
+    ]  # fmt: skip
+
+
+def test_a_difference_of_next_to_nothing_has_no_minus() -> None:
+    assert [signed(value) for value in (12.34, -0.04, 0.04, -0.06)] == ["+12.3", "+0.0", "+0.0", "-0.1"]

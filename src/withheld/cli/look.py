@@ -13,6 +13,7 @@ from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.screen import Screen, duration, size
 from withheld.errors import InputError, nearest
+from withheld.wording import plural
 
 MOST_ROWS = 1_000_000
 """Rows of a table of which missing cells are counted."""
@@ -198,7 +199,12 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
         told = Counter(part or "no part" for part in source.parts.tolist())
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
-        lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
+        lines.append(
+            (
+                "classes",
+                f"{len(source.classes)}; {plural((source.labels >= 0).sum(), 'text has a label', 'texts have labels')}",
+            )
+        )
     elif source.kind == "table":
         with contextlib.suppress(InputError):
             names = open_texts(data, True).classes

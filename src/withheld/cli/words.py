@@ -11,6 +11,7 @@ from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talk
 from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
+from withheld.wording import plural
 
 
 @click.command("score")
@@ -147,7 +148,7 @@ def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path
         if body:
             screen.table(f"{one.name}: squared error, summed over a frame", ["frame", "told", "copying the last"], body)
             screen.say(
-                f"Mean of {len(body)} frames: {ours.mean():.1f}, copying the last given frame {copied.mean():.1f}."
+                f"Mean of {plural(len(body), 'frame')}: {ours.mean():.1f}, copying the last given frame {copied.mean():.1f}."
             )
         else:
             screen.say(f"{one.name} ends with the frames that are given: nothing to compare with.")

@@ -24,6 +24,7 @@ from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import WINDOW_BYTES, Windows, runs
 from withheld.errors import InputError, WithheldError
 from withheld.redact import redact
+from withheld.wording import plural
 
 MAX_MEMBER = 256 << 20
 MAX_MEMBERS = 5_000_000
@@ -250,7 +251,7 @@ def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IM
                 raise
             count = len(listing.members)
             raise InputError(
-                f"{text} is damaged after {count:,} {wanted}: {error}; get it again, or unpack what can be"
+                f"{text} is damaged after {plural(count, wanted.noun[:-1])}: {error}; get it again, or unpack what can be"
             ) from error
         except WithheldError:
             raise

@@ -22,6 +22,7 @@ from withheld.data.wanted import OTHERS, UNREAD
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import plural
 
 MOST_READ = 5000
 _SIDE = 32
@@ -95,7 +96,7 @@ class Description:
         if self.left_out:
             lines.append(("left out", f"{len(self.left_out):,}{_first(self.left_out)}"))
         lines.append(("duplicates", f"{len(self.exact):,} exact{few}{_pair(self.exact)}"))
-        lines.append(("near-duplicates", f"{len(self.near):,} pairs{few}{_pair(self.near)}"))
+        lines.append(("near-duplicates", f"{plural(len(self.near), 'pair')}{few}{_pair(self.near)}"))
         if self.classes:
             lines.append(("labels", self._labels()))
         lines.append(("suggested size", f"{self.suggested_size}"))
@@ -104,7 +105,7 @@ class Description:
 
     def _labels(self) -> str:
         counts = np.array(list(self.classes.values()))
-        unknown = f", {self.unknown:,} images without" if self.unknown else ""
+        unknown = f", {plural(self.unknown, 'image')} without" if self.unknown else ""
         spread = f"{counts.min():,} to {counts.max():,} (median {int(np.median(counts)):,})"
         return f"{len(counts)} classes of {spread} images{unknown}"
 
@@ -242,7 +243,7 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
         shown = f"{share:.0%}" if share >= 0.01 else "under 1 %"
         warnings.append(f"{shown} of the images looked at are broken: they will be skipped and listed{stop}")
     if found.crossing:
-        pairs = "1 pair of duplicates has" if found.crossing == 1 else f"{found.crossing:,} pairs of duplicates have"
+        pairs = plural(found.crossing, "pair of duplicates has", "pairs of duplicates have")
         warnings.append(f"{pairs} one image in train and one in test: test scores will flatter")
     shapes = [one.head.width / one.head.height for one in good if one.head is not None]
     if np.quantile(shapes, 0.95) > 1.5 * np.quantile(shapes, 0.05):
@@ -267,7 +268,9 @@ def _beside(source: Source) -> list[str]:
     masks = masks_among(scan.items)
     if masks:
         folders = ", ".join(sorted({word for name in masks for word in name.split("/")[:-1] if word in MASKS}))
-        warnings.append(f"{len(masks):,} masks in {folders} are not counted and not learned from")
+        warnings.append(
+            f"{plural(len(masks), 'mask')} in {folders} {'is' if len(masks) == 1 else 'are'} not counted and not learned from"
+        )
     for kinds, what, remedy in (
         (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
         (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),

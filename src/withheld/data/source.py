@@ -22,6 +22,7 @@ from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
 from withheld.redact import redact
+from withheld.wording import plural
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
 
@@ -78,7 +79,7 @@ class Source:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Source({self.location!r}, {self.kind}, {len(self):,} items)"
+        return f"Source({self.location!r}, {self.kind}, {plural(len(self), 'item')})"
 
     def subset(self, index: np.ndarray | Sequence[int]) -> Source:
         """Some of the items, in the order of `index`."""

@@ -22,6 +22,7 @@ from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.text_encoder import TextEncoder
+from withheld.wording import plural
 
 BITS = 1 / math.log(2)
 AT_ONCE = 32
@@ -86,7 +87,7 @@ class Perplexity:
     def __str__(self) -> str:
         return (
             f"perplexity {self.per_token:.2f} a token, {self.per_word:.2f} a word; {self.bits_per_character:.4f} bits a "
-            f"character ({self.nats / self.tokens:.4f} nats a token; {self.tokens:,} tokens of {self.data})"
+            f"character ({self.nats / self.tokens:.4f} nats a token; {plural(self.tokens, 'token')} of {self.data})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -325,5 +326,5 @@ def fits(count: int, length: int, what: str) -> None:
     """
     if count > length:
         raise InputError(
-            f"{what} has {count} tokens, the model sees {length}: shorten it, or pretrain with a larger --size"
+            f"{what} has {plural(count, 'token')}, the model sees {length}: shorten it, or pretrain with a larger --size"
         )

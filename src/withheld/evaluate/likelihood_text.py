@@ -23,6 +23,7 @@ from withheld.losses.latent import gaussian_kl
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.vae import ACTIVE, mutual_information
 from withheld.run import Run
+from withheld.wording import plural
 
 TOKENS = 8192
 """Tokens told at a time."""
@@ -84,7 +85,7 @@ class SentenceLikelihood:
             of_z = "whether z is used, one sentence cannot tell"
         return (
             f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
-            f"+ KL {self.kl:.2f} ({self.items:,} sentences of {self.data})\n"
+            f"+ KL {self.kl:.2f} ({plural(self.items, 'sentence')} of {self.data})\n"
             f"-log p(x) at most {self.nll:.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
             f"{self.samples:,} samples)\n"
             f"perplexity a word at most {self.perplexity:.2f} by importance sampling, {self.perplexity_of_bound:.2f} by the ELBO "

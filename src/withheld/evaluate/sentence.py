@@ -32,6 +32,7 @@ from withheld.evaluate.compare import (
     difference,
     worth_in_labels,
 )
+from withheld.wording import per_class, signed
 
 FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "fine-tuned",
@@ -117,7 +118,7 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     found = find(rows, test_share)
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
-    start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
+    start = f"With {per_class([found.labels])}, "
     text = start + told(found) + _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
@@ -253,11 +254,11 @@ def _no(gap: Difference) -> str:
 
 
 def _points(gap: Difference) -> str:
-    return f"{100 * gap.mean:+.1f} points ({_interval(gap)})"
+    return f"{signed(100 * gap.mean)} points ({_interval(gap)})"
 
 
 def _flat(gap: Difference) -> str:
-    return f"{100 * gap.mean:+.1f} points, {_interval(gap)}"
+    return f"{signed(100 * gap.mean)} points, {_interval(gap)}"
 
 
 def _interval(gap: Difference) -> str:

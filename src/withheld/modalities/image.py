@@ -238,7 +238,7 @@ class Images(Modality):
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
         if self.skipped:
             first = f"{self.skipped[0]['file']}: {self.skipped[0]['reason']}"
-            many = f"{len(self.skipped):,} of {len(self.source):,} files were skipped"
+            many = f"{len(self.skipped):,} of {len(self.source):,} files {'was' if len(self.skipped) == 1 else 'were'} skipped"
             self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
         scale = self.prepared.scale
         if scale is not None:

@@ -21,6 +21,7 @@ from withheld.networks.evidence import evidence_words
 from withheld.networks.mixture import COMPONENTS
 from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL, Recipe
+from withheld.wording import plural
 
 SAMPLE = 20_000
 DRAWN = 2_000
@@ -59,8 +60,8 @@ class Tables(Modality):
         if self.wide:
             self.tell(
                 "note",
-                text=f"covariance=diag: {len(self.table):,} rows are too few for full covariances of {len(self.table.columns)} "
-                "columns (--set covariance=full takes them all the same)",
+                text=f"covariance=diag: {plural(len(self.table), 'row is', 'rows are')} too few for full covariances of "
+                f"{len(self.table.columns)} columns (--set covariance=full takes them all the same)",
             )
         return len(self.table.columns)
 
@@ -140,7 +141,10 @@ class Tables(Modality):
         self.fingerprint = digest([self.fingerprint, self.labels.tobytes(), *self.classes])
         known = int((self.labels != UNKNOWN_LABEL).sum())
         shown = ", ".join(self.classes[:8]) + (" ..." if len(self.classes) > 8 else "")
-        self.tell("note", text=f"{known:,} of {len(self.table):,} rows have labels: {shown}")
+        self.tell(
+            "note",
+            text=f"{known:,} of {len(self.table):,} rows {'has a label' if known == 1 else 'have labels'}: {shown}",
+        )
 
     def _open(self) -> Vectors:
         if isinstance(self.data, str) and self.data.startswith("run:"):
@@ -184,7 +188,7 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     run = open_run(data[4:])
     encoder = run.encoder().to(device).eval()
     names, items, fingerprint = _learned_from(run.settings["data"]["location"], encoder, tell)
-    tell("note", text=f"features of {len(names):,} items by {encoder.name}")
+    tell("note", text=f"features of {plural(len(names), 'item')} by {encoder.name}")
     values = kept_features(encoder, items, lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]

@@ -12,8 +12,8 @@ from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, number, objects
 from withheld.report.scores import OURS, Row, Table
 from withheld.report.svg import MARKERS, Scale, band, drawing, element, line, marker, nice_ticks, path, spaced, text
-from withheld.report.wording import count as counted
-from withheld.report.wording import labels, plain
+from withheld.wording import count as counted
+from withheld.wording import labels, plain
 
 WIDE, NARROW = (920.0, 440.0), (350.0, 330.0)
 

@@ -16,7 +16,7 @@ from withheld.report.folder import read_folder
 from withheld.report.headline import parted
 from withheld.report.scores import OURS, Row, Table, read_scores
 from withheld.report.svg import nice_ticks, spaced
-from withheld.report.wording import count as counted
+from withheld.wording import count as counted
 
 INK, SOFT, HAIR = "#1d1d1f", "#5d5d62", "#e4e2dd"
 COLORS = {

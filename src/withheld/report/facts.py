@@ -11,7 +11,7 @@ from typing import Any
 
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, mapping, number, texts
-from withheld.report.wording import count, duration, plain, plural, short_count
+from withheld.wording import count, duration, plain, plural, short_count
 
 Facts = list[tuple[str, str]]
 

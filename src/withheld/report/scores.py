@@ -9,8 +9,8 @@ from typing import Any
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, number
 from withheld.report.svg import MARKERS
-from withheld.report.wording import count as counted
-from withheld.report.wording import plain, within
+from withheld.wording import count as counted
+from withheld.wording import plain, within
 
 # What a row is, where its score does not say: by how its name starts, else by the first of these words in it.
 _NAMES = {

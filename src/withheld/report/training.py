@@ -13,7 +13,7 @@ from withheld.report.axes import Frame
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import mapping, number
 from withheld.report.svg import Scale, drawing, nice_ticks, path
-from withheld.report.wording import plain, plural, short_count
+from withheld.wording import plain, plural, short_count
 
 Series = list[tuple[float, float]]
 

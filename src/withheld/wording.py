@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 
 def count(value: float) -> str:
@@ -68,9 +69,19 @@ def labels(number: float | None) -> str:
     """1 -> "1 label", None -> "all labels"."""
     if number is None:
         return "all labels"
-    return "1 label" if number == 1 else f"{count(number)} labels"
+    return plural(number, "label")
+
+
+def per_class(numbers: Sequence[int]) -> str:
+    """[1] -> "1 label per class", [1, 10] -> "1, 10 labels per class"."""
+    return f"{', '.join(map(str, numbers))} label{'s' * (list(numbers) != [1])} per class"
+
+
+def signed(value: float) -> str:
+    """A difference with one digit after the point: 1.25 -> "+1.2", -0.04 -> "+0.0"."""
+    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 def plural(number: float, one: str, many: str = "") -> str:
-    """(1, "file") -> "1 file", (2, "file") -> "2 files"."""
+    """(1, "file") -> "1 file", (2, "file") -> "2 files", (2, "item is", "items are") -> "2 items are"."""
     return f"{count(number)} {one if round(number) == 1 else many or one + 's'}"
