@@ -178,11 +178,15 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
 
 @torch.no_grad()
 def perplexity(
-    subject: Any, data: Any, *, part: str = "test", device: str = "auto", listen: Listen = silent
-) -> Perplexity:
+    subject: Any, data: Any, *, part: str = "test", items: int | None = None, device: str = "auto",
+    listen: Listen = silent,
+) -> Perplexity:  # fmt: skip
     """How likely the texts of a part are (all, where the data has no such part); causal models, and an ELMo's forward one.
 
     A Transformer sees every token with at least half of its context before it; an LSTM reads on through a document.
+
+    Args:
+        items: at most so many texts, spread over the data; None takes all.
 
     Raises:
         InputError: where the model does not look back only.
@@ -196,15 +200,16 @@ def perplexity(
     chosen = source.part(part) or source
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell)
+    at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
     nats, count = 0.0, 0
-    for i in range(len(tokens)):
+    for done, i in enumerate(at.tolist(), 1):
         found = -document_log_p(encoder, tokens.document(i))
         nats, count = nats + float(found.sum()), count + len(found)
-        listen({"kind": "likelihood", "done": i + 1, "total": len(tokens)})
+        listen({"kind": "likelihood", "done": done, "total": len(at)})
     if not count:
         raise InputError(f"{data}: no token has another before it; give longer texts")
     where = f"{data}" + (f" ({part})" if chosen is not source else "")
-    return Perplexity(where, len(tokens), count, int(tokens.words.sum()), int(tokens.characters.sum()), nats)
+    return Perplexity(where, len(at), count, int(tokens.words[at].sum()), int(tokens.characters[at].sum()), nats)
 
 
 @torch.no_grad()

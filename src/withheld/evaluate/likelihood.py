@@ -118,7 +118,7 @@ def likelihood(
 
         if run.settings["data"].get("unit") == "sentence":
             return sentence_likelihood(run, data, samples=samples, items=items, seed=seed, device=device, listen=listen)
-        return perplexity(run.folder, data, device=device, listen=listen)
+        return perplexity(run.folder, data, items=items, device=device, listen=listen)
     where = pick_device(device)
     model = run.objective().to(where)
     if isinstance(model, LatentModel):
