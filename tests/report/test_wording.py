@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from withheld.report.curves import label_curve
 from withheld.report.scores import END_NAME, Row, Table
-from withheld.report.svg import nice_ticks
+from withheld.report.svg import nice_ticks, text
 from withheld.report.training import _told_apart
 from withheld.wording import per_class, percent, plain, plural, short_numbers, signed
 
@@ -20,12 +21,13 @@ def test_settings_are_shown_with_the_digits_that_matter() -> None:
 
 
 def test_names_at_the_ends_of_lines_tell_rows_apart() -> None:
-    names = ("self-training with HOG + color histogram", "self-training on HOG + color histogram", "kNN")
+    long = "public: facebook/dinov2-small, linear probe"
+    names = (long, "self-training with HOG + color histogram", "kNN")
     rows = [Row(name, "probe", points=dict.fromkeys((1.0, 10.0), (0.5, 0.1, 5))) for name in names]
     rows += [Row(f"{names[0]}, more", "probe", points={1.0: (0.5, 0.1, 5)})]
     table = Table(rows, [1.0, 10.0], "accuracy", True)
     told = [table.end_name(row) for row in rows]
-    assert told[0] == "self-training with HOG + co…"
+    assert told[:2] == ["public: facebook/dinov2-small, linear p…", names[1]]
     assert told[2] == "kNN"
     assert told[3].endswith("…, at 1")
     assert len(set(told)) == 4
@@ -57,3 +59,12 @@ def test_one_is_singular() -> None:
 
 def test_a_difference_of_next_to_nothing_has_no_minus() -> None:
     assert [signed(value) for value in (12.34, -0.04, 0.04, -0.06)] == ["+12.3", "+0.0", "+0.0", "-0.1"]
+
+
+def test_the_whole_name_stands_behind_one_that_is_cut() -> None:
+    assert text(0, 0, "a long n…", whole="a long name <b>") == (
+        '<text x="0" y="0">a long n…<title>a long name &lt;b&gt;</title></text>'
+    )
+    row = Row("public: facebook/dinov2-small, linear probe", "public", points={1.0: (0.5, 0.1, 5)})
+    drawn = label_curve(Table([row], [1.0], "accuracy", True))
+    assert "linear p…<title>public: facebook/dinov2-small, linear probe</title>" in drawn

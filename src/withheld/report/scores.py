@@ -35,7 +35,7 @@ _ORDER = {"tuned": 0, "probe": 1, "knn": 2, "scratch": 3, "random": 4, "floor": 
 OURS = ("tuned", "probe", "knn")
 LAYER = re.compile(r"linear probe, layer (\d{1,4}) of \d{1,4}")
 """The rows of single layers: a curve of their own, and no part of the comparison."""
-END_NAME = 28
+END_NAME = 40
 """Letters that there is room for at the end of a line."""
 
 
