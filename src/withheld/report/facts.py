@@ -48,11 +48,17 @@ def data_facts(found: Contents) -> Facts:
         ("tokenizer", _tokenizer_words(data)),
         ("tokens at once", _counted(data.get("length")) if data.get("tokens") else ""),
         ("a model that only counts tokens", f"{unigram:.2f} nats a token" if unigram else ""),
-        ("mean of the channels", _numbers(found.run.get("mean"))),
-        ("standard deviation", _numbers(found.run.get("std"))),
+        ("mean of the channels", _numbers(found.run.get("mean")) if _normalized(found) else ""),
+        ("standard deviation", _numbers(found.run.get("std")) if _normalized(found) else ""),
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _normalized(found: Contents) -> bool:
+    """Whether mean and deviation are those of the data: not 0 and 1 for pixels as they are, nor what an encoder came with."""
+    own = mapping(found.run.get("encoder")).get("pretrained") is not True
+    return own and mapping(found.run.get("recipe")).get("normalize") is not False
 
 
 def _reckoned(data: dict[str, Any], name: str) -> str:
