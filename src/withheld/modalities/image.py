@@ -242,8 +242,7 @@ class Images(Modality):
             self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
         scale = self.prepared.scale
         if scale is not None:
-            ends = f"{min(scale.low):g} becomes black and {max(scale.high):g} white"
-            self.tell("note", text=f"images of more than 8 bits a pixel: {ends}")
+            self.tell("note", text=f"images of more than 8 bits a pixel: {scale.words()}")
 
     def _tell_stream(self) -> None:
         images = self.prepared.images
