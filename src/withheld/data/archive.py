@@ -16,7 +16,7 @@ import numpy as np
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Local, Shard
-from withheld.data.folder import is_hidden
+from withheld.data.folder import is_hidden, masks_among
 from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
@@ -43,6 +43,7 @@ class Listing:
         tables: the same of labels.csv files.
         left_out: {"file", "reason"}.
         others: how many members are of other kinds.
+        masks: names of masks beside the images, which are no items.
         wanted: which members are items.
     """
 
@@ -50,6 +51,7 @@ class Listing:
     tables: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     left_out: list[dict[str, str]] = field(default_factory=list)
     others: int = 0
+    masks: list[str] = field(default_factory=list)
     wanted: Wanted = IMAGES
 
     def note(self, name: str, size: int, offset: int, check: int, plain: bool) -> None:
@@ -67,6 +69,12 @@ class Listing:
             self.members[name] = size, offset, check
             if len(self.members) > MAX_MEMBERS:
                 raise InputError(f"the archive holds more than {MAX_MEMBERS:,} {self.wanted}; split it")
+
+    def names(self) -> list[str]:
+        """Those of the items, in order; masks are set aside by the rule of folders."""
+        if self.wanted is IMAGES:
+            self.masks = sorted(masks_among(self.members))
+        return sorted(set(self.members).difference(self.masks))
 
     def _objection(self, name: str, size: int, plain: bool) -> str | None:
         if not plain:
@@ -157,7 +165,7 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
             read = {name: _read_member(archive, name) for name in listing.tables} if labels is True else {}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
-    names = sorted(listing.members)
+    names = listing.names()
     return _source(Local(path, path.name), text, "zip", listing, names, ZipStore(path, names), labels, read)
 
 
@@ -257,7 +265,7 @@ def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IM
             raise
         except Exception as error:
             raise InputError(f"{text} is a damaged archive: {error}; get it again") from error
-    names = sorted(listing.members)
+    names = listing.names()
     places = [(listing.members[name][1], listing.members[name][0]) for name in names]
     return _source(shard, text, "tar", listing, names, TarStore(shard, places, gzipped), labels, read)
 
@@ -311,7 +319,7 @@ def _source(
         parts += [name, *listing.members[name]]
     source = Source(
         location=text, kind=kind, names=names, store=store, fingerprint=digest(parts), parts=layout.parts,
-        left_out=listing.left_out, stamp=digest([shard.stamp]),
+        left_out=listing.left_out, stamp=digest([shard.stamp]), masks=listing.masks,
     )  # fmt: skip
     if labels is True and tables:
         name = min(tables, key=lambda n: (n.count("/"), n))

@@ -14,7 +14,7 @@ from PIL import Image
 from withheld.data.build import Progress, is_grey
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
-from withheld.data.folder import MASKS, masks_among, scan_folder
+from withheld.data.folder import MASKS, scan_folder
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
@@ -234,7 +234,7 @@ def _find_duplicates(found: Description, source: Source, good: list[_Seen]) -> N
 
 
 def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str]:
-    warnings = _beside(source)
+    warnings = _masks(source) + _beside(source)
     if source.labels is None:
         warnings += _label_like(source)
     if found.broken:
@@ -255,6 +255,15 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
     return warnings
 
 
+def _masks(source: Source) -> list[str]:
+    """Masks that lie beside the images, as in DAVIS and PASCAL VOC."""
+    if not source.masks:
+        return []
+    folders = ", ".join(sorted({word for name in source.masks for word in name.split("/")[:-1] if word in MASKS}))
+    are = plural(len(source.masks), f"mask in {folders} is", f"masks in {folders} are")
+    return [f"{are} not counted and not learned from"]
+
+
 def _beside(source: Source) -> list[str]:
     """What lies in a folder and is not counted: pictures of other kinds, clips."""
     root = Path(source.location).expanduser()
@@ -265,12 +274,6 @@ def _beside(source: Source) -> list[str]:
     pictures = {end: count for end, count in ends.items() if end in UNREAD}
     clips = {end: count for end, count in ends.items() if end in OTHERS["clips"][1]}
     warnings = []
-    masks = masks_among(scan.items)
-    if masks:
-        folders = ", ".join(sorted({word for name in masks for word in name.split("/")[:-1] if word in MASKS}))
-        warnings.append(
-            f"{plural(len(masks), 'mask')} in {folders} {'is' if len(masks) == 1 else 'are'} not counted and not learned from"
-        )
     for kinds, what, remedy in (
         (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
         (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),

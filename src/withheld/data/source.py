@@ -61,6 +61,7 @@ class Source:
         left_out: {"file", "reason"} of what looked like an item and is none.
         stamp: place and time of change, which tells copies of the prepared cache apart.
         positions: (N,) of the items in the store; None where they are all of it, in its order.
+        masks: names of masks beside the images, which are no items.
     """
 
     location: str
@@ -74,6 +75,7 @@ class Source:
     left_out: list[dict[str, str]] = field(default_factory=list)
     stamp: str = ""
     positions: np.ndarray | None = None
+    masks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
