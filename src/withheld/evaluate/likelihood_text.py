@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withheld.data.sentences import Sentences, end_behind, parted_by
+from withheld.data.sentences import Sentences, end_behind, parted_as, parted_by
 from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
 from withheld.evaluate.latent_text import open_sentences
@@ -178,7 +178,7 @@ def _sentences(
     """Sentences parted as the run parted its own and never cut, which of them by length, their words, and whose they are."""
     source = open_texts(data)
     chosen = source.part("test") or source
-    how = str((run.settings["given"].get("settings") or {}).get("sentences", "auto"))
+    how = parted_as(run.settings) or "auto"
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell, parted=parted_by(how))
     sentences = Sentences(tokens, 1 << 20, end_behind(encoder.tokenizer), encoder.pad)
