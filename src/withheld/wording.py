@@ -52,9 +52,9 @@ def within(half: float | None, scale: float = 100.0) -> str:
 
 
 def duration(seconds: float) -> str:
-    """432 -> "7 min 12 s"."""
+    """0 -> "0 s", 4.26 -> "4.3 s", 432 -> "7 min 12 s"."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{round(seconds, 1):g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -77,9 +77,19 @@ def per_class(numbers: Sequence[int]) -> str:
     return f"{', '.join(map(str, numbers))} label{'s' * (list(numbers) != [1])} per class"
 
 
-def signed(value: float) -> str:
-    """A difference with one digit after the point: 1.25 -> "+1.2", -0.04 -> "+0.0"."""
-    return f"{round(value, 1) + 0.0:+.1f}"
+def about(number: float, one: str) -> str:
+    """(0.004, "epoch") -> "0.004 epochs", (1.0, "epoch") -> "1 epoch", (12.34, "epoch") -> "12.3 epochs"."""
+    shown = f"{number:,.0f}" if number >= 99.5 else f"{number:.3g}"
+    return f"{shown} {one}{'s' * (shown != '1')}"
+
+
+def size(number: float) -> str:
+    """Bytes for people: 512 B, 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit in ("B", "kB") else f"{number:.1f} {unit}"
 
 
 def plural(number: float, one: str, many: str = "") -> str:

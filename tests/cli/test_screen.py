@@ -6,7 +6,8 @@ import pytest
 
 from withheld.cli import narrator, screen
 from withheld.cli.narrator import Narrator, plan
-from withheld.cli.screen import Screen, duration, printable, size
+from withheld.cli.screen import Screen, duration, printable
+from withheld.wording import size
 
 
 @pytest.mark.promise("S5", "control characters on the terminal")

@@ -6,7 +6,7 @@ from withheld.report.curves import label_curve
 from withheld.report.scores import END_NAME, Row, Table
 from withheld.report.svg import nice_ticks, text
 from withheld.report.training import _told_apart
-from withheld.wording import per_class, percent, plain, plural, short_numbers, signed
+from withheld.wording import about, duration, per_class, percent, plain, plural, short_numbers
 
 
 def test_an_interval_wider_than_all_there_is_says_no_more_than_that() -> None:
@@ -43,8 +43,8 @@ def test_ticks_of_what_hardly_changes_have_words_of_their_own() -> None:
         (1234.56, 1234.57),
         (5.6, 4.2e3),
     ):
-        for about in (2, 4):
-            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, about), about)]
+        for few in (2, 4):
+            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, few), few)]
             assert len(set(words)) == len(words), words
 
 
@@ -57,8 +57,16 @@ def test_one_is_singular() -> None:
     ]  # fmt: skip
 
 
-def test_a_difference_of_next_to_nothing_has_no_minus() -> None:
-    assert [signed(value) for value in (12.34, -0.04, 0.04, -0.06)] == ["+12.3", "+0.0", "+0.0", "-0.1"]
+def test_what_is_measured_is_shown_with_three_digits() -> None:
+    shown = [about(number, "epoch") for number in (0.004, 1.0, 0.9999, 12.34, 1234.5)]
+    assert [duration(seconds) for seconds in (0.0, 1.04, 9.96, 42.4, 432)] == [
+        "0 s",
+        "1 s",
+        "10 s",
+        "42 s",
+        "7 min 12 s",
+    ]
+    assert shown == ["0.004 epochs", "1 epoch", "1 epoch", "12.3 epochs", "1,234 epochs"]
 
 
 def test_the_whole_name_stands_behind_one_that_is_cut() -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from withheld.cli.screen import Screen, duration
-from withheld.wording import percent, plural
+from withheld.wording import about, percent, plural
 
 STAGES = {
     "look": "looking at images",
@@ -139,14 +139,7 @@ def _length_words(settings: dict[str, Any]) -> str:
         return f"at most {plural(settings['steps'], 'pass', 'passes')}"
     epochs = settings["steps"] * settings["batch_size"] / max(1, settings["data"]["items"])
     pieces = f" in {settings['accumulate']} pieces" if settings.get("accumulate", 1) > 1 else ""
-    return f"{plural(settings['steps'], 'step')} of {settings['batch_size']}{pieces} = {_epochs(epochs)}"
-
-
-def _epochs(number: float) -> str:
-    """0.004 -> "0.004 epochs", 1.0 -> "1 epoch", 12.34 -> "12.3 epochs"."""
-    shown = f"{number:.1f}" if number >= 0.1 else f"{number:.1g}"
-    shown = shown.removesuffix(".0")
-    return f"{shown} epoch{'s' * (shown != '1')}"
+    return f"{plural(settings['steps'], 'step')} of {settings['batch_size']}{pieces} = {about(epochs, 'epoch')}"
 
 
 def measured(score: dict[str, Any]) -> str:
@@ -179,7 +172,7 @@ TEXTS = {"plan": plan, "health": finding, "score": measured, "detection_score": 
 def _pace(event: dict[str, Any], accuracy: float | None) -> str:
     pace = event.get("items_per_second")
     told = "" if accuracy is None else f"  {100 * accuracy:.1f} % right"
-    return f"loss {event['loss']:.4f}{told}" + (f"  {pace:,.0f} items/s" if pace else "")
+    return f"loss {event['loss']:.4f}{told}" + (f"  {about(pace, 'item')}/s" if pace else "")
 
 
 def words_known(vitals: dict[str, float], floor: float | None) -> str:
@@ -189,7 +182,7 @@ def words_known(vitals: dict[str, float], floor: float | None) -> str:
         return ""
     right = vitals.get("masked_accuracy", vitals.get("word_accuracy"))
     told = f", {100 * right:.0f} % right" if right is not None else ""
-    gap = f", {vitals['gap']:+.2f} to training" if "gap" in vitals else ""
+    gap = f", {vitals['gap']:+z.2f} to training" if "gap" in vitals else ""
     return f"  held out {loss:.2f} (counting {floor:.2f}{told}{gap})"
 
 

@@ -37,7 +37,7 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
     click.echo(line, err=True)
     screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
     what = "log p(text)" if found.exact else "pseudo-log-likelihood"
-    screen.result(f"{what} = {found.log_p:.3f} nats, {found.log_p / found.tokens:.3f} a token of {found.tokens}")
+    screen.result(f"{what} = {found.log_p:z.3f} nats, {found.log_p / found.tokens:z.3f} a token of {found.tokens}")
 
 
 @click.command("fill")

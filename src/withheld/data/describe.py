@@ -22,7 +22,7 @@ from withheld.data.wanted import OTHERS, UNREAD
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
-from withheld.wording import plural
+from withheld.wording import plural, size
 
 MOST_READ = 5000
 _SIDE = 32
@@ -100,7 +100,7 @@ class Description:
         if self.classes:
             lines.append(("labels", self._labels()))
         lines.append(("suggested size", f"{self.suggested_size}"))
-        lines.append(("prepared cache", f"{self.prepared_bytes / 1e6:,.0f} MB"))
+        lines.append(("prepared cache", size(self.prepared_bytes)))
         return lines + [("note", warning) for warning in self.warnings]
 
     def _labels(self) -> str:

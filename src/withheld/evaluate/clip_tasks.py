@@ -26,7 +26,7 @@ from withheld.losses.prediction import BinaryCrossEntropy, ColorCopied
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
-from withheld.wording import plural, signed
+from withheld.wording import plural
 
 DRAWS, FOLDS, DRAWN = 8, 5, 6
 CONVENTIONS = (
@@ -230,7 +230,7 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
     verdict = "better than" if gap - half > 0 else "worse than" if gap + half < 0 else "not told apart from"
     sentence = (
         f"Colors are told {verdict} those of the same place in the frame before: {100 * shares[names[0]][0]:.1f} % of the places, "
-        f"a difference of {signed(100 * gap)} points (95 % CI {100 * (gap - half):.1f} to {100 * (gap + half):.1f}), "
+        f"a difference of {100 * gap:+z.1f} points (95 % CI {100 * (gap - half):z.1f} to {100 * (gap + half):z.1f}), "
         f"over {held.said}."
     )
     rows_of = [[name, _percent(*share)] for name, share in shares.items()]

@@ -84,9 +84,9 @@ class SentenceLikelihood:
         if self.items < 2:
             of_z = "whether z is used, one sentence cannot tell"
         return (
-            f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
+            f"-ELBO {-self.elbo:z.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
             f"+ KL {self.kl:.2f} ({plural(self.items, 'sentence')} of {self.data})\n"
-            f"-log p(x) at most {self.nll:.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
+            f"-log p(x) at most {self.nll:z.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
             f"{self.samples:,} samples)\n"
             f"perplexity a word at most {self.perplexity:.2f} by importance sampling, {self.perplexity_of_bound:.2f} by the ELBO "
             f"(upper bounds; ends of sentences count, {100 * self.unknown:.1f} % are <unk>)\n"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from withheld.evaluate.sentence import headline
-from withheld.wording import per_class
+from withheld.wording import duration, per_class
 
 FEWEST_SEEDS = 3
 SMALL_TEST, LEAST_TEST = 1000, 500
@@ -95,7 +95,7 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
     last = options[-1][0][0]
     text = (
         f'"fine-tuned" and "from scratch" for time: {few} seeds at {per_class([last])} alone need '
-        f"{need:.0f} s of training, there were {max(0.0, seconds):.0f} left (give more --minutes)"
+        f"{duration(need)} of training, there were {duration(max(0.0, seconds))} left (give more --minutes)"
     )
     return Plan({}, 0, least, [text])
 
@@ -143,6 +143,6 @@ def _said(
         said.append(f"{rows} at {per_class(dropped)}, for time")
     if tested < test:
         said.append(f"{rows} on {test - tested} of {test} test items, for time")
-    if share < 1:
+    if share < 0.995:
         said.append(f"{100 * (1 - share):.0f} % of the steps that {rows} should have had, for time")
     return said

@@ -27,6 +27,7 @@ from withheld.provenance import location_of
 from withheld.run import default_encoder
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
+from withheld.wording import size
 
 SAMPLE = 256
 COMPARED = 2048
@@ -255,7 +256,7 @@ class Images(Modality):
         self.tell(
             "note",
             text=f"items are decoded as they are needed, from {len(images.windows):,} windows of "
-            f"{images.windows.bytes_each / 1e6:.1f} MB on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
+            f"{size(images.windows.bytes_each)} on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
         )
 
 

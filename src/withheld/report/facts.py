@@ -11,7 +11,7 @@ from typing import Any
 
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, mapping, number, texts
-from withheld.wording import count, duration, plain, plural, short_count
+from withheld.wording import about, count, duration, plain, plural, short_count
 
 Facts = list[tuple[str, str]]
 
@@ -108,7 +108,7 @@ def cost_facts(found: Contents) -> Facts:
     items = number(mapping(run.get("data")).get("items"))
     passes = run.get("modality") == "table"
     seen = (done * items if passes and items else done * batch) if done and batch else None
-    epochs = f" ({plain(round(seen / items, 2))} times each)" if seen and items else ""
+    epochs = f" ({about(seen / items, 'time')} each)" if seen and items else ""
     speeds = sorted(value for entry in found.log if (value := number(entry.get("items_per_second"))) is not None)
     facts = [
         ("pretraining", _seconds(last.get("seconds"))),

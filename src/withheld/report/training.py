@@ -137,7 +137,7 @@ def held_out_words(log: Sequence[dict[str, Any]], floor: float | None) -> str:
         else f": no more than counting words tells ({floor:.2f}). It has not begun to learn; give it more minutes."
     )
     gap = number(last.get("gap"))
-    return found + (f" Held-out minus training loss: {gap:+.2f} nats." if gap is not None else "")
+    return found + (f" Held-out minus training loss: {gap:+z.2f} nats." if gap is not None else "")
 
 
 def _told_apart(low: float, high: float, ticks: int) -> tuple[float, float]:
