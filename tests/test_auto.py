@@ -54,10 +54,13 @@ def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        (Facts("image", 900), "900 images are too few.*--encoder.*name a method: withheld pretrain simclr"),
-        (Facts("text", 3, characters=5000), "5,000 characters are too few"),
-        (Facts("video", 4), "4 clips are too few"),
-        (Facts("table", 12), "12 rows are too few"),
+        (
+            Facts("image", 900),
+            r"too few images to learn from \(900\).*--encoder.*name a method: withheld pretrain simclr",
+        ),
+        (Facts("text", 3, characters=5000), r"too few characters to learn a language from \(5,000\)"),
+        (Facts("video", 4), r"too few clips to learn from \(4\)"),
+        (Facts("table", 12), r"too few rows to find groups in \(12\)"),
     ],
 )
 def test_too_little_is_refused_with_the_remedy(facts: Facts, told: str) -> None:
@@ -128,7 +131,7 @@ def test_too_few_images_end_with_code_2(tmp_path: Path) -> None:
     words = ["pretrain", "auto", "--data", str(tmp_path / "few.npy"), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
-    assert "30 images are too few" in result.stderr
+    assert "too few images to learn from (30)" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

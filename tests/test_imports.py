@@ -30,7 +30,7 @@ FORBIDDEN = {
     "distributed": ["methods", "splits", "objective", "data", "learn", "evaluate", "report", "cli", "run"],
 }
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "skimage", "matplotlib", "pandas", "scipy", "pyarrow"}
-LIGHT = ["__init__", "__main__", "errors", "run", "cli", "report"]
+LIGHT = ["__init__", "__main__", "errors", "run", "cli", "report", "wording"]
 MEETS_TORCH_DISTRIBUTED = {"distributed", "learn"}
 
 

@@ -224,8 +224,29 @@ def test_labels_for_a_method_that_takes_none(table, tmp_path):
 def test_components_that_died_stand_in_the_report(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n2,3\n" * 20, encoding="utf-8")
     said = typed("pretrain", "mixture", "--data", tmp_path / "t.csv", "--out", tmp_path / "o", "--set", "components=4")
-    assert "component 2, 3 died: no row belongs to it any more" in said
+    assert "components 2, 3 died (counted from 0): no row belongs to them any more" in said
     assert "2 died: no row belongs to them" in (tmp_path / "o" / "pictures" / "index.json").read_text(encoding="utf-8")
+
+
+def test_charts_number_components_as_predict_does(tmp_path, monkeypatch):
+    from withheld.evaluate import mixture_pictures
+
+    figures = []
+    draw = mixture_pictures.drawn
+    monkeypatch.setattr(mixture_pictures, "drawn", lambda figure: figures.append(figure) or draw(figure))
+    few, many = (0, 0), (9, 9)
+    rows = np.concatenate(
+        [np.random.default_rng(k).normal(at, 0.5, (n, 2)) for k, (at, n) in enumerate([(few, 20), (many, 80)])]
+    )
+    np.save(tmp_path / "t.npy", rows)
+    run = withheld.pretrain("mixture", str(tmp_path / "t.npy"), tmp_path / "run", settings={"components": 2})
+    typed("predict", run.folder, tmp_path / "t.npy", "-o", tmp_path / "told.csv")
+    told = [line.split(",")[1] for line in (tmp_path / "told.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    scatter, bars = (figure.axes[0] for figure in figures)
+    places = {text.get_text(): text.xy for text in scatter.texts}
+    assert np.allclose(places[told[0]], few, atol=0.5)
+    assert np.allclose(places[told[-1]], many, atol=0.5)
+    assert [tick.get_text() for tick in bars.get_xticklabels()] == [told[-1], told[0]]  # heaviest first
 
 
 def test_predicting_takes_columns_by_name(table, tmp_path):

@@ -307,6 +307,23 @@ def test_the_scale_of_16_bit_images_is_kept_with_the_encoder(tmp_path):
     assert np.abs(darker - encoder.transform(list(images))).max() > 1e-3
 
 
+def test_float_tiffs_beside_16_bit_images_are_seen_as_what_they_are(tmp_path):
+    from PIL import Image
+
+    rng, heard = np.random.default_rng(0), []
+    for at in range(20):
+        Image.fromarray((rng.random((16, 16)) * 60000).astype(np.uint16)).save(tmp_path / f"{at}.png")
+        Image.fromarray(rng.random((16, 16)).astype(np.float32)).save(tmp_path / f"{at}.tif")
+    run = withheld.pretrain(
+        "mae", tmp_path, tmp_path / "run", steps=1, batch_size=8, pictures=False, device="cpu", listen=heard.append
+    )
+    encoder = run.encoder()
+    assert 0.4 < encoder.mean[0] < 0.6
+    assert encoder.std[0] > 0.2
+    assert (encoder.scale.floats.low, encoder.scale.floats.high) == ((0.0,), (1.0,))
+    assert any("of those of floats 0 becomes black and 1 white" in event.get("text", "") for event in heard)
+
+
 def test_photographs_are_kept_larger_than_they_are_seen(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (16, 120, 90, 3), np.uint8)
     run = withheld.pretrain(

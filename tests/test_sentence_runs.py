@@ -94,11 +94,31 @@ def test_features_of_texts_are_rows_of_a_mixture(config, tmp_path):
         (tmp_path / "notes" / f"{i:02d}.txt").write_text(lines(8, i))
     given = {"encoder": str(config), "steps": 2, "batch_size": 8, "pictures": False}
     run = withheld.pretrain("sentence_vae", tmp_path / "notes", tmp_path / "run", **given)
+    given, heard = {"settings": {"components": 2, "covariance": "diag"}, "pictures": False}, []
+    groups = withheld.pretrain("mixture", f"run:{run.folder}", tmp_path / "groups", listen=heard.append, **given)
+    learned = run.settings["data"]["items"] + run.settings["data"]["held_out"]
+    assert (groups.settings["data"]["items"], len(groups.settings["data"]["columns"])) == (learned, 4) == (240, 4)
+    assert any("240 sentences of 30 texts, as it learned them" in event.get("text", "") for event in heard)
+    typed("predict", groups.folder, f"run:{run.folder}", "-o", tmp_path / "groups.csv")
+    rows = (tmp_path / "groups.csv").read_text().splitlines()
+    assert (len(rows), rows[1].split(",")[0], rows[-1].split(",")[0]) == (241, "00.txt:0", "29.txt:7")
+
+
+def test_whole_texts_that_a_run_learned_from_are_rows_as_they_are(config, tmp_path):
+    (tmp_path / "notes").mkdir()
+    for i in range(12):
+        (tmp_path / "notes" / f"{i:02d}.txt").write_text(lines(3, i))
+    given = {
+        "encoder": str(config),
+        "steps": 1,
+        "batch_size": 4,
+        "pictures": False,
+        "settings": {"sentences": "documents"},
+    }
+    run = withheld.pretrain("sentence_vae", tmp_path / "notes", tmp_path / "run", **given)
     settings = {"components": 2, "covariance": "diag"}
     groups = withheld.pretrain("mixture", f"run:{run.folder}", tmp_path / "groups", settings=settings, pictures=False)
-    assert (groups.settings["data"]["items"], len(groups.settings["data"]["columns"])) == (30, 4)
-    typed("predict", groups.folder, f"run:{run.folder}", "-o", tmp_path / "groups.csv")
-    assert (tmp_path / "groups.csv").read_text().splitlines()[1].startswith("00.txt,")
+    assert groups.settings["data"]["items"] == 12
 
 
 def test_of_lines_of_one_text_none_is_suggested(config, tmp_path):

@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
     # Images
     Rule(
         "image", lambda f: f.items < FEW_IMAGES and not f.continues, "",
-        "{items:,} images are too few to learn from: continue from a checkpoint that has seen more (--encoder RUN/encoder, or "
+        "too few images to learn from ({items:,}): continue from a checkpoint that has seen more (--encoder RUN/encoder, or "
         "--encoder facebook/dinov2-small) or distill one",
         "292 smears made no encoder in 5 minutes, and of 1,600 photographs HOG with a color histogram knew more: 51.2 against "
         "36.4 % at 10 labels per class (gallery: finding objects; 1,600 photographs)",
@@ -91,7 +91,7 @@ RULES: tuple[Rule, ...] = (
     # Texts
     Rule(
         "text", lambda f: f.characters < FEW_CHARACTERS and not f.continues, "",
-        "{characters:,} characters are too few to learn a language from: continue from a checkpoint (--encoder RUN/encoder, or "
+        "too few characters to learn a language from ({characters:,}): continue from a checkpoint (--encoder RUN/encoder, or "
         "--encoder google/bert_uncased_L-2_H-128_A-2)",
         "of 13 M characters a small BERT still knows less about opinions than tf-idf: 55.5 against 64.2 % (gallery: reviews)",
     ),
@@ -111,7 +111,7 @@ RULES: tuple[Rule, ...] = (
     # Clips
     Rule(
         "video", lambda f: f.items < FEW_CLIPS and not f.continues, "",
-        "{items:,} clips are too few to learn from: give more of them, cut long ones, or continue from a checkpoint (--encoder "
+        "too few clips to learn from ({items:,}): give more of them, cut long ones, or continue from a checkpoint (--encoder "
         "MCG-NJU/videomae-small-finetuned-kinetics)",
         "not measured; 8 sequences were enough to track colors, not to make features of whole clips (gallery: following masks)",
     ),
@@ -123,7 +123,7 @@ RULES: tuple[Rule, ...] = (
     # Tables
     Rule(
         "table", lambda f: f.items < FEW_ROWS, "",
-        "{items:,} rows are too few to find groups in: give 50 or more",
+        "too few rows to find groups in ({items:,}): give 50 or more",
         "groups of iris (150 rows) and Old Faithful (272) are found (gallery: mixtures)",
     ),
     Rule(

@@ -61,9 +61,9 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         self.dead_ = self.model_.dead()
         self._expose()
         if self.dead_:
-            said = ", ".join(map(str, self.dead_))
+            said = f"component{'s' * (len(self.dead_) > 1)} {', '.join(map(str, self.dead_))}"
             warnings.warn(
-                f"component {said} of {self.n_components} died: take fewer, or another start",
+                f"{said} of {self.n_components} died: take fewer, or another start",
                 DeadComponent,
                 stacklevel=2,
             )

@@ -55,7 +55,7 @@ class Inference:
 
     def __str__(self) -> str:
         gap = f", {self.gap:.4f} nats below log p(x)" if self.gap is not None else ""
-        names = [f"  z{i}: {m:.3f} ± {d:.3f}" for i, (m, d) in enumerate(zip(self.mean, self.deviation, strict=True))][
+        names = [f"  z{i}: {m:z.3f} ± {d:.3f}" for i, (m, d) in enumerate(zip(self.mean, self.deviation, strict=True))][
             :20
         ]
         return "\n".join(

@@ -44,7 +44,12 @@ def test_check_tells_what_it_costs(labelled: Path, withheld: Run) -> None:
     for words in ("images", "duplicates", "look like labels", "suggested", "items/s", "an epoch"):
         assert words in result.stdout
     assert result.stdout.splitlines()[-1].startswith(f"withheld pretrain simclr --data {labelled}")
-    for words in ("too few to learn from", "All the same", "--encoder facebook/dinov2-small", "withheld suggest"):
+    for words in (
+        "too few images to learn from",
+        "All the same",
+        "--encoder facebook/dinov2-small",
+        "withheld suggest",
+    ):
         assert words in result.output
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from withheld.cli import narrator, screen
 from withheld.cli.narrator import Narrator, plan
-from withheld.cli.screen import Screen, duration, printable, size
+from withheld.cli.screen import Screen, duration, printable
+from withheld.wording import size
 
 
 @pytest.mark.promise("S5", "control characters on the terminal")
@@ -180,3 +181,11 @@ def test_a_plan_says_one_channel_and_does_not_advise_what_is_done() -> None:
     assert "1 channel, 32x32" in said
     assert "too few" not in said
     assert "too few" in plan({**settings, "method": "simclr"})
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [(1, "1 step of 10 = 0.01 epochs"), (100, "100 steps of 10 = 1 epoch"),
+     (250, "250 steps of 10 = 2.5 epochs")]
+)  # fmt: skip
+def test_the_length_of_a_run_in_epochs(steps: int, said: str) -> None:
+    assert narrator._length_words({"steps": steps, "batch_size": 10, "data": {"items": 1000}}) == said

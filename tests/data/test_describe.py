@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from small_files import encoded, photo, write_images, write_mnist
 
 from withheld.data import describe as module
 from withheld.data.describe import describe
+from withheld.data.source import open_source
 from withheld.errors import InputError
 
 
@@ -116,3 +118,14 @@ def test_masks_beside_images_are_no_images(tmp_path: Path, masks: str) -> None:
     assert f"5 masks in {masks.split('/')[0]} are not counted and not learned from" in str(found)
     alone = describe(tmp_path / "DAVIS" / masks)
     assert alone.items == 5, "asked for by name, they are images"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_masks_in_archives_are_no_images_either(tmp_path: Path, kind: str) -> None:
+    write_images(tmp_path / "VOC" / "VOC2012" / "JPEGImages", 5)
+    write_images(tmp_path / "VOC" / "VOC2012" / "SegmentationClass", 3, first=50)
+    packed = Path(shutil.make_archive(str(tmp_path / "voc"), kind, tmp_path / "VOC"))
+    found = open_source(packed)
+    assert [name.split("/")[1] for name in found.names] == ["JPEGImages"] * 5
+    assert len(list(found.stream())) == 5
+    assert "3 masks in SegmentationClass are not counted and not learned from" in str(describe(packed))

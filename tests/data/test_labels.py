@@ -49,7 +49,7 @@ BAD = {
     "unknown column": ("file,lable\na/000.jpg,cat\n", r"labels\.csv:1: no column 'label'.*did you mean 'lable'"),
     "no file column": ("pic,label\na/000.jpg,cat\n", r"labels\.csv:1: no column 'file'"),
     "two labels": ("file,label\na/000.jpg,cat\na/000.jpg,dog\n", r"labels\.csv:3: .*'dog' here, 'cat' on line 2"),
-    "ragged": ("file,label\na/000.jpg,cat\na/001.jpg\n", r"labels\.csv:3: 1 columns where at least 2"),
+    "ragged": ("file,label\na/000.jpg,cat\na/001.jpg\n", r"labels\.csv:3: 1 column where at least 2"),
     "one class": ("file,label\na/000.jpg,cat\na/001.jpg,cat\n", r"labels\.csv holds one class, 'cat'"),
     "one row": ("file,label\na/000.jpg,cat\n", r"labels\.csv holds one class"),
     "no rows": ("file,label\n", r"labels\.csv holds no labels"),
@@ -157,7 +157,7 @@ def test_rows_of_a_table_are_labelled_by_number(text: str) -> None:
     [
         ("row,label\n0,cat\n4,dog\n", r"labels\.csv:3: '4' is no row of the table; its rows are 0 to 3"),
         ("row,label\n0,cat\nx,dog\n", r"labels\.csv:3: 'x' is no row"),
-        ("row,label\n0,cat\n1\n", r"labels\.csv:3: 1 columns where at least 2"),
+        ("row,label\n0,cat\n1\n", r"labels\.csv:3: 1 column where at least 2"),
         ("row,label\n0,cat\n0,dog\n", r"labels\.csv:3: row 0 is labelled 'dog' here, 'cat' on line 2"),
         (
             "row,lable\n0,cat\n",

@@ -59,6 +59,20 @@ def test_digits_from_0_to_16_use_the_whole_range() -> None:
     assert out.min() == 0
 
 
+def test_whole_numbers_and_floats_in_one_set_have_a_scale_each() -> None:
+    draw = np.random.default_rng(0)
+    whole, floats = draw.integers(0, 4096, (50, 50, 1)).astype(np.uint16), draw.uniform(0, 1, (50, 50, 1))
+    scale = find_scale([whole, floats.astype(np.float32), np.zeros((9, 9, 3), np.uint8)])
+    assert scale is not None
+    assert scale.floats == Scale((0.0,), (1.0,))
+    assert (scale.low, scale.high) == (find_scale([whole]).low, find_scale([whole]).high)
+    assert np.allclose(rescaled(floats, scale), 255 * floats, atol=1e-3)
+    assert 120 < rescaled(whole, scale).mean() < 135
+    assert Scale.from_json(scale.to_json()) == scale
+    assert scale.words().endswith("of those of floats 0 becomes black and 1 white")
+    assert repr(Scale((0.0,), (4095.0,))) == "Scale(low=(0.0,), high=(4095.0,))"  # caches and runs are known by it
+
+
 def test_constant_data_can_be_scaled() -> None:
     constant = np.full((4, 4, 1), 700, np.int32)
     assert np.isfinite(rescaled(constant, find_scale([constant]))).all()

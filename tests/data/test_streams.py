@@ -219,7 +219,7 @@ def test_what_is_wrong_with_shards_is_said(tmp_path: Path) -> None:
     tar(tmp_path / "cut" / "a.tar", good)
     whole = tar(tmp_path / "cut" / "b.tar", good)
     whole.write_bytes(whole.read_bytes()[: len(good[0]) + 512 * 5 + 100])
-    with pytest.raises(InputError, match=r"b\.tar is damaged after 1 images: .*; get it again, or remove it"):
+    with pytest.raises(InputError, match=r"b\.tar is damaged after 1 image: .*; get it again, or remove it"):
         open_source(tmp_path / "cut")
     tar(tmp_path / "none" / "a.tar", good)
     tar(tmp_path / "none" / "b.tar", [])

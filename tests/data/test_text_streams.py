@@ -255,7 +255,7 @@ def test_broken_rows_are_met_and_told_exactly(kind: str, tmp_path: Path) -> None
 def test_halves_of_surrogate_pairs_are_mended() -> None:
     """They end a tokenizer with a TypeError."""
     found = decode_text("one \ud83d half, one whole \ud83d\ude00")
-    assert found == ("one \ufffd half, one whole \U0001f600", "1 halves of surrogate pairs were replaced")
+    assert found == ("one \ufffd half, one whole \U0001f600", "1 half of a surrogate pair was replaced")
     assert decode_text("fine") == ("fine", "")
 
 
@@ -342,7 +342,7 @@ def test_gzip_of_several_members_is_refused_or_told(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"text": text}) + "\n" for text in documents(60)).encode()
     small = gzip.compress(b'{"text": "a"}\n')
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines) + small)  # what follows hides how long all is
-    with pytest.raises(InputError, match=r"(?s)are empty or cannot be read.*gzip file of several members .*gunzip it"):
+    with pytest.raises(InputError, match=r"(?s)is empty or cannot be read.*gzip file of several members .*gunzip it"):
         open_corpus(tmp_path)
     half = lines.index(b"\n", len(lines) // 2) + 1
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines[:half]) + gzip.compress(lines[half:]))

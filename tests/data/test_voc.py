@@ -117,7 +117,7 @@ def test_a_broken_annotation_is_named_and_the_rest_goes_on(voc: Path, text: str,
     data = open_voc(voc)
     assert len(data) == 11
     assert f"Annotations/im001.xml: {said}" in reasons(data)
-    assert "1 images without a usable annotation are left out" in data.notes
+    assert "1 image without a usable annotation is left out" in data.notes
 
 
 def test_entities_are_never_expanded(voc: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_difficult_boxes_keep_their_flag(voc: Path) -> None:
         (lambda root: root.mkdir(), "found no images"),
         (
             lambda root: (root.mkdir(), rectangles(0)[0].save(root / "a.png")),
-            "1 images, and no annotation of the same name",
+            "1 image, and no annotation of the same name",
         ),
     ],
 )

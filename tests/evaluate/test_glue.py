@@ -56,7 +56,7 @@ def test_every_task_is_read_as_published(tmp_path, task):
 @pytest.mark.parametrize(
     ("task", "train", "told"),
     [
-        ("sst2", "sentence\tlabel\na film\t1\nbroken\n", "train.tsv:3: 1 columns where 2"),
+        ("sst2", "sentence\tlabel\na film\t1\nbroken\n", "train.tsv:3: 1 column where 2"),
         ("sst2", "sentence\tlabel\na film\t7\n", "train.tsv:2: the label '7' is not one of 0, 1"),
         ("sst2", "text\tlabel\na film\t1\n", "no column sentence"),
         ("sst2", "sentence\tlable\na film\t1\n", "no column label"),

@@ -15,6 +15,7 @@ from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.generate_text import generate
 from withheld.evaluate.language import document_log_p, fill, language_model, perplexity, score
+from withheld.evaluate.likelihood import likelihood
 from withheld.evaluate.verdict import verdict
 from withheld.run import method_names, modality_of
 
@@ -160,6 +161,18 @@ class TestPerplexity:
         assert found.nats == pytest.approx(naive, rel=1e-4)
         assert found.bits_per_character * found.characters * math.log(2) == pytest.approx(found.nats)
         assert found.per_token == pytest.approx(math.exp(found.nats / found.tokens))
+
+    @torch.no_grad()
+    def test_it_reads_no_more_texts_than_asked_for(self, lm, texts):
+        encoder, heard = language_model(lm), []
+        tokens = prepare_tokens(open_texts(texts).part("test"), encoder.tokenizer)
+        found = likelihood(lm, texts, items=2, listen=heard.append)
+        assert found.documents == 2 < len(tokens)
+        ends = [tokens.document(i) for i in (0, len(tokens) - 1)]
+        assert found.nats == pytest.approx(-sum(float(document_log_p(encoder, ids).sum()) for ids in ends))
+        assert found.tokens == sum(len(ids) - 1 for ids in ends)
+        assert found.characters == tokens.characters[[0, -1]].sum()
+        assert heard[-1] == {"kind": "likelihood", "done": 2, "total": 2}
 
     def test_windows_cover_every_token_once(self, lm):
         encoder = language_model(lm)

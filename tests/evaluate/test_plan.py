@@ -85,6 +85,12 @@ def test_else_it_is_at_the_headline_only_and_costs_the_others_nothing():
     assert plan.runs == 2 * sum(WANTED.values()) + WANTED[10]
 
 
+def test_one_label_is_named_as_one():
+    wanted, pace = {1: 10, 10: 100}, Pace({1: 0.01, 10: 0.02}, 0, augmented={1: 0.02, 10: 0.03})
+    plan = make_plan(wanted, 5, 0, pace, 5 * (10 * 0.01 + 100 * 0.02) * 2 + 5 * 100 * 0.03 + 0.1)
+    assert plan.left_out == ['"from scratch, augmented" at 1 label per class, for time']
+
+
 def test_it_goes_before_the_rows_it_is_compared_with():
     counts = [make_plan({10: 100}, 3, 0, Pace({10: 0.01}, 0, augmented={10: 0.02}), s) for s in (12, 1.5, 1)]
     assert [plan.augmented for plan in counts] == [(10,), (), ()]

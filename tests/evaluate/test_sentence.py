@@ -68,6 +68,12 @@ def test_one_label_is_singular():
     assert sentence([made(FINE_TUNED, n1=0.9), made(SCRATCH_ROW, n1=0.5)]).startswith("With 1 label per class,")
 
 
+def test_next_to_nothing_has_no_minus():
+    text = sentence([made(FINE_TUNED, n10=0.49996), made(SCRATCH_ROW, n10=0.5), BELOW])
+    assert "a difference of +0.0 points" in text
+    assert "-0.0" not in text
+
+
 def test_the_interval_touches_zero():
     text = sentence([made(FINE_TUNED, n10=0.505), made(SCRATCH_ROW, n10=0.5), BELOW])
     assert (

@@ -323,3 +323,18 @@ def test_glues_sentence_is_the_headline_where_there_is_no_other_verdict(tmp_path
     assert "Pretraining helped" in page
     assert said["sentence"] in page
     assert "Not evaluated yet" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({"recipe": {"normalize": False}}, False),
+        ({"encoder": {"name": "vit-tiny", "pretrained": True}}, False),
+    ],
+    ids=["own", "pixels as they are", "an encoder's"],
+)
+def test_mean_and_deviation_are_told_where_they_are_the_data_s(tmp_path: Path, changes: dict, shown: bool) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(run_json(**changes)), encoding="utf-8")
+    words = " ".join(read(report.write(tmp_path)).words)
+    assert ("mean of the channels" in words) == ("standard deviation" in words) == shown

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from withheld.report.curves import label_curve
 from withheld.report.scores import END_NAME, Row, Table
-from withheld.report.svg import nice_ticks
+from withheld.report.svg import nice_ticks, text
 from withheld.report.training import _told_apart
-from withheld.report.wording import percent, plain, short_numbers
+from withheld.wording import about, duration, per_class, percent, plain, plural, short_numbers
 
 
 def test_an_interval_wider_than_all_there_is_says_no_more_than_that() -> None:
@@ -20,12 +21,13 @@ def test_settings_are_shown_with_the_digits_that_matter() -> None:
 
 
 def test_names_at_the_ends_of_lines_tell_rows_apart() -> None:
-    names = ("self-training with HOG + color histogram", "self-training on HOG + color histogram", "kNN")
+    long = "public: facebook/dinov2-small, linear probe"
+    names = (long, "self-training with HOG + color histogram", "kNN")
     rows = [Row(name, "probe", points=dict.fromkeys((1.0, 10.0), (0.5, 0.1, 5))) for name in names]
     rows += [Row(f"{names[0]}, more", "probe", points={1.0: (0.5, 0.1, 5)})]
     table = Table(rows, [1.0, 10.0], "accuracy", True)
     told = [table.end_name(row) for row in rows]
-    assert told[0] == "self-training with HOG + co…"
+    assert told[:2] == ["public: facebook/dinov2-small, linear p…", names[1]]
     assert told[2] == "kNN"
     assert told[3].endswith("…, at 1")
     assert len(set(told)) == 4
@@ -41,6 +43,36 @@ def test_ticks_of_what_hardly_changes_have_words_of_their_own() -> None:
         (1234.56, 1234.57),
         (5.6, 4.2e3),
     ):
-        for about in (2, 4):
-            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, about), about)]
+        for few in (2, 4):
+            words = [plain(tick) for tick in nice_ticks(*_told_apart(low, high, few), few)]
             assert len(set(words)) == len(words), words
+
+
+def test_one_is_singular() -> None:
+    assert [per_class([1]), per_class([10]), per_class([1, 100])] == [
+        "1 label per class", "10 labels per class", "1, 100 labels per class",
+    ]  # fmt: skip
+    assert [plural(number, "item is", "items are") for number in (0, 1, 1200)] == [
+        "0 items are", "1 item is", "1,200 items are",
+    ]  # fmt: skip
+
+
+def test_what_is_measured_is_shown_with_three_digits() -> None:
+    shown = [about(number, "epoch") for number in (0.004, 1.0, 0.9999, 12.34, 1234.5)]
+    assert [duration(seconds) for seconds in (0.0, 1.04, 9.96, 42.4, 432)] == [
+        "0 s",
+        "1 s",
+        "10 s",
+        "42 s",
+        "7 min 12 s",
+    ]
+    assert shown == ["0.004 epochs", "1 epoch", "1 epoch", "12.3 epochs", "1,234 epochs"]
+
+
+def test_the_whole_name_stands_behind_one_that_is_cut() -> None:
+    assert text(0, 0, "a long n…", whole="a long name <b>") == (
+        '<text x="0" y="0">a long n…<title>a long name &lt;b&gt;</title></text>'
+    )
+    row = Row("public: facebook/dinov2-small, linear probe", "public", points={1.0: (0.5, 0.1, 5)})
+    drawn = label_curve(Table([row], [1.0], "accuracy", True))
+    assert "linear p…<title>public: facebook/dinov2-small, linear probe</title>" in drawn

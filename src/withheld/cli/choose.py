@@ -13,6 +13,7 @@ from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talk
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
+from withheld.wording import plural
 
 PICTURES = (".png", ".html")
 
@@ -71,7 +72,7 @@ def suggest_command(
     written = write_labels_csv(out / "labels.csv", found)
     with writing(out):
         (out / "sheet.png").write_bytes(found.picture)
-    title = f"{len(found.names)} items to label first"
+    title = f"{plural(len(found.names), 'item')} to label first"
     notes = ["Write a label for each into labels.csv beside this page; rows left empty are no labels.", *found.notes]
     screen.say(f"Look at them: {write_sheet(out / 'sheet.html', title, notes, found.sheet)}")
     screen.result(f"Fill in: {written}")

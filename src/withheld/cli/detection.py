@@ -14,6 +14,7 @@ from withheld.cli.options import DATA, DETECTOR, device_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
+from withheld.wording import plural
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -70,7 +71,7 @@ def show_detection(screen: Screen, found: Any) -> None:
     counts = sorted({line["images"] for line in found.table})
     cells = {(line["row"], line["images"]): line for line in found.table}
     names = list(dict.fromkeys(line["row"] for line in found.table))
-    heads = [f"{count} images" for count in counts]
+    heads = [plural(count, "image") for count in counts]
     rows = [[name, *(_shown(cells.get((name, count))) for count in counts)] for name in names]
     screen.table("mAP@0.5 in %, mean ± half the 95 % interval over seeds", ["", *heads], rows)
     classes = found.details.get("classes", [])

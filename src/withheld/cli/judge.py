@@ -213,7 +213,7 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
 
 def show_verdict(screen: Screen, found: Any) -> None:
     """Accuracy by row and labels per class, then what there is to know about it."""
-    from withheld.report.wording import percent
+    from withheld.wording import percent
 
     counts = sorted({score.labels_per_class for score in found.scores}, key=lambda n: (n is None, n or 0))
     rows: dict[str, dict[Any, str]] = {}

@@ -11,8 +11,9 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
-from withheld.cli.screen import Screen, duration, size
+from withheld.cli.screen import Screen, duration
 from withheld.errors import InputError, nearest
+from withheld.wording import about, plural, size
 
 MOST_ROWS = 1_000_000
 """Rows of a table of which missing cells are counted."""
@@ -198,7 +199,12 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
         told = Counter(part or "no part" for part in source.parts.tolist())
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
-        lines.append(("classes", f"{len(source.classes)}; {(source.labels >= 0).sum():,} texts have labels"))
+        lines.append(
+            (
+                "classes",
+                f"{len(source.classes)}; {plural((source.labels >= 0).sum(), 'text has a label', 'texts have labels')}",
+            )
+        )
     elif source.kind == "table":
         with contextlib.suppress(InputError):
             names = open_texts(data, True).classes
@@ -211,7 +217,7 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
 def _cost(cost: Any) -> list[tuple[str, str]]:
     plan = cost.plan
     encoder = f"{plan['encoder']['name']} on {plan['device']}"
-    lines = [("speed", f"{cost.items_per_second:,.0f} items/s with {encoder}, batch {plan['batch_size']}")]
+    lines = [("speed", f"{about(cost.items_per_second, 'item')}/s with {encoder}, batch {plan['batch_size']}")]
     once, hundred = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, 100))
     lines.append(("time", f"{once} an epoch, {hundred} for 100 epochs"))
     if cost.memory_bytes is not None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from withheld.cli.screen import Screen, duration
+from withheld.wording import about, percent, plural
 
 STAGES = {
     "look": "looking at images",
@@ -96,9 +97,13 @@ def plan(settings: dict[str, Any]) -> str:
     )
     size = encoder["parameters"]
     numbers = f"{size / 1e6:.1f} M" if size >= 1e5 else f"{size:,}"
-    apart = f" ({data['held_out']:,} more are held out to watch its health)" if data.get("held_out") else ""
+    apart = (
+        f" ({data['held_out']:,} more {'is' if data['held_out'] == 1 else 'are'} held out to watch its health)"
+        if data.get("held_out")
+        else ""
+    )
     return (
-        f"data     {data['items']:,} items{apart}{_shape_words(data)}\n"
+        f"data     {plural(data['items'], 'item')}{apart}{_shape_words(data)}\n"
         f"{'encoder' if 'pretrained' in encoder else 'model  '}  {encoder['name']}, {numbers} parameters{patch}{start}\n"
         f"run      {settings['title']}, {_length_words(settings)}, on {settings['device']}"
         + (f"\nnote     {few}" if few else "")
@@ -107,10 +112,10 @@ def plan(settings: dict[str, Any]) -> str:
 
 def _shape_words(data: dict[str, Any]) -> str:
     if "columns" in data:
-        return f", {len(data['columns']):,} columns"
+        return f", {plural(len(data['columns']), 'column')}"
     if "tokens" in data:
         about = "about " if data.get("streamed") else ""
-        of = f"{about}{data['documents']:,} texts, {data['tokens']:,} tokens"
+        of = f"{about}{plural(data['documents'], 'text')}, {plural(data['tokens'], 'token')}"
         floor = data.get("unigram_nats")
         known = f"; a model that only counts tokens has loss {floor:.2f}" if floor is not None else ""
         each = f"{data['length']} each{known}"
@@ -119,33 +124,32 @@ def _shape_words(data: dict[str, Any]) -> str:
         return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
     if "frames" in data:
         rate = f" at {data['rate']:g} a second" if data["rate"] else ""
-        return f" from {data['clips']:,} clips, {data['frames']} frames{rate} each, {data['size']}x{data['size']}"
+        return (
+            f" from {plural(data['clips'], 'clip')}, {data['frames']} frames{rate} each, {data['size']}x{data['size']}"
+        )
     if "size" not in data:
         return f", {data['length']} codes each" if "length" in data else ""
     side, stored = data["size"], data.get("stored", data["size"])
     kept = f", kept at {stored}x{stored} and cropped" if stored != side else ""
-    channels = "1 channel" if data["channels"] == 1 else f"{data['channels']} channels"
-    return f", {channels}, {side}x{side}{kept}"
+    return f", {plural(data['channels'], 'channel')}, {side}x{side}{kept}"
 
 
 def _length_words(settings: dict[str, Any]) -> str:
     if settings.get("modality") == "table":
-        return f"at most {settings['steps']:,} passes"
+        return f"at most {plural(settings['steps'], 'pass', 'passes')}"
     epochs = settings["steps"] * settings["batch_size"] / max(1, settings["data"]["items"])
     pieces = f" in {settings['accumulate']} pieces" if settings.get("accumulate", 1) > 1 else ""
-    return f"{settings['steps']:,} steps of {settings['batch_size']}{pieces} = {epochs:.1f} epochs"
+    return f"{plural(settings['steps'], 'step')} of {settings['batch_size']}{pieces} = {about(epochs, 'epoch')}"
 
 
 def measured(score: dict[str, Any]) -> str:
     """One number of a verdict, as soon as it is there."""
-    from withheld.report.wording import percent
-
     return f"{score['method']}, {score['labels_per_class']} per class: {percent(score['value'], score['spread'])} %"
 
 
 def detected(line: dict[str, Any]) -> str:
     """One number of a verdict on detection."""
-    return f"{line['row']}, {line['images']} images, seed {line['seed']}: mAP@0.5 {100 * line['value']:.1f} %"
+    return f"{line['row']}, {plural(line['images'], 'image')}, seed {line['seed']}: mAP@0.5 {100 * line['value']:.1f} %"
 
 
 def in_short(health: dict[str, Any]) -> str:
@@ -168,7 +172,7 @@ TEXTS = {"plan": plan, "health": finding, "score": measured, "detection_score": 
 def _pace(event: dict[str, Any], accuracy: float | None) -> str:
     pace = event.get("items_per_second")
     told = "" if accuracy is None else f"  {100 * accuracy:.1f} % right"
-    return f"loss {event['loss']:.4f}{told}" + (f"  {pace:,.0f} items/s" if pace else "")
+    return f"loss {event['loss']:.4f}{told}" + (f"  {about(pace, 'item')}/s" if pace else "")
 
 
 def words_known(vitals: dict[str, float], floor: float | None) -> str:
@@ -178,7 +182,7 @@ def words_known(vitals: dict[str, float], floor: float | None) -> str:
         return ""
     right = vitals.get("masked_accuracy", vitals.get("word_accuracy"))
     told = f", {100 * right:.0f} % right" if right is not None else ""
-    gap = f", {vitals['gap']:+.2f} to training" if "gap" in vitals else ""
+    gap = f", {vitals['gap']:+z.2f} to training" if "gap" in vitals else ""
     return f"  held out {loss:.2f} (counting {floor:.2f}{told}{gap})"
 
 

@@ -78,7 +78,7 @@ def once(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device
 def sweep(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device: str, path: Path) -> None:
     """A run for every value of one setting, and sweep.json, rewritten after each so that nothing is lost."""
     from withheld.report import write
-    from withheld.report.wording import percent
+    from withheld.wording import percent
 
     (parameter, values), *_ = recipe["sweep"].items()
     if out.exists() and any(out.iterdir()) and not resume:

@@ -12,6 +12,7 @@ from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, MODEL, SUBJECT, device_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
+from withheld.wording import plural
 
 
 @click.command("predict")
@@ -43,10 +44,10 @@ def predict_command(model: Path, data: str, output: Path, force: bool, screen: S
 
     with Narrator(screen) as narrator:
         count = predict(model, data, output, listen=narrator.hear, **options)
-    what = "item is labelled" if count == 1 else "items are labelled"
+    what = plural(count, "item is labelled", "items are labelled")
     if is_groups(model) and not open_run(model).settings["data"].get("classes"):
-        what = "row has its component" if count == 1 else "rows have their component"
-    screen.say(f"{count:,} {what}.")
+        what = plural(count, "row has its component", "rows have their component")
+    screen.say(f"{what}.")
     screen.result(str(output))
 
 

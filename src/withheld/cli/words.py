@@ -11,6 +11,7 @@ from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talk
 from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
+from withheld.wording import plural
 
 
 @click.command("score")
@@ -36,7 +37,7 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
     click.echo(line, err=True)
     screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
     what = "log p(text)" if found.exact else "pseudo-log-likelihood"
-    screen.result(f"{what} = {found.log_p:.3f} nats, {found.log_p / found.tokens:.3f} a token of {found.tokens}")
+    screen.result(f"{what} = {found.log_p:z.3f} nats, {found.log_p / found.tokens:z.3f} a token of {found.tokens}")
 
 
 @click.command("fill")
@@ -147,7 +148,7 @@ def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path
         if body:
             screen.table(f"{one.name}: squared error, summed over a frame", ["frame", "told", "copying the last"], body)
             screen.say(
-                f"Mean of {len(body)} frames: {ours.mean():.1f}, copying the last given frame {copied.mean():.1f}."
+                f"Mean of {plural(len(body), 'frame')}: {ours.mean():.1f}, copying the last given frame {copied.mean():.1f}."
             )
         else:
             screen.say(f"{one.name} ends with the frames that are given: nothing to compare with.")

@@ -16,7 +16,7 @@ import numpy as np
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Local, Shard
-from withheld.data.folder import is_hidden
+from withheld.data.folder import is_hidden, masks_among
 from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
@@ -24,6 +24,7 @@ from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import WINDOW_BYTES, Windows, runs
 from withheld.errors import InputError, WithheldError
 from withheld.redact import redact
+from withheld.wording import plural
 
 MAX_MEMBER = 256 << 20
 MAX_MEMBERS = 5_000_000
@@ -42,6 +43,7 @@ class Listing:
         tables: the same of labels.csv files.
         left_out: {"file", "reason"}.
         others: how many members are of other kinds.
+        masks: names of masks beside the images, which are no items.
         wanted: which members are items.
     """
 
@@ -49,6 +51,7 @@ class Listing:
     tables: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     left_out: list[dict[str, str]] = field(default_factory=list)
     others: int = 0
+    masks: list[str] = field(default_factory=list)
     wanted: Wanted = IMAGES
 
     def note(self, name: str, size: int, offset: int, check: int, plain: bool) -> None:
@@ -66,6 +69,12 @@ class Listing:
             self.members[name] = size, offset, check
             if len(self.members) > MAX_MEMBERS:
                 raise InputError(f"the archive holds more than {MAX_MEMBERS:,} {self.wanted}; split it")
+
+    def names(self) -> list[str]:
+        """Those of the items, in order; masks are set aside by the rule of folders."""
+        if self.wanted is IMAGES:
+            self.masks = sorted(masks_among(self.members))
+        return sorted(set(self.members).difference(self.masks))
 
     def _objection(self, name: str, size: int, plain: bool) -> str | None:
         if not plain:
@@ -156,7 +165,7 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
             read = {name: _read_member(archive, name) for name in listing.tables} if labels is True else {}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
-    names = sorted(listing.members)
+    names = listing.names()
     return _source(Local(path, path.name), text, "zip", listing, names, ZipStore(path, names), labels, read)
 
 
@@ -250,13 +259,13 @@ def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IM
                 raise
             count = len(listing.members)
             raise InputError(
-                f"{text} is damaged after {count:,} {wanted}: {error}; get it again, or unpack what can be"
+                f"{text} is damaged after {plural(count, wanted.noun[:-1])}: {error}; get it again, or unpack what can be"
             ) from error
         except WithheldError:
             raise
         except Exception as error:
             raise InputError(f"{text} is a damaged archive: {error}; get it again") from error
-    names = sorted(listing.members)
+    names = listing.names()
     places = [(listing.members[name][1], listing.members[name][0]) for name in names]
     return _source(shard, text, "tar", listing, names, TarStore(shard, places, gzipped), labels, read)
 
@@ -310,7 +319,7 @@ def _source(
         parts += [name, *listing.members[name]]
     source = Source(
         location=text, kind=kind, names=names, store=store, fingerprint=digest(parts), parts=layout.parts,
-        left_out=listing.left_out, stamp=digest([shard.stamp]),
+        left_out=listing.left_out, stamp=digest([shard.stamp]), masks=listing.masks,
     )  # fmt: skip
     if labels is True and tables:
         name = min(tables, key=lambda n: (n.count("/"), n))

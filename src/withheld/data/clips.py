@@ -25,6 +25,7 @@ from withheld.data.source import Source, digest
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError
+from withheld.wording import plural
 
 FORMAT = 1
 CUT_DIFFERENCE, CUT_TIMES, CUT_COLORS = 0.08, 4.0, 0.3
@@ -298,6 +299,6 @@ def need_windows(windows: Windows, clips: PreparedClips, frames: int, rate: floa
     raise InputError(
         f"no clip is long enough for {frames} frames"
         + (f" at {rate:g} a second" if rate else "")
-        + f": the longest has {longest} frames at {clips.rates[int(np.diff(clips.starts).argmax())]:.3g} a second; "
+        + f": the longest has {plural(longest, 'frame')} at {clips.rates[int(np.diff(clips.starts).argmax())]:.3g} a second; "
         "take fewer (--set frames=...) or a higher rate (--set rate=...)"
     )

@@ -12,6 +12,7 @@ from PIL import Image
 from withheld.data.decode import decode
 from withheld.data.folder import is_hidden
 from withheld.errors import InputError
+from withheld.wording import plural
 
 LEAST_PART = 0.05
 """Of all that a mask marks, the least that a level of grey marks where it is an object of its own."""
@@ -107,7 +108,7 @@ def open_davis(folder: str | Path) -> tuple[list[Sequence], list[str]]:
     for place in sorted(path for path in frames.iterdir() if path.is_dir() and not is_hidden(path.name)):
         images = sorted(p for p in place.iterdir() if p.suffix.lower() in FRAMES and not is_hidden(p.name))
         if len(images) < 3:
-            notes.append(f"{place.name}: {len(images)} frames, three are needed")
+            notes.append(f"{place.name}: {plural(len(images), 'frame')}, three are needed")
             continue
         known = {p.stem: p for p in (masks / place.name).glob("*.png")} if (masks / place.name).is_dir() else {}
         if images[0].stem not in known:

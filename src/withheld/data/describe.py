@@ -14,7 +14,7 @@ from PIL import Image
 from withheld.data.build import Progress, is_grey
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
-from withheld.data.folder import MASKS, masks_among, scan_folder
+from withheld.data.folder import MASKS, scan_folder
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
@@ -22,6 +22,7 @@ from withheld.data.wanted import OTHERS, UNREAD
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import plural, size
 
 MOST_READ = 5000
 _SIDE = 32
@@ -95,16 +96,16 @@ class Description:
         if self.left_out:
             lines.append(("left out", f"{len(self.left_out):,}{_first(self.left_out)}"))
         lines.append(("duplicates", f"{len(self.exact):,} exact{few}{_pair(self.exact)}"))
-        lines.append(("near-duplicates", f"{len(self.near):,} pairs{few}{_pair(self.near)}"))
+        lines.append(("near-duplicates", f"{plural(len(self.near), 'pair')}{few}{_pair(self.near)}"))
         if self.classes:
             lines.append(("labels", self._labels()))
         lines.append(("suggested size", f"{self.suggested_size}"))
-        lines.append(("prepared cache", f"{self.prepared_bytes / 1e6:,.0f} MB"))
+        lines.append(("prepared cache", size(self.prepared_bytes)))
         return lines + [("note", warning) for warning in self.warnings]
 
     def _labels(self) -> str:
         counts = np.array(list(self.classes.values()))
-        unknown = f", {self.unknown:,} images without" if self.unknown else ""
+        unknown = f", {plural(self.unknown, 'image')} without" if self.unknown else ""
         spread = f"{counts.min():,} to {counts.max():,} (median {int(np.median(counts)):,})"
         return f"{len(counts)} classes of {spread} images{unknown}"
 
@@ -233,7 +234,7 @@ def _find_duplicates(found: Description, source: Source, good: list[_Seen]) -> N
 
 
 def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str]:
-    warnings = _beside(source)
+    warnings = _masks(source) + _beside(source)
     if source.labels is None:
         warnings += _label_like(source)
     if found.broken:
@@ -242,7 +243,7 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
         shown = f"{share:.0%}" if share >= 0.01 else "under 1 %"
         warnings.append(f"{shown} of the images looked at are broken: they will be skipped and listed{stop}")
     if found.crossing:
-        pairs = "1 pair of duplicates has" if found.crossing == 1 else f"{found.crossing:,} pairs of duplicates have"
+        pairs = plural(found.crossing, "pair of duplicates has", "pairs of duplicates have")
         warnings.append(f"{pairs} one image in train and one in test: test scores will flatter")
     shapes = [one.head.width / one.head.height for one in good if one.head is not None]
     if np.quantile(shapes, 0.95) > 1.5 * np.quantile(shapes, 0.05):
@@ -252,6 +253,15 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
     if set(found.channels) - {1, 3} and len(found.channels) > 1:
         warnings.append("the number of channels differs from image to image: those unlike the most are skipped")
     return warnings
+
+
+def _masks(source: Source) -> list[str]:
+    """Masks that lie beside the images, as in DAVIS and PASCAL VOC."""
+    if not source.masks:
+        return []
+    folders = ", ".join(sorted({word for name in source.masks for word in name.split("/")[:-1] if word in MASKS}))
+    are = plural(len(source.masks), f"mask in {folders} is", f"masks in {folders} are")
+    return [f"{are} not counted and not learned from"]
 
 
 def _beside(source: Source) -> list[str]:
@@ -264,10 +274,6 @@ def _beside(source: Source) -> list[str]:
     pictures = {end: count for end, count in ends.items() if end in UNREAD}
     clips = {end: count for end, count in ends.items() if end in OTHERS["clips"][1]}
     warnings = []
-    masks = masks_among(scan.items)
-    if masks:
-        folders = ", ".join(sorted({word for name in masks for word in name.split("/")[:-1] if word in MASKS}))
-        warnings.append(f"{len(masks):,} masks in {folders} are not counted and not learned from")
     for kinds, what, remedy in (
         (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
         (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),

@@ -13,6 +13,7 @@ from withheld.data.source import Labels, Source
 from withheld.data.video import Frames, open_videos
 from withheld.data.work import reason_of
 from withheld.errors import InputError
+from withheld.wording import duration, plural
 
 MOST_READ = 500
 
@@ -88,7 +89,7 @@ def _of_looks(looks: list[Look]) -> list[tuple[str, str]]:
     lines = [
         (
             "frames",
-            f"{frames[0]} to {frames[-1]}, median {frames[len(frames) // 2]}; {seconds / 60:.1f} minutes together",
+            f"{frames[0]} to {frames[-1]}, median {frames[len(frames) // 2]}; {duration(seconds)} together",
         ),
         ("rates", f"{rates[0]:.3g} to {rates[-1]:.3g} frames a second, median {rates[len(rates) // 2]:.3g}"),
         ("sizes", told + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")),
@@ -110,5 +111,5 @@ def _of_labels(source: Source) -> list[tuple[str, str]]:
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))
     if source.labels is not None:
         known = int((source.labels >= 0).sum())
-        lines.append(("classes", f"{len(source.classes)}; {known:,} clips have labels"))
+        lines.append(("classes", f"{len(source.classes)}; {plural(known, 'clip has a label', 'clips have labels')}"))
     return lines

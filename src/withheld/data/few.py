@@ -9,6 +9,7 @@ import numpy as np
 
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import per_class, plural
 
 TEST_SHARE = 0.3
 
@@ -100,7 +101,8 @@ def affordable(
             kept.append(n)
         else:
             sentences.append(
-                f"{n} labels per class were left out: only {giving} of {len(sizes)} classes have so many to train on "
+                f"{per_class([n])} {'was' if n == 1 else 'were'} left out: only {giving} of {len(sizes)} classes "
+                f"{'has' if giving == 1 else 'have'} so many to train on "
                 f"(the median class has {int(np.median(sizes))})"
             )
     largest = max((n for n in kept if n is not None), default=0)
@@ -108,7 +110,9 @@ def affordable(
     if small:
         told = ", ".join(f"{_name(c, classes)} ({count})" for count, c in small[:5])
         more = f" and {len(small) - 5} more" if len(small) > 5 else ""
-        sentences.append(f"classes with fewer than {largest} labels to train on give all they have: {told}{more}")
+        sentences.append(
+            f"classes with fewer than {plural(largest, 'label')} to train on give all they have: {told}{more}"
+        )
     return kept, sentences
 
 

@@ -45,11 +45,13 @@ class Scan:
         items: relative name to (bytes, time of change in ns).
         others: relative names of files of other kinds.
         left_out: {"file", "reason"} of what is named as an item and is no plain file below the root.
+        masks: relative names of masks beside the images, which are no items.
     """
 
     items: dict[str, tuple[int, int]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
 
 
 def is_hidden(name: str) -> bool:
@@ -113,9 +115,10 @@ def open_folder(root: Path, text: str, labels: Labels = None, wanted: Wanted = I
     """
     scan = scan_folder(root, wanted)
     if wanted is IMAGES:
-        masks = masks_among(scan.items)
-        scan.items = {name: of for name, of in scan.items.items() if name not in masks}
-        scan.others += sorted(masks)
+        scan.masks = sorted(masks_among(scan.items))
+        for name in scan.masks:
+            del scan.items[name]
+        scan.others += scan.masks
     if not scan.items:
         return _open_other(root, text, labels, scan)
     return source_of(scan, root, text, labels)
@@ -145,6 +148,7 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
         parts=layout.parts,
         left_out=sorted(scan.left_out, key=lambda line: line["file"]),
         stamp=digest([stamp_of(root), *(scan.items[name][1] for name in names)]),
+        masks=scan.masks,
     )
     if labels is not None and labels is not False:
         source.labels, source.classes = find_labels(labels, names, layout, root, text)

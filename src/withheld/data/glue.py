@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
+from withheld.wording import plural
 
 MOST_ERRORS = 20
 TORN = 0.001
@@ -202,7 +203,7 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
             if task.torn and len(row) < width:
                 torn.append(where)
             else:
-                errors.append(f"{where}: {len(row)} columns where {width} are expected")
+                errors.append(f"{where}: {plural(len(row), 'column')} where {width} are expected")
             continue
         value = row[label_at].strip() if label_at is not None else ""
         if task.name == "mnli" and value == "-":
@@ -221,17 +222,23 @@ def _read(path: Path, task: Task, part: str, notes: list[str]) -> Examples:
     if errors:
         shown = "\n".join(f"  {error}" for error in errors[:MOST_ERRORS])
         more = f"\n  and {len(errors) - MOST_ERRORS:,} more" if len(errors) > MOST_ERRORS else ""
-        raise InputError(f"{path}: {len(errors):,} lines are wrong; mend or delete them, then run again\n{shown}{more}")
+        raise InputError(
+            f"{path}: {plural(len(errors), 'line is', 'lines are')} wrong; mend or delete such lines, then run again\n{shown}{more}"
+        )
     if not kept.first:
         raise InputError(f"{path} has no rows")
     if undecided:
-        notes.append(f"{path.name}: {undecided} rows without a gold label were left out")
+        notes.append(
+            f"{path.name}: {plural(undecided, 'row without a gold label was', 'rows without a gold label were')} left out"
+        )
     if len(torn) > TORN * len(rows):
         raise InputError(
-            f"{path}: {len(torn):,} lines have fewer than {width} columns, the first {torn[0]}; get the file again"
+            f"{path}: {plural(len(torn), 'line has', 'lines have')} fewer than {width} columns, the first "
+            f"{torn[0]}; get the file again"
         )
     if torn:
-        notes.append(f"{len(torn)} lines that break off were left out: {', '.join(torn[:5])}{' ...' * (len(torn) > 5)}")
+        broken = plural(len(torn), "line that breaks off was", "lines that break off were")
+        notes.append(f"{broken} left out: {', '.join(torn[:5])}{' ...' * (len(torn) > 5)}")
     if label_at is not None:
         kept.label = np.array(labels, np.int64 if task.classes else np.float64)
     return kept

@@ -14,6 +14,7 @@ from PIL import Image
 from withheld.data.decode import Decoded, as_hwc, look
 from withheld.data.scale import Scale, rescaled, to_block, with_channels
 from withheld.errors import InputError
+from withheld.wording import plural
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ class ImageItems:
         self.images: Any = np.asarray(images) if isinstance(images, np.ndarray) else images
         self.labels = None if labels is None else np.asarray(labels, np.int64)
         if self.labels is not None and len(self.labels) != len(self.images):
-            raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images")
+            raise ValueError(f"{plural(len(self.labels), 'label')} for {plural(len(self.images), 'image')}")
         self.ids, self.chosen, self.read_in = ids, chosen, windows
         self.mean = list(mean)
         self.std = list(std)

@@ -19,6 +19,7 @@ from withheld.data.layout import Layout, folder_labels
 from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import plural
 
 ROW_COLUMNS = ("row", "index", "number")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "name", "item")
@@ -70,7 +71,7 @@ def given_labels(
     """
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(values) != count:
-        raise InputError(f"{len(values)} labels for {count} images; give one a image, -100 where unknown")
+        raise InputError(f"{plural(len(values), 'label')} for {count} images; give one a image, -100 where unknown")
     return _numbered(["" if v is None or v != v or v == UNKNOWN_LABEL else _text(v) for v in values], shown)
 
 
@@ -105,7 +106,9 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
     values: dict[int, tuple[str, int]] = {}
     for line, row in rows[start:]:
         if len(row) <= max(file_at, label_at):
-            errors.append(f"{shown}:{line}: {len(row)} columns where at least {max(file_at, label_at) + 1} are needed")
+            errors.append(
+                f"{shown}:{line}: {plural(len(row), 'column')} where at least {max(file_at, label_at) + 1} are needed"
+            )
             continue
         name, value = row[file_at].strip(), row[label_at].strip()
         value = "" if value == str(UNKNOWN_LABEL) else value
@@ -156,7 +159,9 @@ def read_row_labels(data: bytes, shown: str, count: int) -> tuple[np.ndarray, li
     values: dict[int, tuple[str, int]] = {}
     for line, row in rows[start:]:
         if len(row) <= max(row_at, label_at):
-            errors.append(f"{shown}:{line}: {len(row)} columns where at least {max(row_at, label_at) + 1} are needed")
+            errors.append(
+                f"{shown}:{line}: {plural(len(row), 'column')} where at least {max(row_at, label_at) + 1} are needed"
+            )
             continue
         number, value = row[row_at].strip(), row[label_at].strip()
         value = "" if value == str(UNKNOWN_LABEL) else value
@@ -340,5 +345,5 @@ def _show(word: str) -> str:
 def _told(shown: str, errors: list[str]) -> str:
     lines = "\n".join(f"  {error}" for error in errors[:MOST_ERRORS])
     more = f"\n  and {len(errors) - MOST_ERRORS:,} more" if len(errors) > MOST_ERRORS else ""
-    count = "1 line is" if len(errors) == 1 else f"{len(errors):,} lines are"
+    count = plural(len(errors), "line is", "lines are")
     return f"{shown}: {count} wrong; mend or delete, then run again\n{lines}{more}"

@@ -27,6 +27,7 @@ from withheld.data.rows import take
 from withheld.data.source import Labels, Source, Store, digest, open_source
 from withheld.data.synthetic import MOTIONS, bouncing, falling, moved
 from withheld.errors import InputError
+from withheld.wording import plural
 
 KINDS = ("moving", "falling", "motions")
 LEARN, HELD = 0, 1
@@ -132,7 +133,9 @@ def open_moving(text: str, side: int = SIDE, frames: int = LENGTH, rate: float =
         apart = numbers % EVERY == EVERY - 1
         learn, held = images.subset(numbers[~apart]), images.subset(numbers[apart])
     if len(learn) < 2 or len(held) < 1:
-        raise InputError(f"{text}: {len(images)} images; ten or more are needed, so that some can be held out")
+        raise InputError(
+            f"{text}: {plural(len(images), 'image')}; ten or more are needed, so that some can be held out"
+        )
     small = max(4, round(SPRITE * side / SIDE))
     sprites = tuple(prepare(part.subset(spread(len(part), MOST_SPRITES)), small).images for part in (learn, held))
     fingerprint = digest([images.fingerprint, "moving", 3 if kind == "motions" else 2, kind, side, frames, str(rate)])

@@ -106,7 +106,7 @@ def prepare(
     """
     if size < 1 or (channels is not None and channels < 1) or not 0 <= allow_bad <= 1:
         raise InputError(f"size {size}, channels {channels}, allow_bad {allow_bad}: sizes are >= 1, shares 0 to 1")
-    told = f"{FORMAT}|{size}|{channels}|{scale}"
+    told = f"{FORMAT}|{size}|{channels}|{scale}" + (f"|{scale.floats}" if scale and scale.floats else "")
     fingerprint = digest([source.fingerprint, told])
     if stream:
         return _streamed(source, find_form(source, size, channels, scale), allow_bad, fingerprint)

@@ -5,8 +5,9 @@ Axes in comments: N items, C channels, H height, W width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -20,19 +21,37 @@ class Scale:
     Attributes:
         low: value that becomes 0.
         high: value that becomes 255.
+        floats: the scale of float images, where the set holds whole numbers and floats; None where one serves all.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    floats: Scale | None = field(default=None, repr=False)
 
-    def to_json(self) -> dict[str, list[float]]:
+    def words(self) -> str:
+        """Such as "0 becomes black and 4095 white"."""
+        ends = f"{min(self.low):g} becomes black and {max(self.high):g} white"
+        return (
+            ends
+            if self.floats is None
+            else f"of those of whole numbers {ends}, of those of floats {self.floats.words()}"
+        )
+
+    def of(self, dtype: np.dtype) -> Scale:
+        """The scale of images of a type."""
+        return self.floats if self.floats is not None and dtype.kind == "f" else self
+
+    def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON."""
-        return {"low": list(self.low), "high": list(self.high)}
+        plain = {"low": list(self.low), "high": list(self.high)}
+        return plain if self.floats is None else {**plain, "floats": self.floats.to_json()}
 
     @classmethod
-    def from_json(cls, value: dict[str, list[float]] | None) -> Scale | None:
+    def from_json(cls, value: dict[str, Any] | None) -> Scale | None:
         """What `to_json` wrote; None stays None."""
-        return None if value is None else cls(tuple(value["low"]), tuple(value["high"]))
+        if value is None:
+            return None
+        return cls(tuple(value["low"]), tuple(value["high"]), cls.from_json(value.get("floats")))
 
 
 def dtype_scale(dtype: np.dtype) -> Scale:
@@ -46,7 +65,8 @@ def find_scale(samples: list[np.ndarray]) -> Scale | None:
     """One scale for a whole set, from a sample of its images: never one per image.
 
     Floats within 0..1 keep 0..1 and integers that reach 128..255 keep 0..255; other data is spread from the 0.1 % to
-    the 99.9 % quantile, channel by channel.
+    the 99.9 % quantile, channel by channel. Whole numbers and floats in one set mean different things by the same value,
+    so that each kind has its own.
 
     Args:
         samples: arrays (H, W, C) of any numeric type; 8 bit ones need no scale and are left out.
@@ -57,6 +77,10 @@ def find_scale(samples: list[np.ndarray]) -> Scale | None:
     wide = [s for s in samples if s.dtype != np.uint8]
     if not wide:
         return None
+    floats = [s for s in wide if s.dtype.kind == "f"]
+    if 0 < len(floats) < len(wide):
+        of_floats, of_whole = find_scale(floats), find_scale([s for s in wide if s.dtype.kind != "f"])
+        return None if of_whole is None else replace(of_whole, floats=of_floats)
     channels = max(s.shape[2] for s in wide)
     pixels = [_finite(s).reshape(-1, s.shape[2]) for s in wide if s.shape[2] == channels]
     values = np.concatenate([p[:: max(1, len(p) // 20_000)] for p in pixels]).astype(np.float64)
@@ -80,7 +104,7 @@ def rescaled(array: np.ndarray, scale: Scale | None) -> np.ndarray:
     """
     if array.dtype == np.uint8:
         return array.astype(np.float32)
-    scale = scale or dtype_scale(array.dtype)
+    scale = scale.of(array.dtype) if scale else dtype_scale(array.dtype)
     if len(scale.low) not in (1, array.shape[-1]):
         raise ValueError(f"has {array.shape[-1]} channels, the scale of the set has {len(scale.low)}")
     low = np.asarray(scale.low, np.float64)

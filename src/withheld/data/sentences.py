@@ -78,6 +78,17 @@ def parted_by(how: str) -> Parted:
     return Parted(f"sentences 1 {how}", lambda text: sentences_of(text, how))
 
 
+def parted_as(run: dict[str, Any]) -> str | None:
+    """How a run of texts parted them, a word of `sentences_of`; None where its items were blocks.
+
+    Args:
+        run: what run.json holds.
+    """
+    if run["data"].get("unit") != "sentence":
+        return None
+    return str((run["given"].get("settings") or {}).get("sentences", "auto"))
+
+
 def lines_are_sentences(text: str) -> bool:
     """Whether every line is a sentence of its own: hardly any holds another's end inside, and there are no paragraphs."""
     lines = [line.strip() for line in text.split("\n", LOOKED_AT)[:LOOKED_AT] if line.strip()]

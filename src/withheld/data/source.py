@@ -22,6 +22,7 @@ from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
 from withheld.redact import redact
+from withheld.wording import plural
 
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
 
@@ -60,6 +61,7 @@ class Source:
         left_out: {"file", "reason"} of what looked like an item and is none.
         stamp: place and time of change, which tells copies of the prepared cache apart.
         positions: (N,) of the items in the store; None where they are all of it, in its order.
+        masks: names of masks beside the images, which are no items.
     """
 
     location: str
@@ -73,12 +75,13 @@ class Source:
     left_out: list[dict[str, str]] = field(default_factory=list)
     stamp: str = ""
     positions: np.ndarray | None = None
+    masks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Source({self.location!r}, {self.kind}, {len(self):,} items)"
+        return f"Source({self.location!r}, {self.kind}, {plural(len(self), 'item')})"
 
     def subset(self, index: np.ndarray | Sequence[int]) -> Source:
         """Some of the items, in the order of `index`."""

@@ -25,6 +25,7 @@ from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import ROW_BYTES, Windows
 from withheld.data.work import in_order
 from withheld.errors import InputError
+from withheld.wording import plural
 
 
 class TarShards(Sharded):
@@ -119,7 +120,7 @@ def _index(shard: Shard, wanted: Wanted, most: int) -> tuple[np.ndarray, list[di
                 count += 1
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise InputError(
-                f"{shard.name} is damaged after {count:,} {wanted}: {error}; get it again, or remove it"
+                f"{shard.name} is damaged after {plural(count, wanted.noun[:-1])}: {error}; get it again, or remove it"
             ) from error
     left_out = [{"file": f"{shard.name}:{one['file']}", "reason": one["reason"]} for one in left]
     if not found:

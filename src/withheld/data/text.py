@@ -22,6 +22,7 @@ from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
 from withheld.data.wanted import TEXTS
 from withheld.errors import InputError, nearest, neighbor
+from withheld.wording import plural
 
 MOST_BYTES = 2 << 30
 MOST_WRONG = 0.1
@@ -75,7 +76,12 @@ def _whole(text: str) -> Text:
     except UnicodeEncodeError:
         mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         wrong = mended.count("\ufffd") - text.count("\ufffd")
-        return _kept(mended, f"{wrong:,} halves of surrogate pairs were replaced" if wrong else "")
+        return _kept(
+            mended,
+            plural(wrong, "half of a surrogate pair was replaced", "halves of surrogate pairs were replaced")
+            if wrong
+            else "",
+        )
     return _kept(text, "")
 
 

@@ -19,6 +19,7 @@ from withheld.data.text_shards import LOOKED_AT, Corpus, window_bytes
 from withheld.data.text_table import column_of
 from withheld.data.work import in_order
 from withheld.errors import InputError
+from withheld.wording import plural
 
 MOST_LINE = 64 << 20
 """Bytes of a line; a longer one is broken."""
@@ -62,7 +63,7 @@ class Lines(Corpus):
         if not self.spans:
             shown = "".join(f"\n  {one['file']!r}: {one['reason']}" for one in self.left_out[:5])
             raise InputError(
-                f"found 0 texts under {text}: the {len(shards):,} files are empty or cannot be read{shown}"
+                f"found 0 texts under {text}: the {plural(len(shards), 'file is', 'files are')} empty or cannot be read{shown}"
             )
         self.sizes = np.array([span.end - span.begin for span in self.spans], np.int64)
         self.fingerprint, self.stamp = digest(print_of), digest(shard.stamp for shard in shards)

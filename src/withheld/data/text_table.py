@@ -19,6 +19,7 @@ from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.text import part_of
 from withheld.data.unicode import table_text
 from withheld.errors import InputError, nearest
+from withheld.wording import plural
 
 TEXT_COLUMNS = (
     "text", "sentence", "review", "document", "content", "body", "comment", "tweet", "article", "message",
@@ -151,7 +152,7 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
                 continue
             if len(cells) != len(header):
                 raise InputError(
-                    f"{path.name}:{reader.line_num}: {len(cells)} columns where the first line has {len(header)}; "
+                    f"{path.name}:{reader.line_num}: {plural(len(cells), 'column')} where the first line has {len(header)}; "
                     "put quotes around text that holds the separator"
                 )
             yield dict(zip(header, cells, strict=True))

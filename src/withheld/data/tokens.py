@@ -22,6 +22,7 @@ from withheld.data.source import Source, digest
 from withheld.data.text import documents
 from withheld.data.tokenizer import encode, end_of, pieces, start_of
 from withheld.errors import InputError
+from withheld.wording import plural
 
 FORMAT = 1
 AT_A_TIME = 2_000_000
@@ -187,7 +188,7 @@ def without_end(tokens: Tokens, share: float, least: int) -> tuple[Tokens, Token
     held = max(least, round(share * total))
     if held + least > total:
         raise InputError(
-            f"the text has {total:,} tokens: too few for blocks of {least - 1} to learn from and one to check with; give "
+            f"the text has {plural(total, 'token')}: too few for blocks of {least - 1} to learn from and one to check with; give "
             "more text, or a smaller --size"
         )
     at = total - held
@@ -236,7 +237,8 @@ class Blocks:
         if self.count < max(1, streams):
             need = self.stride * max(1, streams) + overlap
             raise InputError(
-                f"the text has {len(tokens.ids):,} tokens, fewer than {f'{streams} streams of' if streams else 'one block of'} "
+                f"the text has {plural(len(tokens.ids), 'token')}, fewer than "
+                f"{f'{streams} streams of' if streams else 'one block of'} "
                 f"{length}: {need:,} are needed; give more text, a smaller --size"
                 + (" or a smaller --batch-size" if streams else "")
             )

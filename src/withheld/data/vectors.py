@@ -21,6 +21,7 @@ from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.source import digest, stamp_of
 from withheld.data.unicode import is_utf16, table_text
 from withheld.errors import InputError
+from withheld.wording import plural
 
 BLOCK = 1 << 16
 SHOWN_CELLS = 5
@@ -143,7 +144,9 @@ def open_vectors(data: Any, label: str | None = None) -> Vectors:
         told = digest([stamp_of(path), path.stat().st_size, *read["columns"]])
         found = Vectors(str(data), path.suffix.lower().lstrip("."), fingerprint=told, **read)
     if not len(found.values) or not found.columns:
-        raise InputError(f"{found.location}: a table of {len(found)} rows and {len(found.columns)} columns of numbers")
+        raise InputError(
+            f"{found.location}: a table of {plural(len(found), 'row')} and {plural(len(found.columns), 'column')} of numbers"
+        )
     check_finite(found)
     return found
 

@@ -21,6 +21,7 @@ from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.errors import InputError, neighbor
+from withheld.wording import plural
 
 VIDEOS = Wanted(
     "videos",
@@ -203,7 +204,7 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
     clips = {name: at for name, at in groups.items() if len(at) > 1}
     if not clips:
         raise InputError(
-            f"found 0 clips under {text}; it holds {len(images):,} images and no folder with two or more frames"
+            f"found 0 clips under {text}; it holds {plural(len(images), 'image')} and no folder with two or more frames"
         )
     names = sorted(clips)
     ordered = [np.array(sorted(clips[name], key=lambda i: _natural(images.names[i])), np.int64) for name in names]

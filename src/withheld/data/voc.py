@@ -23,6 +23,7 @@ from withheld.data.source import Source, digest
 from withheld.data.voc_sets import image_sets, seeded_split
 from withheld.data.voc_xml import Broken, Found, boxes_of, read_xml
 from withheld.errors import InputError
+from withheld.wording import plural
 
 Problem = dict[str, str]
 
@@ -160,7 +161,8 @@ def _need(where: str | Path, images: dict[str, str], xmls: dict[str, str]) -> No
         raise InputError(f"--voc {where}: found no images; VOC has them in JPEGImages, with an XML each in Annotations")
     if not xmls:
         raise InputError(
-            f"--voc {where}: {len(images)} images, and no annotation of the same name (NAME.xml in Annotations or beside the image)"
+            f"--voc {where}: {plural(len(images), 'image')}, and no annotation of the same name (NAME.xml in "
+            "Annotations or beside the image)"
         )
 
 
@@ -198,7 +200,9 @@ def _data(
     order = [keys[name] for name in source.names]
     parts, notes = _parts(root, source.names, order, set(images) - set(read), problems)
     if unlabelled:
-        notes.append(f"{unlabelled} images without a usable annotation are left out")
+        notes.append(
+            f"{plural(unlabelled, 'image without a usable annotation is', 'images without a usable annotation are')} left out"
+        )
     told: list[str | bytes | int] = [source.fingerprint, *classes]
     told += [bytes(each.boxes.tobytes() + each.labels.tobytes() + each.difficult.tobytes()) for each in annotations]
     told += [part.tobytes() for part in parts.values()]

@@ -93,6 +93,15 @@ def strip(tiles: Sequence[Tile], gap: int = 4) -> Tile:
     return out
 
 
+def below(upper: Tile, lower: Tile) -> Tile:
+    """One tile under another, middle on middle."""
+    width = max(upper.width, lower.width)
+    out = Image.new("RGBA", (width, upper.height + lower.height), (0, 0, 0, 0))
+    out.paste(upper, ((width - upper.width) // 2, 0))
+    out.paste(lower, ((width - lower.width) // 2, upper.height))
+    return out
+
+
 def sheet(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Tile]]]) -> Tile:
     """A labelled grid on white: a title, a heading over every column, a row for every item with its name."""
     width, height = max(t.width for _, row in rows for t in row), max(t.height for _, row in rows for t in row)

@@ -26,6 +26,7 @@ from withheld.losses.prediction import BinaryCrossEntropy, ColorCopied
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
+from withheld.wording import plural
 
 DRAWS, FOLDS, DRAWN = 8, 5, 6
 CONVENTIONS = (
@@ -142,7 +143,8 @@ def _answers(held: HeldClips, seed: int, listen: Listen) -> Measured:
     asked = "runs forward or backward" if clip else "is in order"
     title = f"Whether a clip {asked}: told right, %"
     notes = [
-        f"± is half the 95 % interval over {held.clips} clips; {DRAWS} draws of every window. {simple.capitalize()}: logistic "
+        f"± is half the 95 % interval over {plural(held.clips, 'clip')}; {DRAWS} draws of every window. "
+        f"{simple.capitalize()}: logistic "
         "regression on "
         + ("the camera's affine motion" if clip else "their three mean squared differences")
         + f", on {min(FOLDS, held.clips)} parts of these clips in turn, each not learned from."
@@ -228,10 +230,11 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
     verdict = "better than" if gap - half > 0 else "worse than" if gap + half < 0 else "not told apart from"
     sentence = (
         f"Colors are told {verdict} those of the same place in the frame before: {100 * shares[names[0]][0]:.1f} % of the places, "
-        f"a difference of {100 * gap:+.1f} points (95 % CI {100 * (gap - half):.1f} to {100 * (gap + half):.1f}), over {held.said}."
+        f"a difference of {100 * gap:+z.1f} points (95 % CI {100 * (gap - half):z.1f} to {100 * (gap + half):z.1f}), "
+        f"over {held.said}."
     )
     rows_of = [[name, _percent(*share)] for name, share in shares.items()]
-    notes = [f"± is half the 95 % interval over {held.clips} clips."]
+    notes = [f"± is half the 95 % interval over {plural(held.clips, 'clip')}."]
     numbers = {name: {"share": mean, "half": width} for name, (mean, width) in shares.items()}
     return Measured(
         "clips", "Colors of a grey frame: told right, %", ["told right, %"], rows_of, sentence, notes, numbers

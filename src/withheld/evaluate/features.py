@@ -19,6 +19,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.learn.checkpoint import writing
 from withheld.run import load_encoder, pick_device
+from withheld.wording import plural
 
 Listen = Callable[[dict[str, Any]], None]
 Patches = NDArray[np.float32]
@@ -62,7 +63,8 @@ def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prep
     prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
     if prepared.skipped:
         first = prepared.skipped[0]
-        text = f"{len(prepared.skipped)} items could not be read and were left out, the first: {first['file']!r}"
+        lost = plural(len(prepared.skipped), "item could not be read and was", "items could not be read and were")
+        text = f"{lost} left out, the first: {first['file']!r}"
         listen({"kind": "note", "text": f"{text} ({first['reason']})"})
     return prepared
 

@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from withheld.errors import InputError
+from withheld.wording import plural
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -159,8 +160,8 @@ def check_labelled(x_ND: Array, y_N: Labels) -> None:
     """
     if len(np.unique(y_N)) < 2:
         raise InputError(
-            f"the {len(y_N)} labelled items have {len(np.unique(y_N))} class(es); a classifier needs at least 2: "
-            "check the labels"
+            f"{plural(len(y_N), 'labelled item')} of {plural(len(np.unique(y_N)), 'class', 'classes')}; a classifier needs "
+            "at least 2: check the labels"
         )
     if not np.isfinite(x_ND).all():
         rows = np.flatnonzero(~np.isfinite(x_ND).all(axis=1))

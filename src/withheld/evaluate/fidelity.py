@@ -21,6 +21,7 @@ from withheld.modalities.codes import decoded, images_of
 from withheld.networks.code_prior import CodePrior
 from withheld.objective import Objective
 from withheld.run import Run, open_run
+from withheld.wording import plural
 
 Array = NDArray[np.floating]
 
@@ -44,8 +45,8 @@ class Fidelity:
 
     def __str__(self) -> str:
         return (
-            f"Frechet distance {self.distance:.4g} in {self.features}, real against real {self.floor:.4g} ({self.items:,} images "
-            f"each, {self.data}); samples are {100 * self.sharpness:.0f} % as sharp as real images"
+            f"Frechet distance {self.distance:.4g} in {self.features}, real against real {self.floor:.4g} "
+            f"({plural(self.items, 'image')} each, {self.data}); samples are {100 * self.sharpness:.0f} % as sharp as real images"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def fidelity(
     real = np.array(images_of(first, data, "test", tell).images)
     items = min(items, len(real) // 2)
     if items < 2:
-        raise InputError(f"{data}: {len(real)} images; give at least 4")
+        raise InputError(f"{data}: {plural(len(real), 'image')}; give at least 4")
     chosen = np.random.default_rng(seed).permutation(len(real))[: 2 * items]
     torch.manual_seed(seed)
     drawn = _drawn(run, first, model, items, listen)

@@ -21,6 +21,7 @@ from withheld.evaluate.few_label import LinearProbe, check_labelled
 from withheld.evaluate.guesses import with_guesses
 from withheld.evaluate.judged import Judged, judged
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import plural
 
 DEFAULT_MINUTES = 10.0
 EPOCHS, EPOCHS_GUESSED = 30.0, 5.0
@@ -97,7 +98,12 @@ def finetune(
     )  # people's labels are seen as often as without guesses
     loop.steps = _steps(loop, len(answers), minutes, epochs, steps, usual if guessed else EPOCHS)
     beside = f" and {guessed:,} guessed ones" if guessed else ""
-    listen({"kind": "note", "text": f"fine-tuning on {len(learn):,} labelled items{beside}, {loop.steps:,} steps"})
+    listen(
+        {
+            "kind": "note",
+            "text": f"fine-tuning on {plural(len(learn), 'labelled item')}{beside}, {plural(loop.steps, 'step')}",
+        }
+    )
     loop.run(None, lambda line: listen({"kind": "step", **line}))
     model = _classifier(loop, kind, known.classes)
     accuracy = _accuracy(model, known, test)
@@ -164,8 +170,8 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
     check_labelled(np.zeros((len(known), 1)), known.labels)
     if len(known) > 20 and len(np.unique(known.labels)) > len(known) / 2:
         raise InputError(
-            f"{source.location}: {len(np.unique(known.labels)):,} different labels on {len(known):,} items: this is a name or "
-            "a number and no class; name another column or csv with --labels"
+            f"{source.location}: {plural(len(np.unique(known.labels)), 'different label')} on {plural(len(known), 'item')}: this "
+            "is a name or a number and no class; name another column or csv with --labels"
         )
     return known
 

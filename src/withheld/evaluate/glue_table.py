@@ -104,9 +104,9 @@ def verdict_of(rows: list[GlueRow]) -> dict[str, str]:
     for task, values in subject.values.items():
         gaps = np.subtract(values, scratch.values[task])
         mean, half = float(gaps.mean()), math.hypot(interval(gaps.tolist()), subject.items.get(task, 0.0))
-        told = f"{TITLES[task]} ({mean:+.1f} points, 95 % CI {mean - half:.1f} to {mean + half:.1f})"
+        told = f"{TITLES[task]} ({mean:+z.1f} points, 95 % CI {mean - half:z.1f} to {mean + half:z.1f})"
         if not half >= 0:
-            open_.append(f"{TITLES[task]} ({mean:+.1f} points, one seed)")
+            open_.append(f"{TITLES[task]} ({mean:+z.1f} points, one seed)")
         else:
             (gains if mean > half else losses if mean < -half else open_).append(told)
     over = "training the same network from scratch"

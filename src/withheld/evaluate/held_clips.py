@@ -20,6 +20,7 @@ from withheld.modalities.video import Videos
 from withheld.objective import Objective
 from withheld.run import Run
 from withheld.types import Recipe
+from withheld.wording import plural
 
 AT_ONCE, MOST = 16, 300
 """Windows that pass through the network together, and windows that are measured at most."""
@@ -93,15 +94,14 @@ def held_clips(run: Run, data: Any, device: str, listen: Listen, windows: int | 
     own = modality.fingerprint == run.settings["data"]["fingerprint"]
     if own and not modality.held_out:
         raise InputError(
-            f"{run.folder}: it learned from all {settings['clips']} clips of {location}, so few that none was held out; name "
-            "others: --clips OTHER/, or hold some out when you pretrain: --set held_out=0.3 (of ten clips or more)"
+            f"{run.folder}: it learned from all clips of {location}, so few ({settings['clips']}) that none was held out; "
+            "name others: --clips OTHER/, or hold some out when you pretrain: --set held_out=0.3 (of ten clips or more)"
         )
     items = modality.trial if own else modality.every
     chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), windows or MOST)).round().astype(np.int64))
     owners = items.owners(chosen)
-    said = f"{len(chosen):,} windows of {len(np.unique(owners)):,} clips of {location}" + (
-        " that were held out" if own else ""
-    )
+    told = (" that was held out" if len(chosen) == 1 else " that were held out") if own else ""
+    said = f"{plural(len(chosen), 'window')} of {plural(len(np.unique(owners)), 'clip')} of {location}{told}"
     return HeldClips(objective, items, chosen, owners, said, modality.mean, modality.std, torch.device(device))
 
 

@@ -137,10 +137,11 @@ class JudgedTexts(Judged):
         lost = [line for line in bad if not line["reason"].startswith("kept")]
         if lost:
             first = f"the first: {lost[0]['file']!r} ({lost[0]['reason']})"
-            told = f"{len(lost):,} of {len(source):,} texts could not be read and were left out, {first}"
+            were = "was" if len(lost) == 1 else "were"
+            told = f"{len(lost):,} of {len(source):,} texts could not be read and {were} left out, {first}"
             listen({"kind": "note", "text": told})
         if not found:
-            raise InputError(f"{source.location}: none of its {len(source):,} texts can be read; check the files")
+            raise InputError(f"{source.location}: none of its texts ({len(source):,}) can be read; check the files")
         at = np.argsort(np.array(kept, np.int64))
         texts = np.array([*found, None], dtype=object)[:-1]
         return texts[at], np.array(kept, np.int64)[at]

@@ -18,6 +18,7 @@ from withheld.data.few import FewLabels, affordable, few_label_splits
 from withheld.data.source import Source, open_source
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL
+from withheld.wording import per_class, plural
 
 MOST_TESTED = 10_000
 COMMON = 2000
@@ -163,7 +164,8 @@ def duplicates_note(labelled: Labelled, images: Any, row_of: dict[int, int]) -> 
     first = pairs[0]
     names = [labelled.source.names[int(some[at])] for some, at in ((learn, first[0]), (test, first[1]))]
     return [
-        f"{twice} of {len(test)} tested items nearly equal a labelled one (such as {names[0]!r} and {names[1]!r}): "
+        f"{twice} of {plural(len(test), 'tested item')} nearly equal{'s' * (twice == 1)} a labelled one (such as {names[0]!r} "
+        f"and {names[1]!r}): "
         "accuracies are too high by up to that share, for every row alike"
     ]
 
@@ -181,7 +183,7 @@ def seen_note(labelled: Labelled, location: str | None) -> list[str]:
     if not seen:
         return []
     return [
-        f"pretraining saw {seen} of {len(test)} tested items, without their labels; training from scratch and classical "
+        f"pretraining saw {seen} of {plural(len(test), 'tested item')}, without their labels; training from scratch and classical "
         "features did not. For items that it never saw, set a test part aside before pretraining (folders train and test)"
     ]
 
@@ -219,11 +221,11 @@ def _same_draws(draws: dict[tuple[int, int], FewLabels], counts: Sequence[int]) 
     for count in counts:
         first, *others = [draw for (of, _), draw in draws.items() if of == count]
         if others and first.test_share is None and all(np.array_equal(first.train, draw.train) for draw in others):
-            same.append(str(count))
+            same.append(count)
     if not same:
         return []
     return [
-        f"at {', '.join(same)} labels per class every seed learns from the same items, all there are: intervals there hold the "
+        f"at {per_class(same)} every seed learns from the same items, all there are: intervals there hold the "
         "choice of tested items and the starts of networks, and no choice of labels"
     ]
 
@@ -233,6 +235,6 @@ def _few_tested(draw: FewLabels) -> list[str]:
         return []
     half = 100 / np.sqrt(len(draw.test))
     return [
-        f"the test part has {len(draw.test)} items only: which items these are moves any accuracy by up to "
+        f"the test part has {plural(len(draw.test), 'item')} only: which items these are moves any accuracy by up to "
         f"{half:.0f} points, which the intervals hold"
     ]

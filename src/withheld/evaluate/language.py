@@ -22,6 +22,7 @@ from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.text_encoder import TextEncoder
+from withheld.wording import plural
 
 BITS = 1 / math.log(2)
 AT_ONCE = 32
@@ -86,7 +87,7 @@ class Perplexity:
     def __str__(self) -> str:
         return (
             f"perplexity {self.per_token:.2f} a token, {self.per_word:.2f} a word; {self.bits_per_character:.4f} bits a "
-            f"character ({self.nats / self.tokens:.4f} nats a token; {self.tokens:,} tokens of {self.data})"
+            f"character ({self.nats / self.tokens:.4f} nats a token; {plural(self.tokens, 'token')} of {self.data})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -181,11 +182,15 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
 
 @torch.no_grad()
 def perplexity(
-    subject: Any, data: Any, *, part: str = "test", device: str = "auto", listen: Listen = silent
-) -> Perplexity:
+    subject: Any, data: Any, *, part: str = "test", items: int | None = None, device: str = "auto",
+    listen: Listen = silent,
+) -> Perplexity:  # fmt: skip
     """How likely the texts of a part are (all, where the data has no such part); causal models, and an ELMo's forward one.
 
     A Transformer sees every token with at least half of its context before it; an LSTM reads on through a document.
+
+    Args:
+        items: at most so many texts, spread over the data; None takes all.
 
     Raises:
         InputError: where the model does not look back only.
@@ -199,15 +204,16 @@ def perplexity(
     chosen = source.part(part) or source
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell)
+    at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
     nats, count = 0.0, 0
-    for i in range(len(tokens)):
+    for done, i in enumerate(at.tolist(), 1):
         found = -document_log_p(encoder, tokens.document(i))
         nats, count = nats + float(found.sum()), count + len(found)
-        listen({"kind": "likelihood", "done": i + 1, "total": len(tokens)})
+        listen({"kind": "likelihood", "done": done, "total": len(at)})
     if not count:
         raise InputError(f"{data}: no token has another before it; give longer texts")
     where = f"{data}" + (f" ({part})" if chosen is not source else "")
-    return Perplexity(where, len(tokens), count, int(tokens.words.sum()), int(tokens.characters.sum()), nats)
+    return Perplexity(where, len(at), count, int(tokens.words[at].sum()), int(tokens.characters[at].sum()), nats)
 
 
 @torch.no_grad()
@@ -329,5 +335,5 @@ def fits(count: int, length: int, what: str) -> None:
     """
     if count > length:
         raise InputError(
-            f"{what} has {count} tokens, the model sees {length}: shorten it, or pretrain with a larger --size"
+            f"{what} has {plural(count, 'token')}, the model sees {length}: shorten it, or pretrain with a larger --size"
         )

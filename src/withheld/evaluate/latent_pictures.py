@@ -15,6 +15,7 @@ from torch import Tensor
 
 from withheld.evaluate.canvas import Tile, enlargement, strip, tile
 from withheld.evaluate.plot import COLORS, SOFT, drawn, plot
+from withheld.wording import plural
 
 SHOWN, ACROSS, SPAN = 8, 11, 3.0
 MOST_TRAVERSED, SIDE = 10, 15
@@ -76,7 +77,7 @@ def latent_entries(network: Latent, t: Tensor, seed: int = 0) -> list[Entry]:
     entries = [entry("reconstructions", pair, "", "", {"columns": ["item", "from z"]}) for pair in pairs]
     entries += drawn_entries(samples)
     entries.append(manifold(network, mean, order))
-    caption = f"{sum(float(m) > 0.01 for m in mean.var(dim=0))} of {len(kl)} dimensions are active."
+    caption = f"{sum(float(m) > 0.01 for m in mean.var(dim=0))} of {plural(len(kl), 'dimension')} are active."
     for at in order[:MOST_TRAVERSED]:
         if float(mean[:, at].var()) > 0.01:
             title = f"z{at}, {float(kl[at]):.2f} nats"

@@ -20,6 +20,7 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.few_label import FIXED, MOST_CHECKED, MOST_WORK, Array, LinearProbe
 from withheld.evaluate.measure import Measurement, Table, everything
 from withheld.evaluate.measure import rows as rows_of
+from withheld.wording import per_class
 
 SHARE = 0.3
 """Of the time of all else, which all layers together may take on top; then there are fewer draws."""
@@ -65,7 +66,7 @@ def measure_layers(m: Measurement, subject: Encoder) -> None:
             spent = m.elapsed - begun
             if number < len(seeds) and number >= 2 and spent + (m.elapsed - start) / number > SHARE * m.budget:
                 m.left_out.append(
-                    f"layer by layer at {count} labels per class beyond {number} of {len(seeds)} seeds, for time"
+                    f"layer by layer at {per_class([count])} beyond {number} of {len(seeds)} seeds, for time"
                 )
                 break
     m.minutes += (m.elapsed - begun) / 60  # on top: the rows of the closing sentence lose nothing

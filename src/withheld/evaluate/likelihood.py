@@ -54,8 +54,8 @@ class Likelihood:
     def __str__(self) -> str:
         how = f"importance sampling, {self.samples:,} samples" if self.samples else "exact"
         bits = f", {self.bits:.3f} bits a value" if self.bits is not None else ""
-        bound = f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)}, " if self.samples else ""
-        found = f"{bound}-log p(x) {self.nll:.2f}{give_or_take(self.nll_error)} nats an item"
+        bound = f"-ELBO {-self.elbo:z.2f}{give_or_take(self.elbo_error)}, " if self.samples else ""
+        found = f"{bound}-log p(x) {self.nll:z.2f}{give_or_take(self.nll_error)} nats an item"
         return f"{found} ({how}{bits}; {self.items:,} {'item' if self.items == 1 else 'items'} of {self.data})"
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def likelihood(
 
         if run.settings["data"].get("unit") == "sentence":
             return sentence_likelihood(run, data, samples=samples, items=items, seed=seed, device=device, listen=listen)
-        return perplexity(run.folder, data, device=device, listen=listen)
+        return perplexity(run.folder, data, items=items, device=device, listen=listen)
     where = pick_device(device)
     model = run.objective().to(where)
     if isinstance(model, LatentModel):

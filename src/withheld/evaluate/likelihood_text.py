@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withheld.data.sentences import Sentences, end_behind, parted_by
+from withheld.data.sentences import Sentences, end_behind, parted_as, parted_by
 from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
 from withheld.evaluate.latent_text import open_sentences
@@ -23,6 +23,7 @@ from withheld.losses.latent import gaussian_kl
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.vae import ACTIVE, mutual_information
 from withheld.run import Run
+from withheld.wording import plural
 
 TOKENS = 8192
 """Tokens told at a time."""
@@ -83,9 +84,9 @@ class SentenceLikelihood:
         if self.items < 2:
             of_z = "whether z is used, one sentence cannot tell"
         return (
-            f"-ELBO {-self.elbo:.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
-            f"+ KL {self.kl:.2f} ({self.items:,} sentences of {self.data})\n"
-            f"-log p(x) at most {self.nll:.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
+            f"-ELBO {-self.elbo:z.2f}{give_or_take(self.elbo_error)} nats a sentence = reconstruction {self.reconstruction:.2f} "
+            f"+ KL {self.kl:.2f} ({plural(self.items, 'sentence')} of {self.data})\n"
+            f"-log p(x) at most {self.nll:z.2f}{give_or_take(self.nll_error)} nats a sentence (importance sampling, "
             f"{self.samples:,} samples)\n"
             f"perplexity a word at most {self.perplexity:.2f} by importance sampling, {self.perplexity_of_bound:.2f} by the ELBO "
             f"(upper bounds; ends of sentences count, {100 * self.unknown:.1f} % are <unk>)\n"
@@ -177,7 +178,7 @@ def _sentences(
     """Sentences parted as the run parted its own and never cut, which of them by length, their words, and whose they are."""
     source = open_texts(data)
     chosen = source.part("test") or source
-    how = str((run.settings["given"].get("settings") or {}).get("sentences", "auto"))
+    how = parted_as(run.settings) or "auto"
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell, parted=parted_by(how))
     sentences = Sentences(tokens, 1 << 20, end_behind(encoder.tokenizer), encoder.pad)

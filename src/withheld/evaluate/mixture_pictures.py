@@ -1,5 +1,7 @@
 """What a mixture found: who belongs to which component, and what the components are.
 
+Components bear their place in the model, counted from 0, in every picture as in what `predict` writes.
+
 Shapes: N rows, D columns, K components, C H W images.
 """
 
@@ -13,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.evaluate.canvas import Tile, below, blank, enlargement, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.pictures import keep
 from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
 from withheld.networks.evidence import evidence_words
 
-MOST_IMAGES, A_STRIP = 60, 10
+MOST_IMAGES, A_STRIP, MOST_NAMED = 60, 10, 40
 
 
 def draw_mixture(
@@ -63,6 +65,8 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
         )
         if classes:
             axes.scatter([], [], s=30, color=COLORS[k % len(COLORS)], label=classes[k])
+        else:
+            _number(axes, k, at[mine].mean(axis=0))
     if classes:
         axes.legend(frameon=False, fontsize=8, labelcolor=SOFT)
     matrices = model.matrices().numpy() if hasattr(model, "matrices") else None
@@ -74,6 +78,21 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
     what = "class" if classes else "component"
     caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure; outlines at two deviations."
     return entry("components", drawn(figure), "", caption, {})
+
+
+def _number(axes: Any, k: int, at: Any) -> None:
+    """Writes the number of a component at a place, on white, so that it is read over points and lines."""
+    ground = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    axes.annotate(
+        str(k),
+        tuple(at),
+        color=COLORS[k % len(COLORS)],
+        fontsize=10,
+        weight="bold",
+        ha="center",
+        va="center",
+        bbox=ground,
+    )
 
 
 def _plane(rows: NDArray[np.floating], columns: Sequence[str]) -> tuple[NDArray[np.floating], list[str]]:
@@ -94,6 +113,8 @@ def _histogram(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -
     joint = model.log_joint(torch.from_numpy(line[:, None])).exp().numpy()
     for k, density in enumerate(joint):
         axes.plot(line, density, color=COLORS[k % len(COLORS)], linewidth=1.4)
+        if float(model.counts[k]) > 1:
+            _number(axes, k, (line[density.argmax()], density.max()))
     axes.plot(line, joint.sum(axis=0), color="#1d1d1f", linewidth=1.2, linestyle=":")
     axes.set_xlabel(columns[0], color=SOFT, fontsize=9)
     return entry(
@@ -109,10 +130,11 @@ def _means(model: Any, shape: Sequence[int]) -> list[dict[str, Any]]:
     for k in order:
         pixels = (255 * np.clip(means[k], 0, 1)).round().astype(np.uint8).transpose(1, 2, 0)
         pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-        tiles.append(tile(pixels, None, enlargement(pixels.shape[1], 64)))
+        mean = tile(pixels, None, enlargement(pixels.shape[1], 64))
+        tiles.append(below(blank(mean.width, 16, str(k)), mean))
     tiles += [blank(tiles[0].width, tiles[0].height)] * (-len(tiles) % A_STRIP)
     shown = f"the {len(order)} heaviest of {len(model.means)}" if len(order) < len(model.means) else "all"
-    caption = f"The mean of each component, {shown}, heaviest first."
+    caption = f"The mean of each component under its number, {shown}, heaviest first."
     strips = [strip(tiles[i : i + A_STRIP], 3) for i in range(0, len(tiles), A_STRIP)]
     return [entry("components", each, "", caption, {}) for each in strips]
 
@@ -135,10 +157,12 @@ def _evidence(evidence: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def _weights(model: Any) -> dict[str, Any]:
-    weights = np.sort(model.weights.numpy())[::-1]
+    weights = model.weights.numpy()
+    order = np.argsort(-weights, kind="stable")
     figure, axes = plot(7.2, 2.2)
-    axes.bar(np.arange(1, len(weights) + 1), 100 * weights, color=COLORS[0], width=0.7)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.bar(np.arange(len(order)), 100 * weights[order], color=COLORS[0], width=0.7)
+    named: Any = order if len(order) <= MOST_NAMED else []  # more would run into each other
+    axes.set_xticks(np.arange(len(named)), [str(k) for k in named])
     axes.set_ylabel("weight, %", color=SOFT, fontsize=9)
     axes.set_xlabel("component, heaviest first", color=SOFT, fontsize=9)
     dead = model.dead()

@@ -32,6 +32,7 @@ from withheld.learn.checkpoint import writing
 from withheld.objective import Objective
 from withheld.run import Run
 from withheld.types import Pair, Split, as_split
+from withheld.wording import plural
 
 Subject = Split | Objective | Callable[[Any], Pair]
 
@@ -229,7 +230,7 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     for group in groups:
         tiles = [_enlarged(each) for each in group]
         tiles += [blank(tiles[0].width, tiles[0].height)] * (SAMPLES_A_STRIP - len(tiles))
-        caption = f"{len(shown)} items, picked at random." if len(shown) < len(pixels) else ""
+        caption = f"{plural(len(shown), 'item')}, picked at random." if len(shown) < len(pixels) else ""
         drawn.append(entry("samples", strip(tiles, 3), "", caption, {}))
     return drawn
 

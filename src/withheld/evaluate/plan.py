@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from withheld.evaluate.sentence import headline
+from withheld.wording import duration, per_class
 
 FEWEST_SEEDS = 3
 SMALL_TEST, LEAST_TEST = 1000, 500
@@ -93,8 +94,8 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
     need = _seconds({count: int(LAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, (), pace)
     last = options[-1][0][0]
     text = (
-        f'"fine-tuned" and "from scratch" for time: {few} seeds at {last} label{"s" * (last > 1)} per class alone need '
-        f"{need:.0f} s of training, there were {max(0.0, seconds):.0f} left (give more --minutes)"
+        f'"fine-tuned" and "from scratch" for time: {few} seeds at {per_class([last])} alone need '
+        f"{duration(need)} of training, there were {duration(max(0.0, seconds))} left (give more --minutes)"
     )
     return Plan({}, 0, least, [text])
 
@@ -125,8 +126,8 @@ def _seconds(steps: Mapping[int, int], seeds: int, test: int, third: Sequence[in
 
 
 def _third_said(kept: Sequence[int], third: Sequence[int]) -> list[str]:
-    missing = [str(count) for count in kept if count not in third]
-    where = f" at {', '.join(missing)} labels per class" if third else ""
+    missing = [count for count in kept if count not in third]
+    where = f" at {per_class(missing)}" if third else ""
     return [f'"from scratch, augmented"{where}, for time'] if missing else []
 
 
@@ -137,11 +138,11 @@ def _said(
     said = []
     if many < seeds:
         said.append(f"{rows} beyond {many} of {seeds} seeds, for time")
-    dropped = [str(count) for count in counts if count not in kept]
+    dropped = [count for count in counts if count not in kept]
     if dropped:
-        said.append(f"{rows} at {', '.join(dropped)} labels per class, for time")
+        said.append(f"{rows} at {per_class(dropped)}, for time")
     if tested < test:
         said.append(f"{rows} on {test - tested} of {test} test items, for time")
-    if share < 1:
+    if share < 0.995:
         said.append(f"{100 * (1 - share):.0f} % of the steps that {rows} should have had, for time")
     return said

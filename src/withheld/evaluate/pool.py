@@ -18,6 +18,7 @@ from withheld.errors import InputError
 from withheld.evaluate.features import Listen
 from withheld.evaluate.judged import judged
 from withheld.evaluate.kept import kept_features
+from withheld.wording import plural
 
 MOST = 20_000
 """Items that are looked at where no number is given: a seeded sample of more."""
@@ -71,16 +72,20 @@ def open_pool(
     items, kept = kind.decode(source, listen)
     notes = []
     if len(kept) < len(source):
-        notes.append(f"{len(source) - len(kept):,} of {len(source):,} items cannot be read and were left out")
+        lost = len(source) - len(kept)
+        notes.append(
+            f"{lost:,} of {len(source):,} items could not be read and {'was' if lost == 1 else 'were'} left out"
+        )
     rows = np.arange(len(kept))
     if not tested and source.parts is not None:
         train = np.isin(source.parts[kept], ("train", ""))
         if train.any() and not train.all():
-            notes.append(f"{int((~train).sum()):,} items of the test part are not among what is suggested")
+            tested_alone = plural(int((~train).sum()), "item of the test part is", "items of the test part are")
+            notes.append(f"{tested_alone} not among what is suggested")
             rows = rows[train]
     if most is not None and len(rows) > most:
         rows = _sample(rows, most, np.zeros(0, np.int64) if wanted is None else np.searchsorted(kept, wanted))
-        notes.append(f"{most:,} of {len(kept):,} items were looked at, a seeded sample; --most says how many")
+        notes.append(f"looked at {most:,} of {len(kept):,} items, a seeded sample; --most says how many")
     if not len(rows):
         raise InputError(f"{source.location}: there is nothing to look at in it")
     values = kept_features(encoder, _Some(items, rows), listen)

@@ -16,6 +16,7 @@ from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.measure import Measurement, everything
 from withheld.image_encoder import ImageEncoder
 from withheld.run import load_encoder
+from withheld.wording import duration
 
 DEFAULT = "facebook/dinov2-small"
 SIZE = 224
@@ -93,8 +94,8 @@ def _affordable(inner: Measurement, encoder: Any, name: str) -> Labelled | None:
             inner.notes += [note] if note else []
             return labelled
     inner.left_out.append(
-        f"{name}, for time: its features alone need {need / 60:.1f} minutes, there were {there_is / 60:.1f} "
-        "(give more --minutes)"
+        f"{name}, for time: its features alone need {duration(need)}, there were {duration(max(0.0, there_is))} "
+        "left (give more --minutes)"
     )
     return None
 

@@ -31,6 +31,7 @@ from withheld.evaluate.tracking.track import FILMS, write_video
 from withheld.learn.checkpoint import writing
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
+from withheld.wording import plural
 
 SPARE, FASTEST, LINE, GAP = 3, 10.0, 20, 8
 """Clips looked at for each that is wanted, frames a second that are shown at most, pixels of a line and of a gap."""
@@ -125,7 +126,8 @@ def _clips(
         if len(numbers) < given:
             every = f" at {rate:g} a second" if rate > 0 else ""
             short = (
-                short or f"{name} has {len(numbers)} frames{every}, and this run is given {given} before it tells any"
+                short
+                or f"{name} has {plural(len(numbers), 'frame')}{every}, and this run is given {given} before it tells any"
             )
         elif yielded < count:
             yielded += 1

@@ -23,6 +23,7 @@ from withheld.evaluate.measure import Array, Measurement, Table
 from withheld.evaluate.self_training import WORDS, SelfTraining, even
 from withheld.evaluate.sentence import SELF_TRAINED
 from withheld.evaluate.text_floors import TFIDF, tfidf_probabilities
+from withheld.wording import per_class, plural
 
 MOST, SHARE, SECONDS_AN_ITEM = 20_000, 0.05, 5e-4
 """Unlabelled items at most, each row's share of the time, and what an unlabelled item costs one fit on one core."""
@@ -137,7 +138,7 @@ def _measure(m: Measurement, row: Row, kinds: Sequence[Kind], own: NDArray[np.in
         found.fit(learn, m.labelled.labels[draw.train], rest, None if words is None else words.at(draw.train))
         ways[found.way] += 1
         told = ", ".join(f"{WORDS[way]} ({count} of {ways.total()})" for way, count in ways.most_common())
-        row.note = f"{len(rest):,} unlabelled items; {told}"
+        row.note = f"{plural(len(rest), 'unlabelled item')}; {told}"
         return found.probabilities(tested, None if words is None else words.at(draw.test))
 
     measure_cells(m, row, m.labelled.seeds, cell, MOST_SHARE)
@@ -158,8 +159,7 @@ def measure_cells(m: Measurement, row: Row, seeds: list[int], cell: Cell, share:
             each = (time.monotonic() - begun) / number
             if share is not None and begun - started + len(seeds) * each > share * m.budget:
                 row.right.pop(count, None)
-                left = ", ".join(map(str, counts[at:]))
-                m.left_out.append(f'"{row.method}" at {left} labels per class, for time')
+                m.left_out.append(f'"{row.method}" at {per_class(counts[at:])}, for time')
                 if at:
                     m.rows.append(row)
                 return

@@ -32,6 +32,7 @@ from withheld.evaluate.compare import (
     difference,
     worth_in_labels,
 )
+from withheld.wording import per_class
 
 FINE_TUNED, SCRATCH_ROW, PROBE, NEIGHBORS, RANDOM_ROW = (
     "fine-tuned",
@@ -117,7 +118,7 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     found = find(rows, test_share)
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
-    start = f"With {found.labels} {'label' if found.labels == 1 else 'labels'} per class, "
+    start = f"With {per_class([found.labels])}, "
     text = start + told(found) + _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
@@ -253,18 +254,18 @@ def _no(gap: Difference) -> str:
 
 
 def _points(gap: Difference) -> str:
-    return f"{100 * gap.mean:+.1f} points ({_interval(gap)})"
+    return f"{100 * gap.mean:+z.1f} points ({_interval(gap)})"
 
 
 def _flat(gap: Difference) -> str:
-    return f"{100 * gap.mean:+.1f} points, {_interval(gap)}"
+    return f"{100 * gap.mean:+z.1f} points, {_interval(gap)}"
 
 
 def _interval(gap: Difference) -> str:
     if not math.isfinite(gap.low):
         return "one seed, no interval"
     low, high = max(gap.low, -1.0), min(gap.high, 1.0)  # of a few draws that differ much; no share differs by more
-    return f"95 % CI {100 * low:.1f} to {100 * high:.1f}"
+    return f"95 % CI {100 * low:z.1f} to {100 * high:z.1f}"
 
 
 def _numbers(gap: Difference, ours: str) -> str:

@@ -32,6 +32,7 @@ from withheld.provenance import commit_of_code
 from withheld.run import Run, constant, load_method, method_names, open_run, pick_device, split_settings
 from withheld.shortcuts import Bounds, Probe, Variant
 from withheld.types import Moment, Recipe
+from withheld.wording import plural
 
 SAME = "the same, short"
 EVERY = 5  # of so many items one is held out
@@ -116,7 +117,7 @@ def probe_shortcuts(
     del trained
     steps = steps or bench.steps_for(minutes / len(variants))
     for number, variant in enumerate(variants, 1):
-        listen({"kind": "note", "text": f"{variant.name} ({number} of {len(variants)}), {steps:,} steps"})
+        listen({"kind": "note", "text": f"{variant.name} ({number} of {len(variants)}), {plural(steps, 'step')}"})
         book.write(bench.short(variant, steps, [probe for probe in probes if probe.each]))
     return book.readings
 

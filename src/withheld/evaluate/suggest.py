@@ -20,6 +20,7 @@ from withheld.evaluate.judged import judged
 from withheld.evaluate.pool import MOST, Pool, kept_of, open_pool, twins
 from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
 from withheld.learn.checkpoint import writing
+from withheld.wording import plural
 
 MOST_DRAWN = 400
 """Items on the sheets; the csv has all."""
@@ -128,17 +129,13 @@ def _shown(pool: Pool, places: np.ndarray, known: dict[str, str], doubles: int, 
     names = [pool.name(at) for at in places]
     some = list(zip(names, places, strict=True))[:MOST_DRAWN]
     sheet = [shown(name, f"{i + 1}", pool.item(at)) for i, (name, at) in enumerate(some)]
-    title = f"{len(names)} items to label first ({how})"
+    title = f"{plural(len(names), 'item')} to label first ({how})"
     picture = draw_sheet(title, [(f"{i + 1}  {name}", pool.item(at)) for i, (name, at) in enumerate(some)])
     items = [pool.item(at) for at in places]
     texts = [first_words(item) if isinstance(item, str) else "" for item in items]
     notes = list(pool.notes)
     if doubles:
-        many = (
-            "1 item nearly equals another one and was"
-            if doubles == 1
-            else f"{doubles:,} items nearly equal another one and were"
-        )
+        many = plural(doubles, "item nearly equals another one and was", "items nearly equal another one and were")
         notes.append(f"{many} passed over")
     if len(names) > MOST_DRAWN:
         notes.append(f"the sheets show the first {MOST_DRAWN}")

@@ -19,6 +19,7 @@ from withheld.evaluate.few_label import LinearProbe
 from withheld.evaluate.measure import Measurement, rows
 from withheld.evaluate.plan import FEWEST_SEEDS, Pace, Plan, make_plan
 from withheld.evaluate.sentence import AUGMENTED_ROW, FINE_TUNED, SCRATCH_ROW
+from withheld.wording import duration, per_class, plural
 
 AIM = 0.75
 """The share of the time that is planned for: the timing of a few steps is a guess."""
@@ -52,16 +53,16 @@ class Tuning:
             m.left_out.append(m.judged.unaugmented)
         if not plan.steps:
             return
-        steps = ", ".join(f"{steps} steps at {count} labels" for count, steps in plan.steps.items())
+        steps = ", ".join(f"{plural(steps, 'step')} at {plural(count, 'label')}" for count, steps in plan.steps.items())
         m.say(
-            f"fine-tuning and training from scratch, {plan.seeds} seeds, {steps}: about {plan.seconds / 60:.1f} minutes"
+            f"fine-tuning and training from scratch, {plural(plan.seeds, 'seed')}, {steps}: about {duration(plan.seconds)}"
         )
         trained = [Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND), Row(AUGMENTED_ROW, SCRATCH_KIND)]
         finished = self._seeds(trained, plan)
         most = max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
         for row in trained if plan.augmented else trained[:2]:
             row.keep(finished)
-            row.note = f"tested on {plan.test} items" if plan.test < most else ""
+            row.note = f"tested on {plural(plan.test, 'item')}" if plan.test < most else ""
             m.rows.append(row)
             for count in row.right:
                 m.done(row, count)
@@ -113,7 +114,7 @@ class Tuning:
         try:
             loop.run(None, self._tell)
         except Diverged:
-            m.notes.append(f"{row.method} at {count} labels per class, seed {seed}: diverged, measured as it was then")
+            m.notes.append(f"{row.method} at {per_class([count])}, seed {seed}: diverged, measured as it was then")
         self.told += steps
         common = self.labelled.common[seed]
         test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]

@@ -20,6 +20,7 @@ from withheld.losses.latent import log_logistic
 from withheld.modalities.codes import as_fed, images_of, quantizing
 from withheld.networks.quantizer import perplexity
 from withheld.run import Run, open_run
+from withheld.wording import plural
 
 FITTED = 1000
 SCALES = torch.linspace(-6.0, -1.0, 51)
@@ -48,9 +49,9 @@ class TwoStage:
 
     def __str__(self) -> str:
         return (
-            f"{self.bits:.3f} bits a value on {self.items:,} items of {self.data}: codes {self.top:.1f} (top) + {self.bottom:.1f} "
-            f"(bottom) nats, image given codes {self.image:.1f} nats; reconstruction error / variance {self.error:.4f}, "
-            f"perplexity {self.top_perplexity:.0f} (top), {self.bottom_perplexity:.0f} (bottom)"
+            f"{self.bits:.3f} bits a value on {plural(self.items, 'item')} of {self.data}: codes {self.top:.1f} (top) + "
+            f"{self.bottom:.1f} (bottom) nats, image given codes {self.image:.1f} nats; reconstruction error / variance "
+            f"{self.error:.4f}, perplexity {self.top_perplexity:.0f} (top), {self.bottom_perplexity:.0f} (bottom)"
         )
 
     def to_json(self) -> dict[str, Any]:

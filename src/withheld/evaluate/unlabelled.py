@@ -19,6 +19,7 @@ from withheld.evaluate.measure import Array, Measurement, Table, everything
 from withheld.evaluate.self_trained import MOST_SHARE, Seen, late, measure_cells, measure_self_training
 from withheld.evaluate.semi_supervised import SemiSupervisedMixture
 from withheld.evaluate.sentence import M2_ROW, MIXTURE, SELF_TRAINED
+from withheld.wording import per_class, plural
 
 MOST_UNLABELLED, MOST_OF_MIXTURE = 20_000, 10_000
 """Whose features are taken, and of these for the mixture; M1 + M2 takes all there are."""
@@ -76,7 +77,7 @@ def _measure_mixture(m: Measurement, seen: Seen) -> None:
         )
         if found.dead:
             died.append(found.smallest)
-            row.note = f"a component died in {len(died)} fits, the smallest weight is {min(died):.1g}"
+            row.note = f"a component died in {plural(len(died), 'fit')}, the smallest weight is {min(died):.1g}"
         return found.probabilities(seen.table.at(draw.test))
 
     measure_cells(m, row, m.labelled.seeds, cell, MOST_SHARE)
@@ -101,14 +102,14 @@ def measure_m2(m: Measurement, subject: Any) -> None:
             read(seen.table.at(draw.train)), m.labelled.labels[draw.train], read(seen.beside(draw, seen.own())),
             lambda line: m.listen({**line, "kind": "step"}),
         )  # fmt: skip
-        row.note = f"{found.steps} steps" + ("" if found.sampled else ", features without a deviation")
+        row.note = plural(found.steps, "step") + ("" if found.sampled else ", features without a deviation")
         return found.probabilities(read(seen.table.at(draw.test)))
 
     try:
         measure_cells(m, row, seeds, cell)
     except (Diverged, InputError) as error:  # at the most labels there may be no item without one
         missing = [count for count in m.labelled.counts if count not in row.budget]
-        m.left_out.append(f'"{M2_ROW}" at {", ".join(map(str, missing))} labels per class: {error}')
+        m.left_out.append(f'"{M2_ROW}" at {per_class(missing)}: {error}')
         row.right = {count: cells for count, cells in row.right.items() if count in row.budget}
         if row.right:
             m.rows.append(row)

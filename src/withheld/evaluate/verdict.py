@@ -33,6 +33,7 @@ from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import open_run, pick_device
 from withheld.types import Score
+from withheld.wording import plural
 
 WORST = 24
 TOLD = 280
@@ -161,7 +162,8 @@ def _begin(
     notes = list(labelled.notes)
     if len(bad):
         labelled = labelled.without(bad)
-        notes.append(f"{len(bad)} items could not be read and were left out")
+        lost = plural(len(bad), "item could not be read and was", "items could not be read and were")
+        notes.append(f"{lost} left out")
     notes += duplicates_note(labelled, items, row_of)
     found = Measurement(labelled, kind, items, row_of, minutes, started, listen, book.write)
     found.notes = notes

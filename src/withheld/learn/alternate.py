@@ -118,7 +118,11 @@ class Alternation:
         """What to say of components that died since."""
         dead = [k for k in getattr(self.objective, "dead", list)() if k not in self.dead]
         self.dead += dead
-        return {"note": f"component {', '.join(map(str, dead))} died: no row belongs to it any more"} if dead else {}
+        if not dead:
+            return {}
+        several = len(dead) > 1
+        who = f"component{'s' * several} {', '.join(map(str, dead))}"
+        return {"note": f"{who} died (counted from 0): no row belongs to {'them' if several else 'it'} any more"}
 
     def run(
         self, keeper: Keeper | None = None, listen: Callable[[dict[str, Any]], None] | None = None, start: int = 0

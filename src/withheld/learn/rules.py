@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from withheld.learn.illness import NOT_YET, OK, SICK, WARN, Case, Finding, Rule
+from withheld.wording import about
 
 
 def features(case: Case) -> Finding | None:
@@ -155,7 +156,7 @@ def components(case: Case) -> Finding | None:
     if weight is None:
         return None
     rows = weight * case.facts.items
-    value = f"smallest weight {weight:.2g} ({rows:.1f} rows)" + (
+    value = f"smallest weight {weight:.2g} ({about(rows, 'row')})" + (
         "" if root is None else f", smallest determinant {root:.2g}"
     )
     fewer = "take fewer components (--set components=auto lets the evidence choose)"
@@ -168,7 +169,9 @@ def components(case: Case) -> Finding | None:
             f"raise --set regularization={max(1e-3, 100 * regularization):g}, {fewer}, --set covariance=diag, or remove equal rows",
         )  # fmt: skip
     if rows < 1 and case.now("components_kept") is None:
-        return Finding("components", WARN, value, "dead component", f"a component answers for {rows:.2g} rows", fewer)
+        return Finding(
+            "components", WARN, value, "dead component", f"a component answers for {about(rows, 'row')}", fewer
+        )
     return Finding("components", OK, value)
 
 

@@ -26,7 +26,7 @@ def mean_field(
 
     Args:
         columns: of the table.
-        components: the most there may be.
+        components: the most there may be; numbered from 0, in pictures, in messages and in what `predict` writes.
         covariance: "full" or "diag".
         concentration: of the Dirichlet prior of the weights; small ones let components go.
         mean_precision: how many rows the prior of the means counts for.

@@ -34,7 +34,7 @@ def mixture(
     Args:
         columns: of the table.
         components: K; "auto" takes as many as the evidence is for (BIC, on a sample of 20,000 rows); 8 where not given, and
-            with labels one for every class.
+            with labels one for every class. They are numbered from 0, in pictures, in messages and in what `predict` writes.
         kind: "gaussian", or "bernoulli" for columns of 0 and 1.
         covariance: of Gaussians: "full", "tied", "diag" or "spherical"; where it is not named, "diag" for fewer than three rows a
             column and component.

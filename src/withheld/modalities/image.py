@@ -27,6 +27,7 @@ from withheld.provenance import location_of
 from withheld.run import default_encoder
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
+from withheld.wording import size
 
 SAMPLE = 256
 COMPARED = 2048
@@ -238,12 +239,11 @@ class Images(Modality):
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
         if self.skipped:
             first = f"{self.skipped[0]['file']}: {self.skipped[0]['reason']}"
-            many = f"{len(self.skipped):,} of {len(self.source):,} files were skipped"
+            many = f"{len(self.skipped):,} of {len(self.source):,} files {'was' if len(self.skipped) == 1 else 'were'} skipped"
             self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
         scale = self.prepared.scale
         if scale is not None:
-            ends = f"{min(scale.low):g} becomes black and {max(scale.high):g} white"
-            self.tell("note", text=f"images of more than 8 bits a pixel: {ends}")
+            self.tell("note", text=f"images of more than 8 bits a pixel: {scale.words()}")
 
     def _tell_stream(self) -> None:
         images = self.prepared.images
@@ -256,7 +256,7 @@ class Images(Modality):
         self.tell(
             "note",
             text=f"items are decoded as they are needed, from {len(images.windows):,} windows of "
-            f"{images.windows.bytes_each / 1e6:.1f} MB on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
+            f"{size(images.windows.bytes_each)} on average; at most {HELD_BYTES / 1e6:.0f} MB of them are held in memory",
         )
 
 

@@ -13,6 +13,7 @@ from withheld.data.image import native_size
 from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.prepared import prepare
 from withheld.data.row_labels import label_column, row_labels
+from withheld.data.sentences import parted_as, sentences_of
 from withheld.data.source import digest, open_source
 from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
 from withheld.errors import InputError
@@ -21,6 +22,7 @@ from withheld.networks.evidence import evidence_words
 from withheld.networks.mixture import COMPONENTS
 from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL, Recipe
+from withheld.wording import plural
 
 SAMPLE = 20_000
 DRAWN = 2_000
@@ -59,8 +61,8 @@ class Tables(Modality):
         if self.wide:
             self.tell(
                 "note",
-                text=f"covariance=diag: {len(self.table):,} rows are too few for full covariances of {len(self.table.columns)} "
-                "columns (--set covariance=full takes them all the same)",
+                text=f"covariance=diag: {plural(len(self.table), 'row is', 'rows are')} too few for full covariances of "
+                f"{len(self.table.columns)} columns (--set covariance=full takes them all the same)",
             )
         return len(self.table.columns)
 
@@ -140,7 +142,10 @@ class Tables(Modality):
         self.fingerprint = digest([self.fingerprint, self.labels.tobytes(), *self.classes])
         known = int((self.labels != UNKNOWN_LABEL).sum())
         shown = ", ".join(self.classes[:8]) + (" ..." if len(self.classes) > 8 else "")
-        self.tell("note", text=f"{known:,} of {len(self.table):,} rows have labels: {shown}")
+        self.tell(
+            "note",
+            text=f"{known:,} of {len(self.table):,} rows {'has a label' if known == 1 else 'have labels'}: {shown}",
+        )
 
     def _open(self) -> Vectors:
         if isinstance(self.data, str) and self.data.startswith("run:"):
@@ -173,7 +178,7 @@ class Tables(Modality):
 
 
 def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
-    """`run:RUN`: the features of the items that a run learned from, by its encoder.
+    """`run:RUN`: the features of the items that a run learned from, by its encoder; of a run of sentences, one a sentence.
 
     Raises:
         InputError: where RUN is no run, keeps no encoder, or its data is gone.
@@ -184,7 +189,13 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     run = open_run(data[4:])
     encoder = run.encoder().to(device).eval()
     names, items, fingerprint = _learned_from(run.settings["data"]["location"], encoder, tell)
-    tell("note", text=f"features of {len(names):,} items by {encoder.name}")
+    what, how = plural(len(names), "item"), parted_as(run.settings)
+    if how is not None and how != "documents":
+        texts = what.replace("item", "text")
+        names, items = _sentences(names, items, how)
+        what = f"{plural(len(names), 'sentence')} of {texts}, as it learned them,"
+        fingerprint = digest([fingerprint, "sentences", how])
+    tell("note", text=f"features of {what} by {encoder.name}")
     values = kept_features(encoder, items, lambda event: tell(**event))
     weights = digest([p.detach().cpu().numpy().tobytes() for p in encoder.parameters()])
     columns = [f"feature{i}" for i in range(values.shape[1])]
@@ -207,6 +218,16 @@ def _learned_from(location: str, encoder: Any, tell: Any) -> tuple[list[str], An
         progress=lambda done, total: tell("prepare", done=done, total=total),
     )  # fmt: skip
     return list(prepared.names), prepared.images, prepared.fingerprint
+
+
+def _sentences(names: Sequence[str], texts: Sequence[str], how: str) -> tuple[list[str], Any]:
+    """Sentences of texts, named such as "notes.txt:17", counted from 0."""
+    named, found = [], []
+    for name, text in zip(names, texts, strict=True):
+        parts = sentences_of(text, how)
+        named += [f"{name}:{i}" for i in range(len(parts))] if len(parts) > 1 else [name] * len(parts)
+        found += parts
+    return named, np.array([*found, None], dtype=object)[:-1]
 
 
 def _holds_images(data: Any) -> bool:

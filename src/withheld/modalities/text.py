@@ -32,6 +32,7 @@ from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
+from withheld.wording import plural
 
 SAMPLE = 64
 COMPARED = 20_000
@@ -81,7 +82,7 @@ class Texts(Modality):
         if not self.stream:
             self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
             self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
-            self._tell_skipped(self.tokens.skipped, f"{len(self.source)} texts")
+            self._tell_skipped(self.tokens.skipped, plural(len(self.source), "text"))
         if distributed.rank() == 0:
             distributed.barrier()
         self.trunk, self.pretrained = open_text_trunk(

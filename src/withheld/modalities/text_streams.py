@@ -13,6 +13,7 @@ from withheld.data.windows import HELD_BYTES
 from withheld.errors import InputError
 from withheld.modalities.modality import Tell
 from withheld.run import constant
+from withheld.wording import size
 
 
 def check_stream(method: str, settings: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def open_stream(
     plan = make_plan(corpus, tokenizer, length, overlap, lambda done, total: tell("prepare", done=done, total=total))
     tell(
         "note",
-        text=f"texts are tokenized as they are needed, from {len(corpus):,} windows of {corpus.sizes.mean() / 1e6:.1f} MB on "
+        text=f"texts are tokenized as they are needed, from {len(corpus):,} windows of {size(corpus.sizes.mean())} on "
         f"average; at most {HELD_BYTES / 1e6:.0f} MB of tokens are held in memory. How many there are is reckoned from "
         f"{len(sampled(corpus))} of the windows",
     )

@@ -184,13 +184,14 @@ class Videos(Modality):
                 text="too large for the prepared cache: clips are decoded whenever they are asked for, which is slow",
             )
         if self.skipped:
-            self.tell("note", text=f"{len(self.skipped)} of {len(self.source)} clips have a remark: see skipped.jsonl")
+            have = "has" if len(self.skipped) == 1 else "have"
+            self.tell(
+                "note", text=f"{len(self.skipped)} of {len(self.source)} clips {have} a remark: see skipped.jsonl"
+            )
 
     def _tell_of(self, short: list[str]) -> None:
         rate = f" at {self.rate:g} a second" if self.rate else ""
         self.skipped += [{"file": name, "reason": f"is shorter than {self.frames} frames{rate}"} for name in short]
         if short:
-            self.tell(
-                "note",
-                text=f"{len(short)} of {len(self.clips)} clips are shorter than {self.frames} frames{rate} and left out",
-            )
+            are = f"{len(short)} of {len(self.clips)} clips {'is' if len(short) == 1 else 'are'}"
+            self.tell("note", text=f"{are} shorter than {self.frames} frames{rate} and left out")

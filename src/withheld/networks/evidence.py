@@ -12,6 +12,7 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.networks.mixture import Mixture, parts_of
 from withheld.types import LatentModel
+from withheld.wording import plural
 
 MOST, PATIENCE = 20, 3
 """Counts that are tried, and how many in a row may be worse before the search ends."""
@@ -72,7 +73,7 @@ class ByEvidence(LatentModel):
             if worse == PATIENCE:
                 break
         if best is None:
-            raise InputError(f"components=auto for {len(rows)} rows: at least {self.each} are needed")
+            raise InputError(f"components=auto for {plural(len(rows), 'row')}: at least {self.each} are needed")
         best[1].found, best[1].evidence = {"components": best[1].components}, table
         return best[1]
 

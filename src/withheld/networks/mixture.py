@@ -19,6 +19,7 @@ from torch import Tensor
 
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL, LatentModel
+from withheld.wording import plural
 
 TILE, TILE_OF_OTHERS = 1 << 18, 1 << 24
 """Numbers of a tile of features on a CPU: a megabyte, which stays in the cache of a core between its two products; elsewhere
@@ -129,7 +130,7 @@ class Mixture(LatentModel):
         filled = filled_in(rows.double())
         if len(filled) < self.components:
             raise InputError(
-                f"components={self.components} for {len(filled)} rows: give at most as many components as rows"
+                f"components={self.components} for {plural(len(filled), 'row')}: give at most as many components as rows"
             )
         self._prepare(filled)
         at = torch.as_tensor(self._first_assignment(filled, label), device=filled.device)

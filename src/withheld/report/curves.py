@@ -12,8 +12,8 @@ from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, number, objects
 from withheld.report.scores import OURS, Row, Table
 from withheld.report.svg import MARKERS, Scale, band, drawing, element, line, marker, nice_ticks, path, spaced, text
-from withheld.report.wording import count as counted
-from withheld.report.wording import labels, plain
+from withheld.wording import count as counted
+from withheld.wording import labels, plain
 
 WIDE, NARROW = (920.0, 440.0), (350.0, 330.0)
 
@@ -21,7 +21,7 @@ WIDE, NARROW = (920.0, 440.0), (350.0, 330.0)
 def label_curve(table: Table, narrow: bool = False) -> Markup:
     """Accuracy by labels per class, logarithmic; rows named at their ends where there is room (else: `legend`)."""
     width, height = NARROW if narrow else WIDE
-    frame = Frame(46.0, 14.0, width - (14 if narrow else 270), height - 52)
+    frame = Frame(46.0, 14.0, width - (14 if narrow else 376), height - 52)
     x_of = _label_scale(table, frame)
     points = [point for row in table.rows for point in row.points.values()]
     y_of, ticks = _value_scale([(value, spread) for value, spread, _ in points], frame, table.percent)
@@ -113,7 +113,7 @@ def _end_names(table: Table, x_of: dict[float | None, float], y_of: Scale, frame
         drawn.append(marker(row.marker, (start + 5, height), f"mark {row.kind}", 4))
         strong = "strong" if row.role in (*OURS, "scratch") else None
         drawn.append(text(start + 61, height + 4, value, "number", "end"))
-        drawn.append(text(start + 68, height + 4, table.end_name(row), strong))
+        drawn.append(text(start + 68, height + 4, table.end_name(row), strong, whole=row.method))
     return drawn
 
 
@@ -194,7 +194,7 @@ def sweep_curve(sweep: Sweep, narrow: bool = False) -> Markup:
         drawn += [marker(shape, place, f"mark {kind}") for place in center]
         if not narrow:
             drawn.append(path([(center[-1][0] + 7, center[-1][1]), (frame.right + 10, heights[at])], "leader"))
-            drawn.append(text(frame.right + 16, heights[at] + 4, shorten(name, 26), "end strong"))
+            drawn.append(text(frame.right + 16, heights[at] + 4, shorten(name, 26), "end strong", whole=name))
     title = f"{sweep.metric} by {sweep.parameter}"
     return drawing(width, height, title, "plot narrow" if narrow else "plot wide", drawn)
 

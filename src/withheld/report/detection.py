@@ -7,7 +7,7 @@ from typing import Any
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, mapping, number, objects, texts
 from withheld.report.scores import role_of
-from withheld.report.wording import count, duration, plain, plural
+from withheld.wording import count, duration, plain, plural
 
 MEASURES = ("mAP@0.5 (VOC07)", "COCO AP", "COCO AP75")
 

@@ -16,7 +16,7 @@ from withheld.report.folder import read_folder
 from withheld.report.headline import parted
 from withheld.report.scores import OURS, Row, Table, read_scores
 from withheld.report.svg import nice_ticks, spaced
-from withheld.report.wording import count as counted
+from withheld.wording import count as counted
 
 INK, SOFT, HAIR = "#1d1d1f", "#5d5d62", "#e4e2dd"
 COLORS = {
@@ -60,9 +60,9 @@ def _drawn(table: Table, sentence: str) -> bytes:
 
     head = _heading(sentence)
     height = 4.65 + 0.25 * len(head)
-    sheet = Figure(figsize=(8.8, height), dpi=200, facecolor="white")
+    sheet = Figure(figsize=(10.4, height), dpi=200, facecolor="white")
     FigureCanvasAgg(sheet)
-    axes = sheet.add_axes((0.07, 0.62 / height, 0.56, 3.5 / height))
+    axes = sheet.add_axes((0.06, 0.62 / height, 0.47, 3.5 / height))
     places = _places(table)
     ends = [_draw_row(axes, row, table, places, at) for at, row in enumerate(table.rows)]
     _dress(axes, table, places)

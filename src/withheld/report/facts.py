@@ -11,7 +11,7 @@ from typing import Any
 
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, mapping, number, texts
-from withheld.report.wording import count, duration, plain, plural, short_count
+from withheld.wording import about, count, duration, plain, plural, short_count
 
 Facts = list[tuple[str, str]]
 
@@ -48,11 +48,17 @@ def data_facts(found: Contents) -> Facts:
         ("tokenizer", _tokenizer_words(data)),
         ("tokens at once", _counted(data.get("length")) if data.get("tokens") else ""),
         ("a model that only counts tokens", f"{unigram:.2f} nats a token" if unigram else ""),
-        ("mean of the channels", _numbers(found.run.get("mean"))),
-        ("standard deviation", _numbers(found.run.get("std"))),
+        ("mean of the channels", _numbers(found.run.get("mean")) if _normalized(found) else ""),
+        ("standard deviation", _numbers(found.run.get("std")) if _normalized(found) else ""),
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _normalized(found: Contents) -> bool:
+    """Whether mean and deviation are those of the data: not 0 and 1 for pixels as they are, nor what an encoder came with."""
+    own = mapping(found.run.get("encoder")).get("pretrained") is not True
+    return own and mapping(found.run.get("recipe")).get("normalize") is not False
 
 
 def _reckoned(data: dict[str, Any], name: str) -> str:
@@ -102,7 +108,7 @@ def cost_facts(found: Contents) -> Facts:
     items = number(mapping(run.get("data")).get("items"))
     passes = run.get("modality") == "table"
     seen = (done * items if passes and items else done * batch) if done and batch else None
-    epochs = f" ({plain(round(seen / items, 2))} times each)" if seen and items else ""
+    epochs = f" ({about(seen / items, 'time')} each)" if seen and items else ""
     speeds = sorted(value for entry in found.log if (value := number(entry.get("items_per_second"))) is not None)
     facts = [
         ("pretraining", _seconds(last.get("seconds"))),

@@ -10,7 +10,7 @@ from withheld.report.curves import Sweep
 from withheld.report.facts import keeps_encoder
 from withheld.report.folder import Contents, mapping, number
 from withheld.report.scores import OURS, Table
-from withheld.report.wording import count, duration, labels, short_count
+from withheld.wording import count, duration, labels, short_count
 
 _WORDS = {
     "better": "Pretraining helped",

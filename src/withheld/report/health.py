@@ -6,7 +6,7 @@ from typing import Any
 
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import Contents, mapping, number, objects
-from withheld.report.wording import count
+from withheld.wording import count
 
 MARKS = {"ok": "\u00b7", "warn": "!", "sick": "\u00d7", "not yet": ""}
 MOST = 26

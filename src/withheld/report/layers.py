@@ -6,7 +6,7 @@ from withheld.report.clean import one_line
 from withheld.report.curves import Sweep
 from withheld.report.folder import Contents, number
 from withheld.report.scores import LAYER
-from withheld.report.wording import labels
+from withheld.wording import labels
 
 
 def read_layers(found: Contents) -> Sweep | None:

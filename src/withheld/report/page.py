@@ -27,7 +27,7 @@ from withheld.report.clean import clean
 from withheld.report.embed import Picture, embedded
 from withheld.report.folder import Contents, mapping, number, objects, read_folder
 from withheld.report.scores import Table, read_scores
-from withheld.report.wording import short_numbers
+from withheld.wording import short_numbers
 
 TEMPLATES = Path(__file__).parent / "template"
 

@@ -9,8 +9,8 @@ from typing import Any
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, number
 from withheld.report.svg import MARKERS
-from withheld.report.wording import count as counted
-from withheld.report.wording import plain, within
+from withheld.wording import count as counted
+from withheld.wording import plain, within
 
 # What a row is, where its score does not say: by how its name starts, else by the first of these words in it.
 _NAMES = {
@@ -35,7 +35,7 @@ _ORDER = {"tuned": 0, "probe": 1, "knn": 2, "scratch": 3, "random": 4, "floor": 
 OURS = ("tuned", "probe", "knn")
 LAYER = re.compile(r"linear probe, layer (\d{1,4}) of \d{1,4}")
 """The rows of single layers: a curve of their own, and no part of the comparison."""
-END_NAME = 28
+END_NAME = 40
 """Letters that there is room for at the end of a line."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from withheld.report.clean import shorten
 from withheld.report.folder import Contents, number, objects, texts
-from withheld.report.wording import count
+from withheld.wording import plural
 
 MOST = 12
 
@@ -34,9 +34,10 @@ def _measured(found: Contents) -> str:
         return ""
     elbo, told, kl, nll, other, active, latents, items = known
     return (
-        f"Measured on {count(items)} sentences of {shorten(found.likelihood.get('data') or 'held-out data', 60)}, nats a sentence: "
-        f"-ELBO {-elbo:.2f} = reconstruction {told:.2f} + KL {kl:.2f}; -log p(x) at most {nll:.2f} by importance sampling. With "
-        f"another sentence's z the reconstruction is {other - told:.2f} worse; {active:.0f} of {latents:.0f} units of z are active."
+        f"Measured on {plural(items, 'sentence')} of {shorten(found.likelihood.get('data') or 'held-out data', 60)}, nats a "
+        f"sentence: -ELBO {-elbo:.2f} = reconstruction {told:.2f} + KL {kl:.2f}; -log p(x) at most {nll:.2f} by importance "
+        f"sampling. With another sentence's z the reconstruction is {abs(other - told):.2f} "
+        f"{'worse' if other >= told else 'better'}; {active:.0f} of {latents:.0f} units of z are active."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from withheld.report.clean import one_line
 from withheld.report.folder import Contents, mapping, number, texts
-from withheld.report.wording import plain
+from withheld.wording import plain
 
 SHARES = ("accuracy", "share")
 FEW = 4

@@ -38,9 +38,12 @@ def drawing(width: float, height: float, title: str, kind: str, children: Iterab
     return element("svg", {**attributes, "aria-label": title}, *children)
 
 
-def text(x: float, y: float, words: Any, kind: str | None = None, anchor: str | None = None) -> Markup:
-    """A line of text with its baseline at y."""
-    return element("text", {"x": x, "y": y, "class": kind, "text-anchor": anchor}, words)
+def text(
+    x: float, y: float, words: Any, kind: str | None = None, anchor: str | None = None, whole: Any = None
+) -> Markup:  # fmt: skip
+    """A line of text with its baseline at y; `whole` is what it may be short for, shown where a mouse rests on it."""
+    title = () if whole is None else (element("title", {}, whole),)
+    return element("text", {"x": x, "y": y, "class": kind, "text-anchor": anchor}, words, *title)
 
 
 def line(a: Point, b: Point, kind: str) -> Markup:

@@ -13,7 +13,7 @@ from withheld.report.axes import Frame
 from withheld.report.clean import one_line, shorten
 from withheld.report.folder import mapping, number
 from withheld.report.svg import Scale, drawing, nice_ticks, path
-from withheld.report.wording import plain, plural, short_count
+from withheld.wording import plain, plural, short_count
 
 Series = list[tuple[float, float]]
 
@@ -137,7 +137,7 @@ def held_out_words(log: Sequence[dict[str, Any]], floor: float | None) -> str:
         else f": no more than counting words tells ({floor:.2f}). It has not begun to learn; give it more minutes."
     )
     gap = number(last.get("gap"))
-    return found + (f" Held-out minus training loss: {gap:+.2f} nats." if gap is not None else "")
+    return found + (f" Held-out minus training loss: {gap:+z.2f} nats." if gap is not None else "")
 
 
 def _told_apart(low: float, high: float, ticks: int) -> tuple[float, float]:

@@ -37,6 +37,7 @@ from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
+from withheld.wording import plural
 
 DEFAULT_MINUTES = 10.0
 
@@ -111,7 +112,7 @@ class _Task:
 
     def machines(self) -> nn.Module:
         """R-CNN's."""
-        self.listen({"kind": "note", "text": f"fitting machines to {len(self.learn)} images"})
+        self.listen({"kind": "note", "text": f"fitting machines to {plural(len(self.learn), 'image')}"})
         return fit_machines(
             self.encoder, self.regions, self.learn, way=self.way, seed=self.seed, device=self.device, listen=self.listen
         )
@@ -131,7 +132,9 @@ class _Task:
             device=self.device,
         )
         loop.steps = _steps(loop, len(self.learn), minutes, epochs, steps)
-        self.listen({"kind": "note", "text": f"training on {len(self.learn)} images, {loop.steps} steps"})
+        self.listen(
+            {"kind": "note", "text": f"training on {plural(len(self.learn), 'image')}, {plural(loop.steps, 'step')}"}
+        )
         try:
             loop.run(None, lambda line: self.listen({"kind": "step", **line}))
         except Interrupted as error:
@@ -153,7 +156,7 @@ def _told(scores: dict[str, Any], tested: int, part: str) -> str:
     if not scores:
         return "mAP@0.5: not measured, there are no test images"
     classes = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores["AP"].items())
-    return f"mAP@0.5: {100 * scores['mAP@0.5']:.1f} % on {tested} images of {part} ({classes})"
+    return f"mAP@0.5: {100 * scores['mAP@0.5']:.1f} % on {plural(tested, 'image')} of {part} ({classes})"
 
 
 def detect_files(

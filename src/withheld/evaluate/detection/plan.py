@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withheld.data.voc import Annotation
+from withheld.wording import plural
 
 FEWEST_STEPS, MOST_STEPS, ROOT = 100, 4000, 40
 LEAST_SHARE, LAST_SHARE = 0.4, 0.15
@@ -27,7 +28,8 @@ def counts_for(shares: Sequence[float], total: int) -> tuple[list[int], list[str
         count = round(share * total / 100)
         if count < 1 or count in counts:
             notes.append(
-                f"{share:g} % of {total} training images was dropped: {count} images, {'none' if count < 1 else 'as above'}"
+                f"{share:g} % of {plural(total, 'training image')} was dropped: {plural(count, 'image')}, "
+                f"{'none' if count < 1 else 'as above'}"
             )
         else:
             counts.append(count)
@@ -95,7 +97,7 @@ def _said(counts: Sequence[int], kept: Sequence[int], seeds: int, many: int, sha
     left = []
     missing = [str(count) for count in counts if count not in kept]
     if missing:
-        left.append(f"training on {' and '.join(missing)} images, for time")
+        left.append(f"training on {' and '.join(missing)} image{'s' * (missing != ['1'])}, for time")
     if many < seeds:
         left.append(f"{seeds - many} of {seeds} seeds, for time")
     if share < 0.995:

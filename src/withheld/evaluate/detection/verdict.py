@@ -31,6 +31,7 @@ from withheld.evaluate.sentence import FINE_TUNED
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
+from withheld.wording import duration, plural
 
 AIM, LATE = 0.9, 1.15
 TOLD = 10
@@ -187,7 +188,7 @@ class _Judge:
         train, test = regions.at("train"), regions.at(tested)
         if not len(train) or not len(test):
             raise InputError(
-                f"{where}: {len(train)} images to learn from and {len(test)} to be tested on: both are needed"
+                f"{where}: {plural(len(train), 'image')} to learn from and {len(test)} to be tested on: both are needed"
             )
         recall = 100 * recall_of_proposals(regions, test)
         self.notes.append(
@@ -200,7 +201,8 @@ class _Judge:
         self.notes += dropped
         if not counts:
             raise InputError(
-                f"{where}: {len(train)} training images are too few for --shares {shares}: give larger ones"
+                f"{where}: {plural(len(train), 'training image is', 'training images are')} too few for --shares "
+                f"{shares}: give larger ones"
             )
         learn = {
             (count, seed): draw(regions.annotations, train, len(regions.classes), count, seed)
@@ -232,8 +234,8 @@ class _Judge:
         self.left_out += plan.left_out
         if not plan.steps:
             return {counts[0]: 0}, min(2, seeds)
-        shown = ", ".join(f"{steps} steps on {count} images" for count, steps in plan.steps.items())
-        self.listen({"kind": "note", "text": f"{plan.seeds} seeds, {shown}: about {plan.seconds / 60:.0f} minutes"})
+        shown = ", ".join(f"{plural(steps, 'step')} on {plural(count, 'image')}" for count, steps in plan.steps.items())
+        self.listen({"kind": "note", "text": f"{plural(plan.seeds, 'seed')}, {shown}: about {duration(plan.seconds)}"})
         self.book.plan(plan)
         return plan.steps, plan.seeds
 
@@ -249,7 +251,7 @@ class _Judge:
                 self.left_out.append(f"{seeds - seed} of {seeds} seeds: training was slower than it had been timed")
                 break
             for at, (row, count) in enumerate(wanted):
-                told = f"{row.row}, {count} images, seed {seed}"
+                told = f"{row.row}, {plural(count, 'image')}, seed {seed}"
                 self.listen(
                     {"kind": "row", "done": seed * len(wanted) + at, "total": seeds * len(wanted), "note": told}
                 )
@@ -277,7 +279,7 @@ class _Judge:
             head=contender.head, steps=steps, seed=seed, scratch=contender.kind == SCRATCH, device=device, listen=self.listen,
         )  # fmt: skip
         if trial.note:
-            self.notes.append(f"{contender.row} on {count} images, seed {seed}: {trial.note}")
+            self.notes.append(f"{contender.row} on {plural(count, 'image')}, seed {seed}: {trial.note}")
         line = self.book.write(
             contender.key, count, seed, trial.scores, row=contender.row, row_kind=contender.kind, head=contender.head,
             steps=steps if contender.head == "softmax" else 0, seconds=round(trial.seconds, 2),

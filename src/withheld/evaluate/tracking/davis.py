@@ -200,9 +200,9 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
     for other in (IDENTITY, UNTRAINED, FLOW):
         if other in rows:
             worth, half = gap(rows, "pretrained", other)
-            told = f" (95 % CI {100 * (worth - half):.1f} to {100 * (worth + half):.1f})" if np.isfinite(half) else ""
+            told = f" (95 % CI {100 * (worth - half):z.1f} to {100 * (worth + half):z.1f})" if np.isfinite(half) else ""
             name = {IDENTITY: "copying the first mask", UNTRAINED: UNTRAINED, FLOW: "optical flow"}[other]
-            parts.append(f"{100 * worth:+.1f} points{told} over {name}")
+            parts.append(f"{100 * worth:+z.1f} points{told} over {name}")
     worths = [gap(rows, "pretrained", other) for other in (IDENTITY, UNTRAINED)]
     if all(worth - half > 0 for worth, half in worths):
         start = "Pretraining helps to follow things"

@@ -25,6 +25,7 @@ from withheld.evaluate.tracking.davis import followed_on_grid, in_full
 from withheld.evaluate.tracking.features import at_grid
 from withheld.evaluate.tracking.propagate import Pointer
 from withheld.learn.checkpoint import writing
+from withheld.wording import plural
 
 COLORS = np.array([(255, 77, 77), (64, 160, 255), (88, 214, 141), (255, 196, 61), (187, 107, 217)], np.float32)
 OPACITY = 0.55
@@ -67,7 +68,7 @@ def track(
     start = np.zeros_like(first)
     for number, value in enumerate(values, 1):
         start[first == value] = number
-    listen({"kind": "note", "text": f"following {told} through {len(squashed):,} frames{cut}"})
+    listen({"kind": "note", "text": f"following {told} through {plural(len(squashed), 'frame')}{cut}"})
     found = in_full(followed_on_grid(encoder, squashed, start, pointer, listen), start)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,9 @@ def looked_through(clip: str | Path, side: int) -> tuple[NDArray[np.uint8], tupl
         small.append(_squashed(image, side))
         times.append(time)
     if len(small) < 2 or len(sizes) > 1:
-        raise InputError(f"{clip}: {len(small)} frames of {len(sizes)} sizes: two or more of one size are needed")
+        raise InputError(
+            f"{clip}: {plural(len(small), 'frame')} of {plural(len(sizes), 'size')}: two or more of one size are needed"
+        )
     rate = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else USUAL_RATE
     return np.stack(small), next(iter(sizes)), rate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 
 def count(value: float) -> str:
@@ -51,9 +52,9 @@ def within(half: float | None, scale: float = 100.0) -> str:
 
 
 def duration(seconds: float) -> str:
-    """432 -> "7 min 12 s"."""
+    """0 -> "0 s", 4.26 -> "4.3 s", 432 -> "7 min 12 s"."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{round(seconds, 1):g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -68,9 +69,29 @@ def labels(number: float | None) -> str:
     """1 -> "1 label", None -> "all labels"."""
     if number is None:
         return "all labels"
-    return "1 label" if number == 1 else f"{count(number)} labels"
+    return plural(number, "label")
+
+
+def per_class(numbers: Sequence[int]) -> str:
+    """[1] -> "1 label per class", [1, 10] -> "1, 10 labels per class"."""
+    return f"{', '.join(map(str, numbers))} label{'s' * (list(numbers) != [1])} per class"
+
+
+def about(number: float, one: str) -> str:
+    """(0.004, "epoch") -> "0.004 epochs", (1.0, "epoch") -> "1 epoch", (12.34, "epoch") -> "12.3 epochs"."""
+    shown = f"{number:,.0f}" if number >= 99.5 else f"{number:.3g}"
+    return f"{shown} {one}{'s' * (shown != '1')}"
+
+
+def size(number: float) -> str:
+    """Bytes for people: 512 B, 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit in ("B", "kB") else f"{number:.1f} {unit}"
 
 
 def plural(number: float, one: str, many: str = "") -> str:
-    """(1, "file") -> "1 file", (2, "file") -> "2 files"."""
+    """(1, "file") -> "1 file", (2, "file") -> "2 files", (2, "item is", "items are") -> "2 items are"."""
     return f"{count(number)} {one if round(number) == 1 else many or one + 's'}"
