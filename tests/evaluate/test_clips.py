@@ -75,3 +75,12 @@ def test_the_road_of_clips(tmp_path):
     found = run(*arguments[:-4], "--out", tmp_path / "other", "--steps", 2, "--set", "frames=40")
     assert found.exit_code == 2
     assert "no clip is long enough for 40 frames" in found.output
+
+
+def test_pictures_show_as_many_clips_as_there_are_and_each_at_most_twice():
+    from withheld.evaluate.video_pictures import _various
+
+    assert _various(np.zeros(13, int)).tolist() == [0, 12]
+    assert np.repeat(np.arange(3), 9)[_various(np.repeat(np.arange(3), 9))].tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(set(np.repeat(np.arange(20), 4)[_various(np.repeat(np.arange(20), 4))])) == 6
+    assert _various(np.arange(3)).tolist() == [0, 1, 2]
