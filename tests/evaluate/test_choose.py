@@ -159,7 +159,8 @@ def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
     assert by_file.similarity[0] == pytest.approx(1, abs=1e-4)
     assert by_file.doubles[0]
     assert by_file.picture.startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="neither a file nor the name"):
+    assert search(tiny, folder / "=20<b>.png", folder, n=5).names == by_name.names, "a file of the data is its item"
+    with pytest.raises(InputError, match=r"neither a file nor the name.*did you mean '=\d+<b>\.png'"):
         search(tiny, "=99<b>.png", folder)
 
 
