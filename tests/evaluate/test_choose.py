@@ -210,3 +210,10 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
 def test_texts_of_signs_alone_are_no_doubles_of_each_other() -> None:
     texts = ["\U0001f600", "\U0001f621 ", "!!!", "A good film.", "\U0001f621", "a GOOD film"]
     assert _equal_texts(texts).tolist() == [[1, 4], [3, 5]]
+
+
+def test_no_more_are_chosen_than_there_are(tiny, folder: Path) -> None:
+    heard: list[dict] = []
+    suggest(tiny, folder, 1000, listen=heard.append)
+    count = len(list(folder.rglob("*.png")))
+    assert [event["text"] for event in heard if event["kind"] == "note"] == [f"choosing {count} of {count} items"]
