@@ -7,7 +7,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Run:
     """
 
     folder: Path
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(repr=False)
 
     def encoder(self) -> Any:
         """The trained `Encoder`.
