@@ -384,3 +384,14 @@ class TestBadInput:
             found = GaussianMixture(3, weights_init=[0.5, 0.5, 1e-9], means_init=[[0, 0], [1, 1], [50, 50]],
                                     precisions_init=np.repeat(np.eye(2)[None] * 1e4, 3, axis=0), max_iter=5).fit(X)  # fmt: skip
         assert found.dead_ == [2]
+
+
+def test_labels_may_be_none_and_are_never_words():
+    X = np.concatenate(
+        [np.random.default_rng(0).normal(size=(40, 2)), np.random.default_rng(1).normal(size=(40, 2)) + 8]
+    )
+    y = [0] * 5 + [None] * 70 + [1] * 5
+    known = GaussianMixture(random_state=0).fit(X, [-100 if each is None else each for each in y])
+    np.testing.assert_array_equal(GaussianMixture(random_state=0).fit(X, y).predict(X), known.predict(X))
+    with pytest.raises(InputError, match="give whole numbers"):
+        GaussianMixture(random_state=0).fit(X, ["cat"] * 80)

@@ -172,6 +172,11 @@ def test_sample_and_interpolate(run, tmp_path):
     assert len((tmp_path / "way.txt").read_text().strip().split("\n")) == 7
 
 
+def test_texts_are_not_compared_with_images(run, tmp_path):
+    said = typed("fidelity", run.folder, "--data", tmp_path, code=2)
+    assert "learned from texts, and no picture can be drawn from it" in said
+
+
 def test_unknown_words_are_told_on_request_only(corpus, config, tmp_path):
     out = tmp_path / "few"
     settings = {"vocabulary": 9, "base_learning_rate": 0.1}

@@ -37,7 +37,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
         Args:
             X: (n, D). NaN is a missing value, where the family can integrate it out.
-            y: (n,) whole numbers from 0, -100 (or -1) where unknown; None is unlabelled. With labels, `predict` gives classes.
+            y: (n,) whole numbers from 0; -100, -1, NaN or None where unknown. With labels, `predict` gives classes.
             sample_weight: (n,), how many rows each stands for.
 
         Raises:
@@ -138,6 +138,13 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         batch: dict[str, Any] = {"item": torch.from_numpy(np.array(rows)).to(self.device)}
         if y is not None:
             label = np.asarray(y)
+            if label.dtype.kind not in "fiub":
+                try:
+                    label = np.array([np.nan if each is None else each for each in label], np.float64)
+                except (TypeError, ValueError):
+                    raise InputError(
+                        f"y holds {label.dtype}: give whole numbers, NaN, None or -100 where unknown"
+                    ) from None
             if label.shape != (len(rows),) or (
                 label.dtype.kind == "f" and not (np.isnan(label) | (label % 1 == 0)).all()
             ):

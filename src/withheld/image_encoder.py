@@ -205,6 +205,8 @@ def _match_channels(t: Tensor, channels: int) -> Tensor:
 def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scale | None) -> Any:
     from withheld.data.image import to_array
 
+    if isinstance(images, str | Path):
+        raise InputError(f"give a list of images, not one: [{str(images)!r}]; of a folder: withheld embed, or glob")
     is_array = isinstance(images, np.ndarray)
     ready = (
         is_array
@@ -227,6 +229,8 @@ def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scal
 def _opened(image: Any, size: int, channels: int) -> Any:
     """A file is decoded as preparing decodes it: a JPEG near the size wanted."""
     if not isinstance(image, (str, Path)):
+        if not isinstance(image, np.ndarray) and not hasattr(image, "mode"):
+            raise InputError(f"an image is {type(image).__name__}: give paths, PIL images or NumPy arrays (H, W[, C])")
         return image
     from withheld.data.source import open_source
 

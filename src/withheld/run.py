@@ -7,7 +7,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Run:
     """
 
     folder: Path
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(repr=False)
 
     def encoder(self) -> Any:
         """The trained `Encoder`.
@@ -189,7 +189,8 @@ def open_run(folder: str | Path) -> Run:
 def _check_keeps_encoder(folder: Path, settings: dict[str, Any]) -> None:
     if settings.get("modality", "image") not in ("image", "text", "video"):
         raise InputError(
-            f"{folder}: a run of {settings.get('title') or settings.get('method')} keeps a model of items, and no encoder"
+            f"{folder}: a run of {settings.get('title') or settings.get('method')} keeps a model of items, and no encoder; "
+            f"new items from it: withheld sample {folder}"
         )
 
 

@@ -117,6 +117,8 @@ class VideoEncoder(Encoder):
 
     def _seen(self, clips: Any, batch_size: int, layers: bool) -> Iterator[tuple[Features, list[int]]]:
         """Features of windows, and which clip each is of."""
+        if isinstance(clips, str | Path):
+            raise InputError(f"give a list of clips, not one: [{str(clips)!r}]; of a folder: withheld embed, or glob")
         was = self.training
         self.eval()
         try:

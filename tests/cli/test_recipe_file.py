@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from withheld.cli import main
 from withheld.cli.recipe_file import read_recipe
 from withheld.cli.settings import typed
 from withheld.errors import InputError
@@ -89,3 +91,31 @@ def test_every_recipe_of_ours(path: Path) -> None:
     assert f"withheld run recipes/{path.name}" in header, "the header says how it is run"
     assert "minutes" in header, "the header says how long it takes, and on which machine"
     assert "expect" in header.lower() or "gallery" in header, "the header says which score to expect"
+
+
+def test_a_sweep_compares_a_row_that_every_value_has() -> None:
+    from withheld.cli.recipe import _compared
+
+    def scores(*methods: str) -> list[dict]:
+        return [{"method": name, "value": 0.5, "labels_per_class": 2, "spread": 0.1} for name in methods]
+
+    found = [(value, scores("linear probe", "fine-tuned")) for value in (0.3, 0.6)]
+    assert _compared(found, None, Path("out"))[0] == "fine-tuned"
+    found.append((0.9, scores("linear probe")))  # fine-tuning was left out for time
+    row, rows = _compared(found, None, Path("out"))
+    assert row == "linear probe"
+    assert [each["value"] for each in rows] == [0.3, 0.6, 0.9]
+    with pytest.raises(InputError, match=r"'fine-tuned' is not among .*so far: linear probe\..*`row: .*--resume"):
+        _compared(found, "fine-tuned", Path("out"))
+
+
+def test_a_wrong_value_of_a_sweep_is_said_before_the_first_run(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("method: mae\nsteps: 2\nevaluate: {seeds: 2}\nsweep: {ratio: [0.5, x]}\n")
+    (tmp_path / "photos").mkdir()
+    done = CliRunner().invoke(
+        main, ["run", str(path), "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "o")]
+    )
+    assert done.exit_code == 2
+    assert "sweep: ratio=x: mae takes a number here" in done.output
+    assert not (tmp_path / "o").exists()

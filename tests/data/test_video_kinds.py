@@ -136,3 +136,27 @@ def test_folders_of_single_images_are_no_classes_of_clips(tmp_path):
             Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
     with pytest.raises(InputError, match=r"holds images: every folder of them is read as one clip.*above the 2 here"):
         open_videos(tmp_path, labels=True)
+
+
+def test_a_folder_of_photographs_is_no_clip(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        Image.fromarray(np.zeros((20 + i, 30, 3), np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    source = open_videos(tmp_path / "photos")
+    assert source.names == ["photos"], "a folder of frames has a name"
+    with pytest.raises(InputError, match=r"its 6 images have 6 sizes: they are no frames of a clip.*model of images"):
+        prepare_clips(source, 16)
+
+
+def test_a_folder_read_as_one_clip_is_said(tmp_path):
+    from withheld.evaluate.judged import judged
+    from withheld.networks.video import open_video_trunk
+    from withheld.video_encoder import VideoEncoder
+
+    for i in range(6):
+        Image.fromarray(np.full((20, 30, 3), 9 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    trunk, _ = open_video_trunk("vit-nano", size=16, frames=2)
+    heard = []
+    clips, _ = judged(VideoEncoder(trunk, [0.1] * 3, [0.3] * 3)).decode(open_videos(tmp_path), heard.append)
+    assert len(clips) == 1
+    assert "read as the frames of one clip" in heard[0]["text"]

@@ -159,7 +159,8 @@ def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
     assert by_file.similarity[0] == pytest.approx(1, abs=1e-4)
     assert by_file.doubles[0]
     assert by_file.picture.startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="neither a file nor the name"):
+    assert search(tiny, folder / "=20<b>.png", folder, n=5).names == by_name.names, "a file of the data is its item"
+    with pytest.raises(InputError, match=r"neither a file nor the name.*did you mean '=\d+<b>\.png'"):
         search(tiny, "=99<b>.png", folder)
 
 
@@ -209,3 +210,10 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
 def test_texts_of_signs_alone_are_no_doubles_of_each_other() -> None:
     texts = ["\U0001f600", "\U0001f621 ", "!!!", "A good film.", "\U0001f621", "a GOOD film"]
     assert _equal_texts(texts).tolist() == [[1, 4], [3, 5]]
+
+
+def test_no_more_are_chosen_than_there_are(tiny, folder: Path) -> None:
+    heard: list[dict] = []
+    suggest(tiny, folder, 1000, listen=heard.append)
+    count = len(list(folder.rglob("*.png")))
+    assert [event["text"] for event in heard if event["kind"] == "note"] == [f"choosing {count} of {count} items"]

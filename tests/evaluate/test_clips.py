@@ -7,8 +7,11 @@ from click.testing import CliRunner
 
 from withheld.cli import main
 from withheld.data.synthetic import MOTIONS, motion_classes
+from withheld.errors import InputError
 from withheld.evaluate.classify_clips import ClipFloor, middle_pixels, motion_histogram
 from withheld.evaluate.verdict import verdict
+from withheld.image_encoder import ImageEncoder
+from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
 from withheld.video_encoder import VideoEncoder
 
@@ -75,3 +78,24 @@ def test_the_road_of_clips(tmp_path):
     found = run(*arguments[:-4], "--out", tmp_path / "other", "--steps", 2, "--set", "frames=40")
     assert found.exit_code == 2
     assert "no clip is long enough for 40 frames" in found.output
+
+
+def test_pictures_show_as_many_clips_as_there_are_and_each_at_most_twice():
+    from withheld.evaluate.video_pictures import _various
+
+    assert _various(np.zeros(13, int)).tolist() == [0, 12]
+    assert np.repeat(np.arange(3), 9)[_various(np.repeat(np.arange(3), 9))].tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(set(np.repeat(np.arange(20), 4)[_various(np.repeat(np.arange(20), 4))])) == 6
+    assert _various(np.arange(3)).tolist() == [0, 1, 2]
+
+
+def test_one_path_is_no_list():
+    trunk, _ = open_video_trunk("vit-nano", size=16, frames=2)
+    with pytest.raises(InputError, match=r"give a list of clips, not one: \['a.mp4'\]"):
+        VideoEncoder(trunk, [0.1] * 3, [0.3] * 3).transform("a.mp4")
+    image, _ = open_trunk("vit-nano", size=16, channels=3)
+    encoder = ImageEncoder(image, [0.1] * 3, [0.3] * 3)
+    with pytest.raises(InputError, match=r"give a list of images, not one: \['a.jpg'\]"):
+        encoder.transform("a.jpg")
+    with pytest.raises(InputError, match="an image is int: give paths"):
+        encoder.transform([1, 2])

@@ -88,7 +88,7 @@ def test_missing_files_and_unknown_tasks(tmp_path):
     (place / "dev.tsv").unlink()
     with pytest.raises(InputError, match="no dev file"):
         read_task(place, TASKS["rte"])
-    with pytest.raises(InputError, match="did you mean"):
+    with pytest.raises(InputError, match=r"--tasks rtee: did you mean 'rte'\?$"):
         chosen_tasks(find_tasks(tmp_path), "rtee")
     with pytest.raises(InputError, match="not there"):
         chosen_tasks(find_tasks(tmp_path), "cola")

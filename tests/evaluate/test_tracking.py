@@ -222,6 +222,9 @@ class TestDavis:
         assert sentence(rows([0.1, 0.12, 0.11])).startswith("Pretraining helps")
         assert sentence(rows([0.5, -0.3, 0.1])).startswith("Pretraining may help")
         assert sentence(rows([-0.1, -0.2, 0.1])).startswith("Pretraining does not help")
+        few = sentence(rows([-0.4, 0.1]))  # two sequences: an interval of ± 318 points would be none
+        assert few.startswith("So few sequences do not decide")
+        assert "95 % CI" not in few
 
     def test_any_encoder_has_places(self):
         frames = np.zeros((3, 32, 32, 3), np.uint8)

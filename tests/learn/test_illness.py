@@ -225,3 +225,10 @@ def test_restarted_codes_lie_where_vectors_are() -> None:
     assert perplexity(book.nearest(vectors), 16) == pytest.approx(1.0)
     assert book.revive(vectors) == 15
     assert perplexity(book.nearest(vectors), 16) > 8
+
+
+def test_features_of_one_item_are_never_called_alike() -> None:
+    objective = Objective(Noisy(), Projected(48), NTXent(0.5), target="network")
+    assert objective.trunk is not None
+    assert "feature_spread" in vitals(objective, points(64))
+    assert not {"feature_spread", "effective_rank"} & set(vitals(objective, points(64)[:1]))

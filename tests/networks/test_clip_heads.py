@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from withheld.color import lightness
 from withheld.data.clips import ClipItems, find_windows, prepare_clips
 from withheld.data.synthetic import falling_sprites, moving_sprites
 from withheld.data.video import open_videos
@@ -121,6 +122,20 @@ class TestTrackColor:
         pair = split(clips(2, 4, 32))
         assert pair.x["frames"].shape == (2, 4, 3, 32, 32)
         assert torch.equal(pair.x["frames"][:, :, 0], pair.x["frames"][:, :, 2])
+
+    def test_what_it_sees_is_drawn_in_color_and_the_last_frame_grey(self):
+        dark = 0.3 * clips(6, 4, 32)  # a lightness below the middle of the scale is not drawn black
+        split = TrackColor(side=4, clusters=5, jitter=0.0).fitted(dark)
+        torch.manual_seed(0)
+        pair = split(dark[:2])
+        drawn = split.drawn(pair)
+        assert drawn.x.shape == (2, 4, 3, 32, 32)
+        assert drawn.y.shape == (2, 1, 3, 32, 32)
+        light = lightness(drawn.x[:, 3])
+        torch.testing.assert_close(light, pair.x["frames"][:, 3, :1] * 25 + 50, atol=0.5, rtol=0)
+        differs = (drawn.x.amax(dim=2) - drawn.x.amin(dim=2)).flatten(2).amax(dim=2)
+        assert (differs[:, 3] < 0.01).all()
+        assert (differs[:, :3] > 0.01).all()
 
     def test_clips_without_color_are_said(self):
         with pytest.raises(InputError, match="no color"):

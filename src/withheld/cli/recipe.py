@@ -13,6 +13,8 @@ from withheld.cli.recipe_file import read_recipe
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
 
+ROWS = ("fine-tuned", "linear probe")
+"""That a sweep compares where its recipe names no row: the first that every value has; fine-tuning may be left out for time."""
 PRETRAIN = ("encoder", "minutes", "epochs", "steps", "batch_size", "size", "seed", "accumulate", "recompute", "shard")
 
 
@@ -77,42 +79,70 @@ def once(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device
 
 def sweep(screen: Screen, recipe: dict[str, Any], out: Path, resume: bool, device: str, path: Path) -> None:
     """A run for every value of one setting, and sweep.json, rewritten after each so that nothing is lost."""
+    from withheld.cli.settings import typed
     from withheld.report import write
+    from withheld.run import load_method
     from withheld.wording import percent
 
     (parameter, values), *_ = recipe["sweep"].items()
+    for value in values:  # a wrong one is said now, not after hours of the others
+        typed(recipe["method"], load_method(recipe["method"]), {parameter: value}, where=f"{path}: sweep:")
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out} exists: go on with --resume, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    found: list[tuple[Any, list[dict[str, Any]]]] = []
     scores: list[dict[str, Any]] = []
+    row = ""
     for number, value in enumerate(values, start=1):
         screen.say(f"{parameter} = {value} ({number} of {len(values)})")
         folder = out / f"{parameter}={value}"
         once(screen, recipe, folder, resume, device, path, **{parameter: value})
-        scores += _row(folder, value, recipe["row"])
-        table = {"parameter": parameter, "values": values, "metric": f"accuracy, {recipe['row']}", "scores": scores}
+        found.append((value, _scores(folder)))
+        row, scores = _compared(found, recipe.get("row"), folder)
+        table = {"parameter": parameter, "values": values, "metric": f"accuracy, {row}", "scores": scores}
         (out / "sweep.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
     rows = [[s["value"], s["labels_per_class"], percent(s["mean"], s["spread"])] for s in scores]
-    screen.table(
-        f"Accuracy in %, {recipe['row']}", [parameter, "labels per class", "mean ± half the 95 % interval"], rows
-    )
+    screen.table(f"Accuracy in %, {row}", [parameter, "labels per class", "mean ± half the 95 % interval"], rows)
     screen.result(str(write(out)))
 
 
-def _row(folder: Path, value: Any, method: str) -> list[dict[str, Any]]:
-    """The scores of one row of a run's latest verdict."""
+def _scores(folder: Path) -> list[dict[str, Any]]:
+    """All scores of a run's latest verdict."""
     from withheld.run import open_run
 
     results = open_run(folder).results()
     verdicts = [line for line in results if line.get("kind") == "verdict"]
     latest = verdicts[-1].get("evaluation") if verdicts else None
-    found = [r for r in results if r.get("kind") == "score" and r.get("evaluation") == latest]
-    mine = [r for r in found if r["method"] == method]
-    if found and not mine:
-        known = ", ".join(sorted({r["method"] for r in found}))
-        raise InputError(f"the recipe's row {method!r} is not among the results of {folder}: {known}")
+    return [r for r in results if r.get("kind") == "score" and r.get("evaluation") == latest]
+
+
+def _compared(
+    found: list[tuple[Any, list[dict[str, Any]]]], asked: str | None, folder: Path
+) -> tuple[str, list[dict[str, Any]]]:
+    """The row that every value has, and its scores.
+
+    Args:
+        found: values so far, and the scores of each. asked: the row that the recipe names. folder: of the last value.
+
+    Raises:
+        InputError: where no such row is among the results of all.
+    """
+    having = [{score["method"] for score in scores} for _, scores in found if scores]
+    rows = [asked] if asked else ROWS
+    row = next((each for each in rows if all(each in methods for methods in having)), None)
+    if row is None:
+        known = ", ".join(sorted(set.intersection(*having))) or "none"
+        raise InputError(
+            f"the row {' or '.join(map(repr, rows))} is not among the results of {folder}, perhaps left out for time. Rows of all "
+            f"values so far: {known}. Name one in the recipe, as `row: linear probe`, and go on with --resume"
+        )
     keys = ("labels_per_class", "spread")
-    return [{"value": value, "mean": r["value"], **{key: r[key] for key in keys}} for r in mine]
+    return row, [
+        {"value": value, "mean": r["value"], **{key: r[key] for key in keys}}
+        for value, scores in found
+        for r in scores
+        if r["method"] == row
+    ]
 
 
 def _state(folder: Path) -> str:

@@ -11,7 +11,6 @@ import yaml
 from withheld.errors import InputError, nearest
 
 LARGEST = 1_000_000
-ROW = "fine-tuned"
 Kinds = tuple[type, ...]
 KEYS: dict[str, Kinds] = {
     "method": (str,),
@@ -128,7 +127,6 @@ def _check_sweep(path: Path, settings: dict[str, Any]) -> None:
         )
     if not settings.get("evaluate"):
         raise InputError(f"{path}: a sweep compares verdicts: add for example `evaluate: {{labels_per_class: [10]}}`")
-    settings.setdefault("row", ROW)
 
 
 def _one_line(error: Exception) -> str:

@@ -24,6 +24,8 @@ MOST_RATE = 30.0
 ASSUMED_RATE = 25.0
 """Frames a second of folders of frames and arrays, which do not say."""
 LOOKED_AT = 12
+MOST_SIZES = 2
+"""Of the frames of a clip; of long ones a quarter of them may differ."""
 DARK, MOST_BAR = 20, 0.4
 FORMATS = (
     (4, b"ftyp", "mp4"), (8, b"AVI ", "avi"), (0, b"\x1aE\xdf\xa3", "matroska"), (0, b"GIF8", "gif"), (0, b"OggS", "ogg"),
@@ -68,8 +70,13 @@ def decode_clip(raw: Any, size: int, bars: bool = True) -> Clip:
 
 
 def _of_images(images: list[Any], size: int, bars: bool) -> Clip:
-    frames = np.stack([to_array(image, size, 3) for image in images])
     sizes = {(image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else image.size for image in images}
+    if len(sizes) > max(MOST_SIZES, len(images) // 4):
+        raise ValueError(
+            f"its {len(images):,} images have {len(sizes)} sizes: they are no frames of a clip. Of clips every folder of images is "
+            "one; for photographs take a run or model of images"
+        )
+    frames = np.stack([to_array(image, size, 3) for image in images])
     note = f"its frames have {len(sizes)} different sizes, all were brought to one" if len(sizes) > 1 else ""
     box = bars_of(frames[np.linspace(0, len(frames) - 1, min(len(frames), LOOKED_AT)).astype(int)].max(axis=1))
     if bars and any(box):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from withheld.data.decode import decode
 from withheld.data.folder import is_hidden
@@ -79,6 +79,10 @@ def read_mask(path: Path) -> NDArray[np.int64]:
             if image.mode == "P" or image.mode.startswith("I"):  # 16 bits hold numbers, too
                 return np.asarray(image).astype(np.int64)
             values, grey = _brightest(image), image.mode == "L"
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: this mask cannot be read: it is no PNG (nor GIF, BMP, TIFF); JPEG and the like smear its edges"
+        ) from None
     except Exception as error:  # damaged files raise anything
         raise InputError(f"{path}: this mask cannot be read: {error}; give a PNG") from None
     few, count = np.unique(values, return_counts=True)

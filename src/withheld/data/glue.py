@@ -163,7 +163,7 @@ def chosen_tasks(found: dict[str, Path], asked: str | None) -> dict[str, Path]:
     names = [part.strip().lower().replace("-", "") for part in asked.split(",") if part.strip()]
     for name in names:
         if name not in TASKS:
-            raise InputError(f"--tasks {name}: {nearest(name, TASKS)}; there are {', '.join(TASKS)}")
+            raise InputError(f"--tasks {name}: {nearest(name, TASKS)}")
         if name not in found:
             raise InputError(f"--tasks {name}: its files are not there; found {', '.join(found)}")
     return {name: found[name] for name in names}

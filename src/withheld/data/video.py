@@ -208,12 +208,12 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
         )
     names = sorted(clips)
     ordered = [np.array(sorted(clips[name], key=lambda i: _natural(images.names[i])), np.int64) for name in names]
-    shown = [name or "." for name in names]
+    shown = [name or os.path.basename(os.path.abspath(text)) for name in names]
     layout = find_layout(shown)
     source = Source(
         location=text, kind=f"frames in {images.kind}", names=shown, store=FramesStore(images, ordered),
-        fingerprint=digest([images.fingerprint, *shown]), parts=layout.parts, left_out=images.left_out + alone,
-        stamp=images.stamp,
+        fingerprint=digest([images.fingerprint, *(name or "." for name in names)]), parts=layout.parts,
+        left_out=images.left_out + alone, stamp=images.stamp,
     )  # fmt: skip
     if labels is not None and labels is not False:
         try:

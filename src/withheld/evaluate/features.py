@@ -136,8 +136,9 @@ def as_image_encoder(subject: Any, device: str = "auto") -> Any:
     encoder = as_encoder(subject, device)
     if encoder.modality != "image":
         raise InputError(
-            f"{subject}: an encoder of {encoder.modality}; this command takes images. For texts: withheld evaluate, withheld "
-            "embed, or in Python make_pipeline(withheld.load_encoder(RUN), LogisticRegression())"
+            f"{subject}: an encoder of {'clips' if encoder.modality == 'video' else 'texts'}, and one of images is needed here. "
+            f"What this one can do: withheld evaluate, embed, search, or in Python make_pipeline(withheld.load_encoder(RUN), "
+            "LogisticRegression())"
         )
     return encoder
 

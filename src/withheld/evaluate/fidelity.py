@@ -24,6 +24,8 @@ from withheld.run import Run, open_run
 from withheld.wording import plural
 
 Array = NDArray[np.floating]
+FEW = 500
+"""Images: of fewer, covariances of hundreds of features are noise, and so is what is told from them."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ class Fidelity:
     sharpness: float
 
     def __str__(self) -> str:
+        few = "; of so few images a distance is mostly chance: give 500 or more" if self.items < FEW else ""
         return (
             f"Frechet distance {self.distance:.4g} in {self.features}, real against real {self.floor:.4g} "
             f"({plural(self.items, 'image')} each, {self.data}); samples are {100 * self.sharpness:.0f} % as sharp as real images"
+            f"{few}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -65,10 +69,15 @@ def fidelity(
         items: of each of three sets: samples, real, other real.
         encoder: whose features to take; None takes a classical floor (oriented gradients), which no run was trained for.
         listen: is told {"kind": "prepare", "samples" or "features", "done", "total"}.
+
+    Raises:
+        InputError: a run that draws no images, or fewer than four of them in `data`.
     """
     model = run.objective()
     if not isinstance(model, Objective):
         raise InputError(f"{run.folder}: a run of {run.settings['title']} draws rows, not images")
+    if not isinstance(model.network, CodePrior):
+        latent_of(run, model)  # before any image is read: a run that draws none ends here
     first = open_run(run.settings["data"]["location"][4:]) if isinstance(model.network, CodePrior) else run
     tell = lambda kind, **more: listen({"kind": kind, **more})  # noqa: E731
     real = np.array(images_of(first, data, "test", tell).images)

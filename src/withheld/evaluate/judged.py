@@ -185,6 +185,9 @@ class JudgedClips(Judged):
         """(N,) of `Clip`."""
         from withheld.data.clips import decoded_clips
 
+        if source.kind.startswith("frames in") and len(source) == 1:
+            note = f"{source.location}: its images are read as the frames of one clip, {source.names[0]}"
+            listen({"kind": "note", "text": f"{note}; for photographs take a run or model of images"})
         tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
         return decoded_clips(source, self.encoder.size, tell)
 

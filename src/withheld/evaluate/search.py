@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from withheld.data.duplicates import near_duplicates
+from withheld.data.source import Source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
+from withheld.errors import nearest as hint_for
 from withheld.evaluate.choose import unit_features
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.judged import judged
@@ -20,6 +22,8 @@ from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
 
 MOST_SEARCHED = 200_000
 TITLE = 60
+COMPARED = 20_000
+"""Names among which one like a mistyped one is looked for."""
 """Characters of a query that stand in a title."""
 
 
@@ -68,8 +72,8 @@ def search(
         raise InputError(f"-n {n}: ask for at least 1 item")
     encoder = as_encoder(subject, device)
     source = judged(encoder).open(data)
-    known = _named(str(query), source.names)
-    item = None if known is not None else _query(encoder, query, source.location, listen)
+    known = _named(str(query), source.names, source.location)
+    item = None if known is not None else _query(encoder, query, source, listen)
     wanted = np.zeros(0, np.int64) if known is None else np.array([known])
     pool = open_pool(encoder, data, listen, most=most, wanted=wanted, source=source)
     if known is not None:
@@ -87,9 +91,10 @@ def search(
     return _found(pool, str(query), item, nearest, cosine[nearest])
 
 
-def _named(query: str, names: Sequence[str]) -> int | None:
-    """The position of the item with this name, or the only one whose path ends so."""
-    plain = query.replace("\\", "/").removeprefix("./")
+def _named(query: str, names: Sequence[str], location: str) -> int | None:
+    """The position of the item with this name, or that is this file of the data, or the only one whose path ends so."""
+    folder, plain = (each.replace("\\", "/").removeprefix("./") for each in (location, query))
+    plain = plain.removeprefix(folder.rstrip("/") + "/")
     exact = [i for i, name in enumerate(names) if name == plain]
     if exact:
         return exact[0]
@@ -106,16 +111,16 @@ def _is_file(query: str | Path) -> bool:
         return False
 
 
-def _query(encoder: Encoder, query: str | Path, location: str, listen: Listen) -> Any:
+def _query(encoder: Encoder, query: str | Path, source: Source, listen: Listen) -> Any:
     """The one item of a file, or the text itself."""
     if not _is_file(query):
         if encoder.modality == "text":
             if not str(query).strip():
                 raise InputError("the query is empty: give a text, a file or the name of an item")
             return str(query)
-        raise InputError(
-            f"{str(query)!r} is neither a file nor the name of an item of {location}; names are as `withheld embed` writes them"
-        )
+        hint = hint_for(str(query), source.names[:COMPARED])
+        hint = hint if hint.startswith("did you mean") else f"names are such as {source.names[0]!r}"
+        raise InputError(f"{str(query)!r} is neither a file nor the name of an item of {source.location}; {hint}")
     kind = judged(encoder)
     items, _ = kind.decode(kind.open(str(Path(query).expanduser())), listen)
     if len(items) != 1:
@@ -135,7 +140,7 @@ def _one(item: Any) -> Any:
 def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Found:
     names, items = [pool.name(at) for at in nearest], [pool.item(at) for at in nearest]
     doubles = _doubles([item, *items])
-    said = [f"{c:.3f}{' nearly equal' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
+    said = [f"{c:.3f}{' copy' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
     title = first_words(query, TITLE) if isinstance(item, str) else query[-TITLE:]
     told = "" if isinstance(item, str) and item == query else query  # a text is its own name
     sheet = [shown(told, "query", item), *map(shown, names, said, items)]

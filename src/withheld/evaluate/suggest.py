@@ -88,7 +88,7 @@ def suggest(
     pool = open_pool(
         encoder, data, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at, source=source
     )
-    listen({"kind": "note", "text": f"choosing {n} of {len(pool.at):,} items"})
+    listen({"kind": "note", "text": f"choosing {min(n, len(pool.at)):,} of {len(pool.at):,} items"})
     places, doubles = _chosen(pool, known_at, n, how, seed)
     found = _shown(pool, places, {source.names[i]: words[i] for i in known_at}, doubles, how)
     if len(places) < n:

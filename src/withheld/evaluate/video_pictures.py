@@ -31,7 +31,7 @@ def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, folder: Path, 
     """
     some = np.sort(np.random.default_rng(seed).permutation(len(items))[:COMPARED])
     names = items.names(some)
-    few = np.unique(np.linspace(0, len(some) - 1, min(SHOWN, len(some))).astype(int))
+    few = _various(items.owners(some))
     t = items.batch(some[few], encoder.device)
     entries = [_line("samples", column, encoder, names[i]) for i, column in zip(few, t, strict=True)]
     rows: dict[int, list[Any]] = {i: [] for i in range(len(few))}
@@ -53,6 +53,14 @@ def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, folder: Path, 
             )
     entries += task_entries(objective, t, [names[i] for i in few], encoder)
     return keep(folder, entries + _neighbors(encoder, items, some, names))
+
+
+def _various(owners: Any) -> Any:
+    """Places of up to `SHOWN` windows, of as many clips as there are and no more than two of one: windows of a clip look alike."""
+    clips = [np.flatnonzero(owners == owner) for owner in dict.fromkeys(owners.tolist())]
+    clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).astype(int))]
+    firsts, lasts = [places[0] for places in clips], [places[-1] for places in clips]
+    return np.unique(list(dict.fromkeys(firsts + lasts))[:SHOWN])
 
 
 def task_entries(objective: Any, t_BTCHW: torch.Tensor, names: list[str], encoder: Any) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ from withheld.objective import Objective
 from withheld.types import UNKNOWN_LABEL, Features, Moment, Pair
 
 ROWS = 256
+FEWEST = 4
+"""Items whose features can be called alike: one is like itself whatever the network does."""
 REPRESENTATIVE = 4
 """How often a class should come in a batch before the batch tells how frequent classes are."""
 
@@ -147,6 +149,8 @@ def _of_features(objective: Objective, batch: Any) -> dict[str, float]:
     whole = batch["item"] if objective.split.asks else batch
     output = objective.trunk(objective.split.full(whole))
     pooled = output.pooled if isinstance(output, Features) else output
+    if len(pooled) < FEWEST:
+        return {}
     return {
         "effective_rank": effective_rank(pooled), "feature_spread": spread(pooled), "alpha_req": eigenvalue_decay(pooled),
     }  # fmt: skip

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from withheld.color import lightness, to_lab
+from withheld.color import lightness, to_lab, to_srgb
 from withheld.errors import InputError
-from withheld.splits.color import MIDDLE, UNIT
+from withheld.splits.color import MIDDLE, SHOWN, UNIT
 from withheld.splits.image import gather_tokens
 from withheld.types import Pair, Split
 
@@ -224,6 +224,14 @@ class TrackColor(Split):
         light = lightness(t.flatten(0, 1)).view(*t.shape[:2], 1, *t.shape[3:])
         return ((light - MIDDLE) / UNIT).expand(-1, -1, self.channels, -1, -1)
 
+    def drawn(self, pair: Pair) -> Pair:
+        """Reference frames in the colors that they are told in, then the grey one; and that one's colors, (B, 1, 3, H, W)."""
+        L = pair.x["frames"][:, :, :1] * UNIT + MIDDLE
+        ab = L.new_tensor(self.centers)
+        seen = ab[pair.x["colors"]]
+        seen = torch.cat([seen, torch.zeros_like(seen[:, :1])], dim=1)
+        return Pair(_in_color(L, seen), _in_color(torch.full_like(L[:, -1:], SHOWN), ab[pair.y].unsqueeze(1)))
+
     def numbers_of(self, t: Tensor) -> Tensor:
         """(B, T, side, side): the color nearest to the mean one of every cell."""
         if not self.centers:
@@ -248,6 +256,13 @@ class TrackColor(Split):
         """(B, T, 2, side, side): the mean ab of every cell."""
         flat = F.interpolate(to_lab(t.flatten(0, 1))[:, 1:], size=(self.side, self.side), mode="area")
         return flat.view(*t.shape[:2], *flat.shape[1:])
+
+
+def _in_color(L_BT1HW: Tensor, ab_BTSS2: Tensor) -> Tensor:
+    """sRGB in 0..1, (B, T, 3, H, W), of lightness and the colors of cells."""
+    B, T, _, H, W = L_BT1HW.shape
+    ab = F.interpolate(ab_BTSS2.flatten(0, 1).movedim(-1, 1), size=(H, W), mode="nearest")
+    return to_srgb(torch.cat([L_BT1HW.flatten(0, 1), ab], dim=1)).clamp(0, 1).view(B, T, 3, H, W)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,9 @@ def evaluate_davis(
     place = pick_device(device)
     encoder = as_encoder(subject, place)
     if encoder.modality not in ("image", "video"):
-        raise InputError(f"{subject}: an encoder of {encoder.modality}; masks are followed in clips")
+        raise InputError(
+            f"{subject}: an encoder of {encoder.modality}s; masks are followed with one of images or clips"
+        )
     sequences, notes = open_davis(folder)
     named = {"pretrained": encoder, **{name: as_encoder(name, place) for name in against}}
     rows: dict[str, dict[str, Followed]] = {}
@@ -189,7 +192,13 @@ def averaged(several: list[Followed]) -> Followed:
 def gap(rows: dict[str, dict[str, Followed]], one: str, other: str) -> tuple[float, float]:
     """The mean difference of J&F over sequences, and half its 95 % interval (paired t)."""
     both = [rows[one][name].j_and_f - rows[other][name].j_and_f for name in rows[one]]
-    return float(np.mean(both)), interval(both, None)
+    return float(np.mean(both)), _half(both)
+
+
+def _half(values: list[float]) -> float:
+    """Half the 95 % interval; infinite where it is wider than J&F itself, as of two sequences that differ: that tells nothing."""
+    half = interval(values, None)
+    return half if half < 1 else math.inf
 
 
 def sentence(rows: dict[str, dict[str, Followed]]) -> str:
@@ -208,6 +217,8 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
         start = "Pretraining helps to follow things"
     elif all(worth > 0 for worth, _ in worths):
         start = "Pretraining may help to follow things, so few sequences do not decide it"
+    elif not all(np.isfinite(half) for _, half in worths):
+        start = "So few sequences do not decide whether pretraining helps to follow things"
     else:
         start = "Pretraining does not help to follow things"
     return f"{start}: J&F {100 * mean:.1f} over {count} sequence{'s' if count != 1 else ''}, {', '.join(parts)}."
@@ -225,7 +236,7 @@ def table_of(tracked: Tracked) -> Measured:
     rows, numbers = [], {}
     for row, of in tracked.rows.items():
         means = {head: tracked.mean(row, what) for head, what in HEADS.items()}
-        half = interval([each.j_and_f for each in of.values()], None)
+        half = _half([each.j_and_f for each in of.values()])
         first = f"{100 * means['J&F']:.1f}" + (f" ± {100 * half:.1f}" if np.isfinite(half) else "")
         others = [f"{100 * mean:.1f}" for head, mean in means.items() if head != "J&F"]
         rows.append([row, first, *others, *(f"{100 * of[name].j_and_f:.0f}" for name in names)])
