@@ -44,7 +44,6 @@ DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 # what one killed in its first moments leaves
 BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "run.json.tmp"}
-ENOUGH_STEPS = 500  # of a small data set more epochs than `most_epochs`, for so many steps
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 
@@ -206,13 +205,9 @@ class Pretraining:
             self._tell("timing")
             minutes = self.given["minutes"] or DEFAULT_MINUTES
             steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
-            epoch = len(self.modality.items) / self.recipe.batch_size
-            enough = max(round(self.recipe.most_epochs * epoch), ENOUGH_STEPS) if self.recipe.most_epochs else steps
-            if enough < steps:
-                text = f"{enough / epoch:.2g} epochs are enough, more would overfit: --epochs takes as many as you say"
-                self._tell("note", text=text)
-                steps = enough
-            self.loop.steps = steps
+            if (enough := self.recipe.enough(len(self.modality.items), steps)) < steps:
+                self._tell("note", text=f"{enough} steps are enough, more would overfit; --epochs and --steps take more")
+            self.loop.steps = steps = enough
         on_sick = self.given["on_sick"] or "warn"
         health = kept.get("health") if kept else None
         if health is None:

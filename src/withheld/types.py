@@ -19,6 +19,8 @@ Batch = Tensor | Mapping[str, Tensor]
 Terms = dict[str, Tensor]
 
 UNKNOWN_LABEL = -100
+LEAST = 500
+"""Steps that a small data set is seen for, more often than `most_epochs`."""
 
 
 class Pair(NamedTuple):
@@ -211,6 +213,10 @@ class Recipe:
     def learning_rate(self) -> float:
         """The peak learning rate at this batch size."""
         return self.base_learning_rate * self.batch_size / 256
+
+    def enough(self, items: int, steps: int) -> int:
+        """As many of the steps that minutes allow as do not overfit."""
+        return min(steps, max(round(self.most_epochs * items / self.batch_size), LEAST)) if self.most_epochs else steps
 
     def factor(self, moment: Moment) -> float:
         """What the peak learning rate is multiplied by at a moment, a pure function of it."""
