@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,18 @@ class TestTrunk:
         trunk = trunk_of()
         long = {"item": torch.full((1, 5000), 7), "mask": torch.ones(1, 5000, dtype=torch.bool)}
         torch.testing.assert_close(trunk(long).pooled[0], F.normalize(trunk.model.embeddings.weight[7], dim=0))
+
+    def test_what_is_no_text_moves_nothing(self):
+        class Tokenizer:
+            pad_token_id, cls_token_id, sep_token_id, mask_token_id, unk_token_id = 0, 2, 3, 4, 1
+            all_special_ids: ClassVar = [0, 1, 2, 3, 4]
+
+        trunk, t = trunk_of(), texts()
+        trunk.know(Tokenizer())
+        framed = {"item": F.pad(t["item"], (0, 1), value=3), "mask": F.pad(t["mask"], (0, 1), value=True)}
+        torch.testing.assert_close(trunk(framed).pooled, trunk(t).pooled)
+        bare = {"item": t["item"][:, 1:], "mask": t["mask"][:, 1:]}  # without [CLS]
+        torch.testing.assert_close(trunk(bare).pooled, trunk(t).pooled)
 
     def test_transformers_opens_it(self, tmp_path):
         trunk = trunk_of()

@@ -65,14 +65,8 @@ def special_of(tokenizer: Any) -> Special:
     """The special tokens of a transformers tokenizer."""
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     last = tokenizer.sep_token_id if tokenizer.cls_token_id is not None else tokenizer.eos_token_id
-    return Special(
-        tokenizer.pad_token_id,
-        first,
-        last,
-        tokenizer.mask_token_id,
-        tuple(sorted(tokenizer.all_special_ids)),
-        tokenizer.unk_token_id,
-    )
+    known = tuple(sorted(tokenizer.all_special_ids))
+    return Special(tokenizer.pad_token_id, first, last, tokenizer.mask_token_id, known, tokenizer.unk_token_id)
 
 
 class TextTrunk(nn.Module):
@@ -111,6 +105,8 @@ class TextTrunk(nn.Module):
     def know(self, tokenizer: Any) -> None:
         """Remembers which tokens of this tokenizer are no text, and how all are written where characters are read."""
         self._special = special_of(tokenizer)
+        if isinstance(self.base, WordVectors):
+            self.base.silence(self._special.all)
         if isinstance(self.model, ElmoForCausalLM):
             self.model.spell(list(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))))
 

@@ -5,8 +5,10 @@ Registered when this module is imported, so that `AutoModel` opens it. Shapes: B
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
@@ -50,6 +52,11 @@ class WordVectors(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """The table of tokens."""
         return self.embeddings
+
+    @torch.no_grad()
+    def silence(self, numbers: Iterable[int]) -> None:
+        """Tokens that are no text move no mean."""
+        self.embeddings.weight[list(numbers)] = 0.0
 
     def forward(self, input_ids: Tensor, output_hidden_states: bool | None = None, **unused: Any) -> BaseModelOutput:
         """`last_hidden_state` (B, L, D)."""
