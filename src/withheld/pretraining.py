@@ -203,15 +203,14 @@ class Pretraining:
         self.shards = self.loop.shards
         if steps is None:
             self._tell("timing")
-            minutes = self.given["minutes"] or DEFAULT_MINUTES
-            steps = max(1, int(distributed.from_first(PACE * minutes * 60 / self.loop.seconds_per_step())))
+            seconds = 60 * (self.given["minutes"] or DEFAULT_MINUTES)
+            steps = max(1, int(distributed.from_first(PACE * seconds / self.loop.seconds_per_step())))
             if (enough := self.recipe.enough(len(self.modality.items), steps)) < steps:
                 self._tell(
                     "note", text=f"{enough} steps are enough, more would overfit; --epochs and --steps take more"
                 )
             self.loop.steps = steps = enough
-        on_sick = self.given["on_sick"] or "warn"
-        health = kept.get("health") if kept else None
+        on_sick, health = self.given["on_sick"] or "warn", kept.get("health") if kept else None
         if health is None:
             if on_sick != "warn":
                 self._tell("timing")
