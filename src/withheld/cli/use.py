@@ -85,13 +85,17 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
 @click.command("export")
 @click.argument("run", type=SUBJECT)
 @click.option(
-    "--to", "target", type=click.Choice(["hf", "onnx"]), required=True, help="A transformers folder, or one ONNX file."
+    "--to",
+    "target",
+    type=click.Choice(["hf", "onnx", "sentence-transformers"]),
+    required=True,
+    help="A transformers folder, one ONNX file, or, of texts, a folder for SentenceTransformer.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A folder for hf, an .onnx file.  [default: RUN/export-hf, RUN/export.onnx]",
+    help="A folder, of onnx an .onnx file.  [default: RUN/export-hf, RUN/export.onnx]",
 )
 @force_option
 @talking
@@ -103,8 +107,9 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
       withheld export runs/first --to onnx    # uint8 images in, features out; resizing included
       withheld export runs/clips --to onnx    # uint8 clips in, as many frames as the encoder takes
       withheld export runs/bert --to onnx     # token numbers and their mask in; the tokenizer lies beside the file
+      withheld export runs/texts --to sentence-transformers   # SentenceTransformer("runs/texts/export-sentence-transformers")
     """
-    output = output or (Path(run) / ("export-hf" if target == "hf" else "export.onnx"))
+    output = output or (Path(run) / ("export.onnx" if target == "onnx" else f"export-{target}"))
     check_output(output, force)
     from withheld.evaluate.export import export
 

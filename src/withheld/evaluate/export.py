@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from withheld.errors import InputError, WithheldError, nearest
 from withheld.evaluate.classifier import CARD, Classifier
-from withheld.evaluate.export_text import text_to_hf, text_to_onnx
+from withheld.evaluate.export_text import text_to_hf, text_to_onnx, text_to_sentence_transformers
 from withheld.evaluate.features import as_encoder
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, need_onnx, quiet
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
 from withheld.video_encoder import VideoEncoder
 
-TARGETS = ("hf", "onnx")
+TARGETS = ("hf", "onnx", "sentence-transformers")
 CHECKED = ((1, 1.0, 1.0), (3, 1.7, 0.8), (2, 0.6, 2.3))
 """Batches an export is checked on: how many images, and their height and width as multiples of S."""
 
@@ -33,6 +33,7 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
 
     hf: a folder that `AutoModel` and `AutoImageProcessor` open, of texts a language model with its head and `AutoTokenizer`;
     features differ by 0. Of a model it also holds head.safetensors and model.json, and stays a model folder.
+    sentence-transformers: a folder that `SentenceTransformer` opens where withheld is not installed.
     onnx: one file; input `images` uint8 (B, C, H, W) of any size, resizing, normalization and the split's `full` being in
     the graph; of clips `clips` uint8 (B, T, 3, H, W), one window of the encoder's T frames; or `input_ids` and
     `attention_mask` int64 (B, L), the tokenizer lying beside the file. Outputs `pooled` (B, D) and `tokens` (B, L, D), of a
@@ -41,7 +42,7 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     Args:
         subject: a run, an encoder folder, a model folder, a transformers id, an `Encoder` or a `Classifier`.
         out: the folder or file to write; it is replaced.
-        to: "hf" or "onnx".
+        to: "hf", "onnx", or, of texts, "sentence-transformers".
 
     Raises:
         InputError: for the subject or the target, or where ONNX is not installed. CannotWrite: for `out`.
@@ -51,6 +52,10 @@ def export(subject: Any, out: str | Path, to: str) -> Path:
     if to == "onnx":
         need_onnx()
     encoder, classifier = _opened(subject)
+    if (encoder.modality, to) not in WRITERS:
+        raise InputError(
+            f"--to {to} is for encoders of texts, and {encoder.name} is one of {encoder.modality}s: use --to hf"
+        )
     write: Any = WRITERS[encoder.modality, to]
     return write(encoder, classifier, Path(out))  # type: ignore[no-any-return]
 
@@ -165,4 +170,5 @@ WRITERS = {
     ("video", "onnx"): _to_onnx,
     ("text", "hf"): text_to_hf,
     ("text", "onnx"): text_to_onnx,
+    ("text", "sentence-transformers"): text_to_sentence_transformers,
 }

@@ -5,12 +5,14 @@ Shapes: B batch, L tokens, D features, K classes.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from withheld.errors import InputError, WithheldError
@@ -18,6 +20,7 @@ from withheld.evaluate.classifier import Classifier
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, quiet
 from withheld.learn.checkpoint import write_json, writing
 from withheld.networks.text import BLOCKWISE
+from withheld.networks.word_vectors import WordVectors
 from withheld.text_encoder import TextEncoder
 
 CHECKED = ((1, 1.0), (3, 0.6), (2, 0.3))
@@ -27,7 +30,7 @@ FAMILIES = "BERT, RoBERTa, DistilBERT, ELECTRA, GPT-2 and their kin"
 
 
 def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
-    """A folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM`, and `AutoTokenizer`, open; of sentence_vae `AutoModel`."""
+    """A folder for `AutoTokenizer` and `AutoModelForMaskedLM` or `AutoModelForCausalLM`; `AutoModel` of what tells no words."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     if classifier is not None:
@@ -37,8 +40,8 @@ def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -
     else:
         encoder.save(out)
     kind = AutoModelForCausalLM if encoder.trunk.causal else AutoModelForMaskedLM
-    if getattr(encoder.trunk.config, "recognition", False):
-        kind = AutoModel  # q(z | sentence) tells no words
+    if encoder.trunk.wordless:
+        kind = AutoModel
     with quiet():
         again = kind.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
         tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
@@ -49,6 +52,49 @@ def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -
     text = "it is what it was"
     if tokenizer(text)["input_ids"] != encoder.tokenizer(text)["input_ids"]:
         raise WithheldError(f"{out}: its tokenizer answers otherwise than the one that was written")
+    return out
+
+
+def text_to_sentence_transformers(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
+    """A folder that `SentenceTransformer` opens, without withheld: word vectors as its StaticEmbedding, others with mean pooling.
+
+    Raises:
+        InputError: for a model that tells labels, or an architecture that sentence-transformers frames otherwise.
+    """
+    trunk = encoder.trunk
+    if classifier is not None:
+        raise InputError(
+            "sentence-transformers tells vectors and no labels: export the run it was made from, or use --to hf"
+        )
+    if isinstance(trunk.base, WordVectors):
+        static = out / "0_StaticEmbedding"
+        for folder in (static, out / "1_Normalize"):
+            folder.mkdir(parents=True, exist_ok=True)
+        encoder.tokenizer.backend_tokenizer.save(str(static / "tokenizer.json"))
+        save_file(
+            {"embedding.weight": trunk.base.embeddings.weight.detach().contiguous()}, static / "model.safetensors"
+        )
+        modules = {"0_StaticEmbedding": "StaticEmbedding", "1_Normalize": "Normalize"}
+    elif trunk.causal or trunk.bidirectional or trunk.wordless or not encoder.end:
+        raise InputError(
+            f"{encoder.name}: a {trunk.config.model_type} is not opened by sentence-transformers: use --to hf"
+        )
+    else:
+        text_to_hf(encoder, None, out)
+        write_json(out / "sentence_bert_config.json", {"max_seq_length": encoder.length, "do_lower_case": False})
+        (out / "1_Pooling").mkdir(exist_ok=True)
+        pooling = {
+            "word_embedding_dimension": encoder.width,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_cls_token": False,
+        }
+        write_json(out / "1_Pooling" / "config.json", pooling)
+        modules = {"": "Transformer", "1_Pooling": "Pooling"}
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules.items())
+    ]
+    (out / "modules.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
     return out
 
 
