@@ -33,6 +33,7 @@ FLOORS = (
     "self-training on HOG",
     "self-training on HOG + color histogram",
     "tf-idf",
+    "LSA",
 )
 OTHERS = ("random frozen", "from scratch", "from scratch, augmented")
 OURS = (

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 
 from withheld.data.text import open_texts
 from withheld.evaluate.labelled import open_labelled
@@ -102,3 +105,16 @@ def test_unlabelled_paragraphs_help(shared_data: Path):
     assert scores["self-training on tf-idf"] > scores["tf-idf"] + 0.08
     assert scores["self-training with tf-idf"] > scores["tf-idf"] + 0.05
     assert "self-training" in found.sentence
+    assert scores["LSA"] > scores["tf-idf"]
+
+
+def test_topics_are_learned_from_as_scikit_learn_does():
+    texts = sentences(200)
+    labels = np.array([hash_of(text) for text in texts])
+    counts = counted(texts)[1]
+    words = Words(counts)
+    x = words.weighted(counts)
+    reference = make_pipeline(TruncatedSVD(words._most, random_state=0).fit(x), Normalizer())
+    expected = LogisticRegression(C=FIXED, max_iter=300).fit(reference.transform(x[:12]), labels[:12])
+    found = tfidf_probabilities(words.topics(x[:12]), labels[:12], words.topics(x), 3, 0)
+    np.testing.assert_allclose(found, expected.predict_proba(reference.transform(x)), atol=1e-3)

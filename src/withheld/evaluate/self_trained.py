@@ -110,11 +110,11 @@ def _topics(m: Measurement, seen: Seen) -> Kind:
     learned: dict[int, Seen] = {}
 
     def of(seed: int) -> Seen:
-        words, table = m.words.of(seed)
+        words = m.words.of(seed)[0]
         if id(words) not in learned:
-            known = words.topics(table.values)
-            rest = words.topics(words.weighted(more)) if more is not None else known[:0]
-            learned[id(words)] = Seen(rest, Table(known, table.row_of), seen.items)
+            known = m.words.topics(seed)
+            rest = words.topics(words.weighted(more)) if more is not None else known.values[:0]
+            learned[id(words)] = Seen(rest, known, seen.items)
         return learned[id(words)]
 
     return Kind(of, lambda seed: m.words.of(seed)[1])

@@ -50,6 +50,7 @@ LONG_NAMES = {
     SCRATCH_ROW: "training from scratch",
     AUGMENTED_ROW: "training from scratch with the augmentations of the pretraining",
     RANDOM_ROW: "the same network frozen at random",
+    "LSA": "LSA (main directions of tf-idf)",
 }
 LEARNED_BY = " with logistic regression"
 
@@ -119,7 +120,7 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {per_class([found.labels])}, "
-    text = start + told(found) + _unlabelled(found, rows, test_share)
+    text = start + told(found) + _over_floor(found, rows, test_share) + _unlabelled(found, rows, test_share)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
@@ -128,6 +129,17 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
 def told(found: Finding) -> str:
     """What was found, without its beginning: "pretraining is worth ..." or "pretraining is not better than ..."."""
     return _not_better(found) if _beaten(found) else _worth(found)
+
+
+def _over_floor(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
+    """What it is worth over the best classical floor, where training from scratch was not measured."""
+    floors = [row for row in rows if row.kind == FLOOR and found.labels in row.right]
+    if _beaten(found) or found.control_kind != RANDOM or not floors:
+        return ""
+    best = next(row for row in rows if row.method == found.best)
+    floor = max(floors, key=lambda row: row.mean(found.labels))
+    gap = difference(best, floor, found.labels, test_share)
+    return f", and {_points(gap)} over {_long(floor.method, FLOOR)}" if gap is not None and gap.better else ""
 
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:

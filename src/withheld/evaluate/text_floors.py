@@ -1,4 +1,4 @@
-"""What a verdict on texts has to beat: tf-idf with logistic regression; and topics, its few main directions.
+"""What a verdict on texts has to beat: logistic regression on tf-idf and on topics, its few main directions.
 
 Shapes: N texts, V words and pairs of words, T topics, K classes.
 """
@@ -24,7 +24,7 @@ from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.few_label import ENOUGH
 from withheld.evaluate.measure import Measurement, Table, everything, rows
 
-TFIDF = "tf-idf"
+TFIDF, TOPICS_ROW = "tf-idf", "LSA"
 STRENGTHS = (1.0, 10.0, 100.0)
 FIXED = 10.0
 MOST_WORDS = 50_000
@@ -105,6 +105,7 @@ class WordsOfDraws:
             texts += list(m.judged.decode(m.labelled.more.subset(np.sort(at)), m.listen)[0])
         self.counter, self.counts = counted(texts)
         self.learned: dict[bytes, tuple[Words, Table]] = {}
+        self.found: dict[int, Table] = {}
 
     def of(self, seed: int) -> tuple[Words, Table]:
         """For one draw: the weights, and tf-idf of all labelled texts; one for all draws where they test the same."""
@@ -118,9 +119,16 @@ class WordsOfDraws:
             self.learned[tested.tobytes()] = words, table
         return self.learned[tested.tobytes()]
 
+    def topics(self, seed: int) -> Table:
+        """For one draw: topics of all labelled texts."""
+        words, table = self.of(seed)
+        if id(words) not in self.found:
+            self.found[id(words)] = Table(words.topics(table.values), self.row_of)
+        return self.found[id(words)]
+
 
 def measure_tfidf(m: Measurement) -> None:
-    """The row: words and pairs of words, counted on unlabelled and labelled texts but, for each draw, on none that it tests."""
+    """Two rows: words and pairs of words, counted on unlabelled and labelled texts but, for each draw, on none that it tests."""
     try:
         m.words = words = WordsOfDraws(m)
         many = [len(words.of(seed)[0].columns) for seed in m.labelled.seeds]
@@ -128,8 +136,10 @@ def measure_tfidf(m: Measurement) -> None:
         m.words = None
         m.left_out.append(f'"{TFIDF}": no word of two letters or more stands in enough of the texts')
         return
-    m.frozen(Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"), lambda seed: words.of(seed)[1],
-             lambda x, y, test, seed: tfidf_probabilities(x, y, test, m.classes, seed))  # fmt: skip
+    told = lambda x, y, test, seed: tfidf_probabilities(x, y, test, m.classes, seed)  # noqa: E731
+    m.frozen(Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"), lambda seed: words.of(seed)[1], told)
+    directions = words.topics(m.labelled.seeds[0]).values.shape[1]
+    m.frozen(Row(TOPICS_ROW, FLOOR, note=f"{directions} main directions of tf-idf"), words.topics, told)
 
 
 def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int, seed: int) -> NDArray[np.floating]:
@@ -150,6 +160,8 @@ def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int,
 
 def _spanned(x_NV: Any, test_MV: Any) -> tuple[Any, Any]:
     """Both in the space that few labelled texts span: the penalty is round, so the solution is the same, and sooner found."""
+    if isinstance(x_NV, np.ndarray):
+        return x_NV, test_MV
     if x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:  # of labelled texts without a word that counts there is no span
         return x_NV, test_MV
     values, vectors = np.linalg.eigh((x_NV @ x_NV.T).toarray())

@@ -27,7 +27,7 @@ _NAMES = {
 _ROLES = (
     ("scratch", ("scratch",)),
     ("random", ("random", "untrained")),
-    ("floor", ("pixel", "hog", "histogram", "tf-idf", "majority", "chance", "floor")),
+    ("floor", ("pixel", "hog", "histogram", "tf-idf", "lsa", "majority", "chance", "floor")),
     ("public", ("/", "public", "against", "(linear probe)")),
     ("tuned", ("fine-tun", "fine tun", "finetun")),
 )
