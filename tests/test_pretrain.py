@@ -333,3 +333,17 @@ def test_photographs_are_kept_larger_than_they_are_seen(tmp_path):
     assert run.encoder().size == 72
     assert "(9, 9)" in run.settings["split"]
     assert run.encoder().transform(images[:2]).shape[0] == 2
+
+
+def test_a_run_that_died_before_it_began_is_begun_again(images, tmp_path):
+    """Killed while it prepared: the folder holds a lock and a status, and nothing to resume."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "status.json").write_text('{"state": "running", "step": 0}')
+    (out / "run.lock").write_text("")
+    again = withheld.pretrain("mae", images, out, steps=2, batch_size=16, pictures=False, device="cpu")
+    assert json.loads((again.folder / "status.json").read_text())["state"] == "done"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"not empty and holds no run \(notes.txt"):
+        withheld.pretrain("mae", images, tmp_path / "mine", steps=2, device="cpu")

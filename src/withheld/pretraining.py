@@ -43,7 +43,7 @@ from withheld.types import LatentModel, Recipe, map_tensors
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
 # what one killed in its first moments leaves
-BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "run.json.tmp"}
+BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "status.json", "run.json.tmp"}
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 

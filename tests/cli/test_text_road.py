@@ -51,6 +51,16 @@ def test_show_before_and_after(withheld, reviews, run, tmp_path):
     assert withheld("show", "bert", reviews, "--run", run, "--size", 16).exit_code == 2
 
 
+def test_show_of_texts_in_two_parts(withheld, reviews, tmp_path):
+    shown = withheld("show", "same_text", reviews, "--items", 4, "-o", tmp_path / "a.png")
+    assert shown.exit_code == 0, shown.output
+    assert "From which of many texts are they?" in shown.output
+    lines = shown.stdout.splitlines()[:4]
+    assert all("[" in line and line.replace("[", "").replace("]", "") != line for line in lines)
+    assert any(not line.startswith("[") or " [" in line for line in lines)
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
 def test_finetune_predict_export(withheld, reviews, run, tmp_path):
     model, labels = tmp_path / "model", tmp_path / "labels.csv"
     assert withheld("finetune", run, "--data", reviews, "--out", model, "--steps", 3).exit_code == 0

@@ -23,7 +23,7 @@ def show_text(
 
     from withheld.data.text import open_texts
     from withheld.evaluate.word_sheet import draw_texts
-    from withheld.evaluate.words import speaker, words_of
+    from withheld.evaluate.words import GAP, speaker, words_of
 
     source = open_texts(data)
     generator = np.random.default_rng(seed)
@@ -35,7 +35,9 @@ def show_text(
     masked, texts = words_of(objective, t, speaker(tokenizer), seed, folder is not None)
     for tokens in texts if screen.first else []:
         click.echo(_line(tokens, masked))  # with colors, which `Screen` would write out
-    screen.say(_legend(masked, folder is not None))
+    parts = any(token["shown"] == GAP for tokens in texts for token in tokens)
+    told = "[word]: y; all others are x. From which of many texts are they?"
+    screen.say(told if parts else _legend(masked, folder is not None))
     screen.result(str(draw_texts(repr(objective.split), texts, masked, output)))
 
 
@@ -99,7 +101,13 @@ def _piece(token: dict[str, Any], masked: bool) -> str:
     if not masked:
         return text
     shown = printable(token["shown"].strip())
-    said = f"[{word}]" if shown in ("[MASK]", "<mask>") else f"[{word}=]" if shown == word else f"[{word}<{shown}]"
+    said = (
+        f"[{word}]"
+        if shown in ("[MASK]", "<mask>", "\u00b7")
+        else f"[{word}=]"
+        if shown == word
+        else f"[{word}<{shown}]"
+    )
     return lead + click.style(said, bg=HIDDEN, fg="black")
 
 

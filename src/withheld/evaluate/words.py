@@ -16,10 +16,13 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.learn.checkpoint import write_json
 from withheld.objective import Objective
+from withheld.splits.text import PartWords
 from withheld.text_encoder import TextEncoder
 from withheld.types import UNKNOWN_LABEL
 
 TEXTS, TOKENS = 6, 64
+GAP = " \u00b7"
+"""What is seen where a word went to the other part."""
 
 
 @torch.no_grad()
@@ -49,9 +52,14 @@ def words_of(
     Raises:
         InputError: for an objective that asks for something else than tokens.
     """
+    parts = isinstance(objective.split, PartWords)
+    if parts:  # what is drawn is cut, not what lies far behind it
+        t = {name: part[:, :TOKENS] for name, part in t.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pair = objective.split(t)
+    if parts:
+        return True, _parts(pair.x, pair.y, spoken)
     way = "words" if isinstance(pair.y, dict) and "words" in pair.y else "next"
     y = pair.y.get(way) if isinstance(pair.y, dict) else pair.y
     seen = pair.x.get("item") if isinstance(pair.x, dict) else None
@@ -72,6 +80,18 @@ def words_of(
     true = torch.where(asked, y, seen)
     rows = zip(true.tolist(), seen.tolist(), asked.tolist(), strict=True)
     return masked, [_text(row, told, spoken) for row in rows]
+
+
+def _parts(x: Any, y: Any, spoken: Callable[[int], str]) -> list[list[dict[str, Any]]]:
+    """Texts whose words are in one of two parts: those of y are what is asked for, no network tells them."""
+    found = []
+    for ids, mine, asked in zip(x["item"].tolist(), x["mask"].tolist(), y["mask"].tolist(), strict=True):
+        tokens = zip(ids, mine, asked, strict=True)
+        shown = [
+            {"text": spoken(i), "asked": a, "shown": spoken(i) if m else GAP, "p": None} for i, m, a in tokens if m or a
+        ]
+        found.append(shown)
+    return found
 
 
 def _text(

@@ -28,6 +28,7 @@ from withheld.modalities.text_streams import check_stream, open_stream
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
+from withheld.networks.word_vectors import WordVectors
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.text_encoder import TextEncoder
@@ -230,6 +231,10 @@ class Texts(Modality):
             from withheld.evaluate.latent_text import draw_sentences
 
             draw_sentences(model.network, self._encoder(model, title), self.trial, out)
+        if isinstance(self.trunk.base, WordVectors):
+            from withheld.evaluate.near_words import draw_near_words
+
+            draw_near_words(self._encoder(model, title), self._counts(), out)
         if self.by_sentence or not constant(self.method, "TELLS_WORDS", True):
             return
         from withheld.evaluate.words import draw_words

@@ -34,6 +34,7 @@ class Contents:
     sentences: dict[str, Any] = field(default_factory=dict)
     likelihood: dict[str, Any] = field(default_factory=dict)
     glue: dict[str, Any] = field(default_factory=dict)
+    near_words: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -61,6 +62,7 @@ def read_folder(folder: Path) -> Contents:
     _read_results(found)
     found.words = _object(folder / "pictures" / "words.json", found.notes)
     found.sentences = _object(folder / "pictures" / "sentences.json", found.notes)
+    found.near_words = _object(folder / "pictures" / "near_words.json", found.notes)
     found.glue = _object(folder / "glue.json", found.notes)
     found.pictures = _pictures(folder / "pictures" / "index.json", found.notes)
     return found
