@@ -34,7 +34,7 @@ def test_check_says_what_to_run_next(withheld, reviews):
     assert result.exit_code == 0
     assert "300" in result.stdout
     assert "is not looked at by pretraining" in result.stdout
-    for verb in ("pretrain bert", "pretrain auto", "show bert", "evaluate", "finetune", "predict"):
+    for verb in ("pretrain same_text", "pretrain auto", "show same_text", "evaluate", "finetune", "predict"):
         assert f"withheld {verb}" in result.output
 
 

@@ -47,5 +47,5 @@ def same_text(
     objective = Objective(split, SentenceVector(trunk), NTXent(temperature), target="network")
     rate = 2e-3 if trunk.wordless else 1e-4 * max(1.0, 256 / trunk.width)
     return objective, Recipe(
-        base_learning_rate=rate, batch_size=256, weight_decay=0.0, warmup=0.05, clip=1.0, most_epochs=10
+        base_learning_rate=rate, batch_size=256, weight_decay=0.0, warmup=0.05, clip=1.0, epochs=10, most_epochs=10
     )
