@@ -43,6 +43,7 @@ def show_text(
 
 def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, Any, Any]:
     """Objective, tokenizer and blocks of a run."""
+    from withheld.data.sentences import Sentences, end_behind, parted_as, parted_by
     from withheld.data.tokenizer import continues
     from withheld.data.tokens import Blocks, prepare_tokens
     from withheld.errors import InputError
@@ -54,7 +55,12 @@ def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, A
     encoder = run.encoder()
     overlap = int(encoder.trunk.causal)
     length = int(run.settings["data"]["length"])
-    tokens = prepare_tokens(source, encoder.tokenizer)
+    how = parted_as(run.settings)
+    tokens = prepare_tokens(source, encoder.tokenizer, parted=parted_by(how) if how else None)
+    if how:
+        pad = encoder.tokenizer.pad_token_id or 0
+        items = Sentences(tokens, length, end_behind(encoder.tokenizer), pad)
+        return run.objective().to(device), encoder.tokenizer, items
     goes_on = continues(encoder.tokenizer)
     marks = None if not any(goes_on) else _array(goes_on)
     return run.objective().to(device), encoder.tokenizer, Blocks(tokens, length + overlap, overlap, marks)
@@ -73,7 +79,7 @@ def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | i
     function = load_method(method)
     chosen, _ = split_settings(function, settings)
     objective, _ = function(trunk, **chosen)
-    return objective.eval(), texts.tokenizer, texts.blocks(texts.tokens)
+    return objective.eval(), texts.tokenizer, texts.drawn()
 
 
 def _array(values: list[bool]) -> Any:

@@ -86,7 +86,7 @@ def parted_as(run: dict[str, Any]) -> str | None:
     """
     if run["data"].get("unit") != "sentence":
         return None
-    return str((run["given"].get("settings") or {}).get("sentences", "auto"))
+    return str(run["data"].get("sentences") or (run["given"].get("settings") or {}).get("sentences", "auto"))
 
 
 def lines_are_sentences(text: str) -> bool:
