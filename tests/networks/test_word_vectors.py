@@ -15,6 +15,7 @@ from transformers import AutoModel
 
 import withheld
 from withheld.cli import main
+from withheld.cli.narrator import _shape_words
 from withheld.errors import InputError
 from withheld.evaluate.export import export
 from withheld.methods.same_text import same_text
@@ -201,6 +202,22 @@ class TestRun:
         found = features_of_run(f"run:{run.folder}", torch.device("cpu"), lambda kind, **event: heard.append(event))
         assert len(found.values) == facts["items"] + facts["held_out"] < 20
         assert any("passages of 2 texts" in event.get("text", "") for event in heard)
+
+    def test_onnx_says_the_same(self, run, tmp_path):
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(export(run.folder, tmp_path / "a.onnx", "onnx"))
+        t = {
+            "input_ids": np.array([[2, 9, 8, 3, 0], [2, 7, 9, 6, 3]]),
+            "attention_mask": np.array([[1] * 4 + [0], [1] * 5]),
+        }
+        item, mask = torch.from_numpy(t["input_ids"]), torch.from_numpy(t["attention_mask"]).bool()
+        expected = run.encoder()({"item": item, "mask": mask}).pooled.detach()
+        np.testing.assert_allclose(session.run(["pooled"], t)[0], expected, atol=1e-5)
+
+    def test_one_that_is_gone_on_with_sees_whole_passages_too(self, run, reviews, tmp_path):
+        more = withheld.pretrain("same_text", reviews, tmp_path / "run", encoder=run.folder, steps=1, pictures=False)
+        assert more.settings["data"]["length"] == run.settings["data"]["length"] == 512
+        assert "one passage each, 512 tokens at most" in _shape_words(more.settings["data"])
 
     def test_simcse_needs_dropout(self, run, reviews, tmp_path):
         with pytest.raises(InputError, match="simcse needs dropout"):

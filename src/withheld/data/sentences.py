@@ -158,6 +158,11 @@ class Sentences:
         return {"item": torch.from_numpy(item).to(device), "mask": torch.from_numpy(mask).to(device)}
 
 
+def alone(tokens: Tokens, length: int, tokenizer: Any) -> Sentences:
+    """Sentences as a model with this tokenizer takes them, of `length` tokens at most."""
+    return Sentences(tokens, length, end_behind(tokenizer), tokenizer.pad_token_id or 0)
+
+
 def end_behind(tokenizer: Any) -> list[int]:
     """What stands behind a sentence of a causal model: the token that stands before the next one."""
     return [] if end_of(tokenizer) else start_of(tokenizer)[:1]

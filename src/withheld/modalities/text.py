@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from withheld import distributed
 from withheld.data import cache
 from withheld.data.duplicates import copies_each
-from withheld.data.sentences import Sentences, end_behind, parted_by
+from withheld.data.sentences import alone, parted_by
 from withheld.data.source import digest
 from withheld.data.text import open_texts, spread_documents
 from withheld.data.text_corpus import open_corpus
@@ -172,7 +172,7 @@ class Texts(Modality):
                 f"{self.data}: {len(self.tokens):,} sentence(s), too few to learn from and to check with; give more text"
             )
         self.learned, checked = self.tokens.subset(learn), self.tokens.subset(check)
-        self.items, self.trial = self._alone(self.learned), self._alone(checked)
+        self.items, self.trial = (alone(part, self.length, self.tokenizer) for part in (self.learned, checked))
         if self.items.cut:
             self.tell(
                 "note",
@@ -325,14 +325,6 @@ class Texts(Modality):
             self.learned = learn
         self.items = self.blocks(learn, streams)
         self.trial = self.blocks(check)
-
-    def drawn(self) -> Blocks | Sentences:
-        """All texts, as items to look at."""
-        return self._alone(self.tokens) if self.by_sentence else self.blocks(self.tokens)
-
-    def _alone(self, tokens: Tokens) -> Sentences:
-        """One sentence an item."""
-        return Sentences(tokens, self.length, end_behind(self.tokenizer), self.tokenizer.pad_token_id or 0)
 
     def blocks(self, tokens: Tokens, streams: int = 0) -> Blocks:
         """Tokens as the network takes them."""

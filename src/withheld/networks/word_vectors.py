@@ -39,6 +39,7 @@ class WordVectors(PreTrainedModel):
     config_class = WordVectorsConfig
     base_model_prefix = "word_vectors"
     main_input_name = "input_ids"
+    _supports_sdpa = True  # as any: it has no attention
 
     def __init__(self, config: WordVectorsConfig) -> None:
         super().__init__(config)
