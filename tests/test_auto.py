@@ -166,3 +166,9 @@ def test_clips_are_clips_where_a_picture_lies_beside_them(tmp_path: Path) -> Non
     for i in range(3):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
     assert look(str(tmp_path)).modality == "image"
+
+
+def test_a_text_without_an_ending_is_told_to_take_one(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("It rained again, and nobody went out.\n" * 100)
+    with pytest.raises(InputError, match=r"a text needs a name such as .*notes\.txt"):
+        look(tmp_path / "notes")

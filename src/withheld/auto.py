@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from withheld.auto_rules import RULES, Facts, Rule
@@ -137,6 +138,8 @@ def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
             wrong[modality] = error
     if named == "text" and is_table(data):  # a csv may have been meant as either
         raise InputError(f"{data} cannot be read; as texts: {wrong['text']}; as numbers: {wrong['table']}")
+    if isinstance(data, str | os.PathLike) and Path(data).is_file() and not Path(data).suffix:
+        raise InputError(f"{wrong[named]}; a text needs a name such as {data}.txt, a table one such as {data}.csv")
     raise wrong[named]
 
 

@@ -47,6 +47,8 @@ class Split(ABC):
     """What t must hold besides the item: ("id",) or ("label",); then t is a dict with "item" and these."""
     together: ClassVar[int] = 1
     """Items that it must be given at once, at least: more than one where it exchanges parts between items."""
+    parts: ClassVar[bool] = False
+    """True says that x and y are the same text, and their masks which words of it each has."""
 
     @property
     def augment(self) -> Callable[[Any], Any] | None:

@@ -232,3 +232,9 @@ def test_features_of_one_item_are_never_called_alike() -> None:
     assert objective.trunk is not None
     assert "feature_spread" in vitals(objective, points(64))
     assert not {"feature_spread", "effective_rank"} & set(vitals(objective, points(64)[:1]))
+
+
+def test_many_copies_are_counted_in_plain_digits() -> None:
+    found = History(Facts(items=1485), RULES).hear({"step": 1, "vitals": {"copies": 1484.0}})
+    told = next(one for one in found or [] if one.vital == "copies")
+    assert told.value == "1,484 near-copies of an item"

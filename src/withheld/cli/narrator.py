@@ -120,7 +120,8 @@ def _shape_words(data: dict[str, Any]) -> str:
         known = f"; a model that only counts tokens has loss {floor:.2f}" if floor is not None else ""
         each = f"{data['length']} each{known}"
         if data.get("unit") == "sentence":
-            each = f"one text each, {data['length']} tokens at most{known}"
+            one = {"documents": "text", "passages": "passage"}.get(data.get("sentences", ""), "sentence")
+            each = f"one {one} each, {data['length']} tokens at most{known}"
         return f" of {of} ({data['tokenizer']}, {data['vocabulary']:,} different), {each}"
     if "frames" in data:
         rate = f" at {data['rate']:g} a second" if data["rate"] else ""

@@ -43,6 +43,7 @@ def show_text(
 
 def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, Any, Any]:
     """Objective, tokenizer and blocks of a run."""
+    from withheld.data.sentences import alone, parted_as, parted_by
     from withheld.data.tokenizer import continues
     from withheld.data.tokens import Blocks, prepare_tokens
     from withheld.errors import InputError
@@ -54,16 +55,21 @@ def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, A
     encoder = run.encoder()
     overlap = int(encoder.trunk.causal)
     length = int(run.settings["data"]["length"])
-    tokens = prepare_tokens(source, encoder.tokenizer)
+    objective = run.objective().to(device)
+    how = parted_as(run.settings) if objective.split.parts else None
+    tokens = prepare_tokens(source, encoder.tokenizer, parted=parted_by(how) if how else None)
+    if how:
+        return objective, encoder.tokenizer, alone(tokens, length, encoder.tokenizer)
     goes_on = continues(encoder.tokenizer)
     marks = None if not any(goes_on) else _array(goes_on)
-    return run.objective().to(device), encoder.tokenizer, Blocks(tokens, length + overlap, overlap, marks)
+    return objective, encoder.tokenizer, Blocks(tokens, length + overlap, overlap, marks)
 
 
 def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | int, seed: int) -> tuple[Any, Any, Any]:
     """Objective, tokenizer and blocks as `withheld pretrain` would make them of these texts."""
     import torch
 
+    from withheld.data.sentences import alone
     from withheld.modalities.text import Texts
     from withheld.run import load_method, split_settings
 
@@ -73,7 +79,9 @@ def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | i
     function = load_method(method)
     chosen, _ = split_settings(function, settings)
     objective, _ = function(trunk, **chosen)
-    return objective.eval(), texts.tokenizer, texts.blocks(texts.tokens)
+    parts = objective.split.parts
+    items = alone(texts.tokens, texts.length, texts.tokenizer) if parts else texts.blocks(texts.tokens)
+    return objective.eval(), texts.tokenizer, items
 
 
 def _array(values: list[bool]) -> Any:

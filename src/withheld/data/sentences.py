@@ -86,7 +86,7 @@ def parted_as(run: dict[str, Any]) -> str | None:
     """
     if run["data"].get("unit") != "sentence":
         return None
-    return str((run["given"].get("settings") or {}).get("sentences", "auto"))
+    return str(run["data"].get("sentences") or (run["given"].get("settings") or {}).get("sentences", "auto"))
 
 
 def lines_are_sentences(text: str) -> bool:
@@ -156,6 +156,11 @@ class Sentences:
             item[last] = self.end[0]
         item[~mask] = self.pad
         return {"item": torch.from_numpy(item).to(device), "mask": torch.from_numpy(mask).to(device)}
+
+
+def alone(tokens: Tokens, length: int, tokenizer: Any) -> Sentences:
+    """Sentences as a model with this tokenizer takes them, of `length` tokens at most."""
+    return Sentences(tokens, length, end_behind(tokenizer), tokenizer.pad_token_id or 0)
 
 
 def end_behind(tokenizer: Any) -> list[int]:

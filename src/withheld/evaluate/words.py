@@ -16,7 +16,6 @@ from torch import Tensor
 from withheld.errors import InputError
 from withheld.learn.checkpoint import write_json
 from withheld.objective import Objective
-from withheld.splits.text import PartWords
 from withheld.text_encoder import TextEncoder
 from withheld.types import UNKNOWN_LABEL
 
@@ -52,7 +51,7 @@ def words_of(
     Raises:
         InputError: for an objective that asks for something else than tokens.
     """
-    parts = isinstance(objective.split, PartWords)
+    parts = objective.split.parts
     if parts:  # what is drawn is cut, not what lies far behind it
         t = {name: part[:, :TOKENS] for name, part in t.items()}
     with torch.random.fork_rng(devices=[]):

@@ -33,9 +33,10 @@ def copies(case: Case) -> Finding | None:
     found = case.last("copies")
     if found is None:
         return None
-    value = f"{found:.2g} near-copies of an item"
+    count = f"{found:,.0f}" if found >= 10 else f"{found:.2g}"
+    value = f"{count} near-copies of an item"
     reason = (
-        f"an item has {found:.2g} near-copies among the others: about {case.facts.items / (1 + found):,.0f} of "
+        f"an item has {count} near-copies among the others: about {case.facts.items / (1 + found):,.0f} of "
         f"{case.facts.items:,} are different; epochs are counted too low, and losses that tell items apart cannot"
     )
     cure = "remove duplicates (of frames of a video keep every tenth), and give the run fewer epochs"

@@ -15,6 +15,7 @@ TOKENIZER = "wordpiece"
 VOCABULARY = 30_522
 ITEMS = "sentences"
 SENTENCES = "passages"
+LENGTH = 512  # a passage whole
 TELLS_WORDS = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from withheld.errors import InputError
 from withheld.losses.contrast import InfoNCE
 from withheld.networks.text import TextTrunk
@@ -39,6 +41,8 @@ def simcse(trunk: TextTrunk, *, temperature: float = 0.05, dropout: float = 0.1)
         raise InputError(
             f"dropout={dropout}: between 0 and 1; without it two views of a text are the same, and nothing is learned"
         )
+    if not any(isinstance(part, nn.Dropout) for part in trunk.modules()):
+        raise InputError("simcse needs dropout between layers, and this encoder has none: continue it by same_text")
     network = SentenceVector(trunk, dropout)
     objective = Objective(Whole(), network, InfoNCE(temperature), target="network")
     rate = 3e-5 * max(1.0, 768 / trunk.width) ** 1.6

@@ -193,7 +193,7 @@ def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
     if how is not None and how != "documents":
         texts = what.replace("item", "text")
         names, items = _sentences(names, items, how)
-        what = f"{plural(len(names), 'sentence')} of {texts}, as it learned them,"
+        what = f"{plural(len(names), 'passage' if how == 'passages' else 'sentence')} of {texts}, as it learned them,"
         fingerprint = digest([fingerprint, "sentences", how])
     tell("note", text=f"features of {what} by {encoder.name}")
     values = kept_features(encoder, items, lambda event: tell(**event))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from withheld import distributed
 from withheld.data import cache
 from withheld.data.duplicates import copies_each
-from withheld.data.sentences import Sentences, end_behind, parted_by
+from withheld.data.sentences import alone, parted_by
 from withheld.data.source import digest
 from withheld.data.text import open_texts, spread_documents
 from withheld.data.text_corpus import open_corpus
@@ -76,7 +76,7 @@ class Texts(Modality):
         self.length = self._length(name)
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
-        how = str(self.settings.get("sentences", constant(method, "SENTENCES", "auto")))
+        self.how = how = str(self.settings.get("sentences", constant(method, "SENTENCES", "auto")))
         if not self.by_sentence and "sentences" in self.settings:
             raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
         parted = parted_by(how) if self.by_sentence else None
@@ -171,10 +171,8 @@ class Texts(Modality):
             raise InputError(
                 f"{self.data}: {len(self.tokens):,} sentence(s), too few to learn from and to check with; give more text"
             )
-        end, pad = end_behind(self.tokenizer), self.tokenizer.pad_token_id or 0
         self.learned, checked = self.tokens.subset(learn), self.tokens.subset(check)
-        self.items = Sentences(self.learned, self.length, end, pad)
-        self.trial = Sentences(checked, self.length, end, pad)
+        self.items, self.trial = (alone(part, self.length, self.tokenizer) for part in (self.learned, checked))
         if self.items.cut:
             self.tell(
                 "note",
@@ -204,11 +202,12 @@ class Texts(Modality):
             texts, tokens = self.items.plan.texts, self.items.plan.tokens
         return {
             "location": location_of(self.data), "kind": self.source.kind, "items": len(self.items),
-            "streamed": self.stream, "documents": texts, "unit": "sentence" if self.by_sentence else "block",
+            "streamed": self.stream, "documents": texts, "unit": "block",
             "skipped": len(self.skipped), "tokens": tokens,
             "length": self.length, "vocabulary": len(self.tokenizer), "tokenizer": self.tokenizer_name,
             **({"unigram_nats": round(self.unigram, 4)} if constant(self.method, "TELLS_WORDS", True) else {}),
             "held_out": len(self.trial), "fingerprint": self.fingerprint,
+            **({"unit": "sentence", "sentences": self.how} if self.by_sentence else {}),
         }  # fmt: skip
 
     def model_facts(self, model: Any) -> dict[str, Any]:
@@ -268,7 +267,7 @@ class Texts(Modality):
         asked = self.given["size"]
         preset = TEXT_PRESETS.get(str(encoder))
         if asked == "auto":
-            return preset.length if preset else 128
+            return preset.length if preset else int(constant(str(self.method), "LENGTH", 128))
         try:
             number = int(asked)
         except (TypeError, ValueError):

@@ -39,10 +39,12 @@ class WordVectors(PreTrainedModel):
     config_class = WordVectorsConfig
     base_model_prefix = "word_vectors"
     main_input_name = "input_ids"
+    _supports_sdpa = True  # as any: it has no attention
 
     def __init__(self, config: WordVectorsConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.silent: tuple[int, ...] = ()
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -55,20 +57,29 @@ class WordVectors(PreTrainedModel):
 
     @torch.no_grad()
     def silence(self, numbers: Iterable[int]) -> None:
-        """Tokens that are no text move no mean."""
-        self.embeddings.weight[list(numbers)] = 0.0
+        """Tokens that are no text move no mean, and never learn to."""
+        self.silent = tuple(numbers)
+        self.embeddings.weight[list(self.silent)] = 0.0
 
     def forward(self, input_ids: Tensor, output_hidden_states: bool | None = None, **unused: Any) -> BaseModelOutput:
         """`last_hidden_state` (B, L, D)."""
-        tokens = self.embeddings(input_ids)
+        tokens = self.embeddings(input_ids).masked_fill(~self._heard(input_ids)[..., None], 0.0)
         return BaseModelOutput(tokens, (tokens,) if output_hidden_states else None)
 
     def mean(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, D), the mean of the vectors where the mask is True; no vector is copied."""
+        """(B, D), the mean of the vectors of words where the mask is True; no vector is copied."""
+        mask = mask & self._heard(input_ids)
         table = self.embeddings.weight
         counts = mask.sum(dim=1)
         begins = F.pad(counts.cumsum(0)[:-1], (1, 0))
         return F.embedding_bag(input_ids[mask], table, begins, mode="mean")
+
+    def _heard(self, input_ids: Tensor) -> Tensor:
+        """(B, L), True where a token is a word."""
+        heard = torch.ones_like(input_ids, dtype=torch.bool)
+        for number in self.silent:
+            heard = heard & (input_ids != number)
+        return heard
 
 
 AutoConfig.register(WordVectorsConfig.model_type, WordVectorsConfig, exist_ok=True)

@@ -240,6 +240,7 @@ class PartWords(Split):
         special: numbers that neither has.
     """
 
+    parts: ClassVar[bool] = True
     share: float = 0.5
     cut: float = 0.5
     special: tuple[int, ...] = ()
