@@ -58,7 +58,7 @@ def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
             Facts("image", 900),
             r"too few images to learn from \(900\).*--encoder.*name a method: withheld pretrain simclr",
         ),
-        (Facts("text", 3, characters=5000), r"too few characters to learn a language from \(5,000\)"),
+        (Facts("text", 3, characters=5000), r"too few characters to learn from \(5,000\)"),
         (Facts("video", 4), r"too few clips to learn from \(4\)"),
         (Facts("table", 12), r"too few rows to find groups in \(12\)"),
     ],

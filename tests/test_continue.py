@@ -38,7 +38,7 @@ WORDS = (
 def texts() -> list[str]:
     rng = np.random.default_rng(0)
     return [
-        " ".join(rng.choice(WORDS, 12)).capitalize() + ". " + " ".join(rng.choice(WORDS, 9)) + "." for _ in range(60)
+        " ".join(rng.choice(WORDS, 12)).capitalize() + ". " + " ".join(rng.choice(WORDS, 9)) + "." for _ in range(600)
     ]
 
 

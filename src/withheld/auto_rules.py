@@ -91,7 +91,7 @@ RULES: tuple[Rule, ...] = (
     # Texts
     Rule(
         "text", lambda f: f.characters < FEW_CHARACTERS and not f.continues, "",
-        "too few characters to learn a language from ({characters:,}): continue from a checkpoint (--encoder RUN/encoder, or "
+        "too few characters to learn from ({characters:,}): continue from a checkpoint (--encoder RUN/encoder, or "
         "--encoder google/bert_uncased_L-2_H-128_A-2)",
         "of 13 M characters a small BERT still knows less about opinions than tf-idf: 55.5 against 64.2 % (gallery: reviews)",
     ),

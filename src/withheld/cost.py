@@ -43,7 +43,10 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     from withheld.run import modality_of, pretrain
 
     if modality_of(method) == "text":  # tokens are counted once and kept, so the whole text is the sample
-        plan = pretrain(method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
+        unbounded = {"most_epochs": 0.0}  # else the steps would not tell the pace
+        plan = pretrain(
+            method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True, settings=unbounded
+        ).settings
         pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
         return Cost(plan, plan["data"]["items"], pace, _memory(plan["device"]))
     source = _opened(method, data)

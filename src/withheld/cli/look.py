@@ -18,7 +18,7 @@ from withheld.wording import about, plural, size
 MOST_ROWS = 1_000_000
 """Rows of a table of which missing cells are counted."""
 PUBLIC = {
-    "simclr": "facebook/dinov2-small", "bert": "google/bert_uncased_L-2_H-128_A-2",
+    "simclr": "facebook/dinov2-small", "same_text": "google/bert_uncased_L-2_H-128_A-2",
     "videomae": "MCG-NJU/videomae-small-finetuned-kinetics",
 }  # fmt: skip
 """Encoders that have learned elsewhere, to go on from where there is too little data; auto_rules.py names them too."""
@@ -218,8 +218,9 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     plan = cost.plan
     encoder = f"{plan['encoder']['name']} on {plan['device']}"
     lines = [("speed", f"{about(cost.items_per_second, 'item')}/s with {encoder}, batch {plan['batch_size']}")]
-    once, hundred = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, 100))
-    lines.append(("time", f"{once} an epoch, {hundred} for 100 epochs"))
+    often = plan["recipe"]["epochs"]
+    once, all_ = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, often))
+    lines.append(("time", f"{once} an epoch, {all_} for {often:g} epochs"))
     if cost.memory_bytes is not None:
         lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))
     return lines
