@@ -300,7 +300,7 @@ def test_check_tells_what_a_folder_of_texts_holds_and_costs(texts):
     assert "84" in found.output
     assert "train 60" in found.output
     assert "items/s" in found.output
-    assert "withheld pretrain bert" in found.output
+    assert "withheld pretrain same_text" in found.output
 
 
 @pytest.mark.parametrize("method", [name for name in method_names() if modality_of(name) == "text"])
