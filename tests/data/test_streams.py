@@ -281,4 +281,4 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert held.most <= 20_000_000
     assert max(resident) - resident[2] < 60_000_000
     growth = max(resident[len(resident) // 2 :]) - max(resident[: len(resident) // 2])
-    assert growth < 25_000_000, growth  # of 100 MB read meanwhile; other threads of the process have some of it
+    assert growth < 40_000_000, growth  # of 100 MB read meanwhile; other threads of the process have some of it
