@@ -105,8 +105,8 @@ RULES: tuple[Rule, ...] = (
         "text", lambda f: True, "same_text",
         "{characters:,} characters: word vectors learn from which text some of its words are, a pass takes seconds; they tell "
         "what texts are about, and no words (for that: withheld pretrain bert, or gpt)",
-        "linear probe at 10 labels per class, reviews: 75.9 % after a minute on one core, where tf-idf has 64.2 and BERT after "
-        "half an hour 57.2 (gallery: reviews)",
+        "linear probe at 10 labels per class, reviews: 76.1 % after a minute on one core, where LSA has 70.0, tf-idf 64.2 "
+        "and BERT after half an hour 57.2; which of 24 books: 77.8, LSA 54.4 (gallery: from which text are these words?)",
     ),
     # Clips
     Rule(

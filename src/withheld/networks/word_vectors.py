@@ -28,7 +28,9 @@ class WordVectorsConfig(PretrainedConfig):
     wordless = True
     max_position_embeddings = 1 << 20  # no token has a place
 
-    def __init__(self, vocab_size: int = 10_000, hidden_size: int = 256, init_range: float = 0.035, **rest: Any) -> None:
+    def __init__(
+        self, vocab_size: int = 10_000, hidden_size: int = 256, init_range: float = 0.035, **rest: Any
+    ) -> None:
         self.vocab_size, self.hidden_size, self.init_range = vocab_size, hidden_size, init_range
         super().__init__(**rest)
 
