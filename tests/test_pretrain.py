@@ -128,6 +128,7 @@ def final(out: Path) -> dict[str, torch.Tensor]:
     return {**load_file(folder / "model.safetensors"), **load_file(folder / "optimizer.safetensors")}
 
 
+@pytest.mark.slow  # three starts of a program; tests/promises kills forked ones, more often
 @pytest.mark.promise("R1", "killed as a program of its own")
 def test_killed_and_resumed_is_bit_identical(tmp_path):
     killed = start(tmp_path / "killed")
@@ -280,7 +281,7 @@ def test_a_checkpoint_continues_training(run, images, tmp_path):
     np.testing.assert_allclose(a.transform(images), b.transform(images), atol=1e-2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.promise("R13", "signals during a step")
 def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
     job = start(tmp_path / "out")

@@ -84,7 +84,7 @@ def test_fix_goes_back_with_a_lower_rate_and_resumes_bit_for_bit(
 
         return listen
 
-    for at in (4, 11, 40):
+    for at in (4, 40):
         out = tmp_path / f"killed-{at}"
         with pytest.raises(KeyboardInterrupt):
             pretrained(digits, out, on_sick="fix", save_every=0.0, listen=killer(at))
