@@ -194,7 +194,7 @@ def test_as_many_components_as_the_evidence_is_for(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [
-        ("a,b\n1,5\n2,5\n3,5\n", ["--set", "components=1"], "column 'b' is constant (5"),
+        ("a,b\n4,5\n4,5\n4,5\n", ["--set", "components=1"], "column 'a' is constant (4"),
         ("a,b\n1,5\n2,6\n", ["--set", "components=3"], "components=3 for 2 rows"),
         ("a,b\n1,5\n2,inf\n", [], "t.csv:3: column 'b' is infinite"),
         ("a,b\n0,1\n1,0\n0.5,-2\n", ["--set", "kind=bernoulli"], "t.csv:4, column 'b' is -2: a Bernoulli mixture"),
@@ -209,6 +209,28 @@ def test_bad_tables_are_named_by_line_column_and_remedy(tmp_path, text, words, s
     )
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_a_constant_column_is_left_out_and_the_rest_of_the_road_goes_on(tmp_path):
+    """What check recommends is taken by pretrain, and predict reads the same file."""
+    rows = np.random.default_rng(0).normal(size=(60, 2)).round(3)
+    rows[::2] += 6
+    table = tmp_path / "t.csv"
+    lines = [f"{a},{'' if i % 7 else 3},{b}" for i, (a, b) in enumerate(rows)]
+    table.write_text("\n".join(["a,k,b", *lines]), encoding="utf-8")
+    said = "column 'k' is constant (3) and was left out"
+    assert said in typed("check", table)
+    assert said in typed("pretrain", "mixture", "--data", table, "--out", tmp_path / "run", "--set", "components=2")
+    assert withheld.open_run(tmp_path / "run").settings["data"]["columns"] == ["a", "b"]
+    groups = tmp_path / "groups.csv"
+    typed("predict", tmp_path / "run", table, "-o", groups)
+    told = [line.split(",")[1] for line in groups.read_text(encoding="utf-8").splitlines()[1:]]
+    assert len(set(told[::2])) == len(set(told[1::2])) == 1
+    assert told[0] != told[1]
+    typed("pretrain", "mixture", "--data", table, "--out", tmp_path / "run", "--set", "components=2", "--resume")
+    few = tmp_path / "few.csv"
+    few.write_text("a,k,b\n1,3,2\n1,3,5\n", encoding="utf-8")
+    typed("predict", tmp_path / "run", few, "-o", tmp_path / "few_groups.csv")  # here 'a' is constant, and learned
 
 
 def test_missing_values_for_mean_field_are_named(table, tmp_path):

@@ -27,6 +27,18 @@ def test_csv_with_a_head_leaves_labels_and_words_out(tmp_path):
     assert sum("left out" in note for note in table.notes) == 2
 
 
+@pytest.mark.parametrize("missing", ["", "NA", "NaN", "?", "null", "None", "<NA>"])
+def test_what_tables_write_for_a_missing_value_is_missing(tmp_path, missing):
+    table = open_vectors(write(tmp_path / "t.csv", f"a,b\n1,2\n{missing},4\n5,6\n"))
+    np.testing.assert_array_equal(table.values, [[1, 2], [np.nan, 4], [5, 6]])
+
+
+def test_only_slips_are_named_and_no_missing_values(tmp_path):
+    rows = "".join(f"{i}\n" for i in range(2, 40))
+    with pytest.raises(InputError, match=r"are no numbers \(line 4: '1o'\): mend"):
+        open_vectors(write(tmp_path / "t.csv", f"a\nNA\n1\n1o\n?\n{rows}"))
+
+
 def test_label_columns_are_not_learned_from(tmp_path):
     table = open_vectors(write(tmp_path / "t.csv", "a,b,label\n1,2,0\n3,4,1\n"))
     assert table.columns == ["a", "b"]

@@ -51,6 +51,17 @@ def test_a_test_part_that_is_not_tested_is_not_named():
     assert _told(0.5, test, known) == f"accuracy: 50.0 % of {len(test)} labelled items that were held out"
 
 
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_part_for_testing_is_never_learned_from(part):
+    """With folders train and val the accuracy is that of val, as in the verdict, and its items teach nothing."""
+    labels, parts = np.arange(40) % 2, np.array(["train"] * 28 + [part] * 12)
+    known = Known(np.zeros((40, 1)), labels, ["a", "b"], parts)
+    learn, test = held_out(known, seed=0)
+    assert learn.tolist() == list(range(28))
+    assert test.tolist() == list(range(28, 40))
+    assert _told(0.5, test, known) == f"accuracy: 50.0 % of 12 items of the {part} part"
+
+
 def test_the_pair_is_item_and_label():
     t = {"item": torch.ones(2, 1, 4, 4), "label": torch.tensor([1, 0])}
     pair = AskLabel()(t)

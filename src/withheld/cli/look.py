@@ -171,8 +171,11 @@ def _rows(data: str, labels: Any) -> list[tuple[str, str]]:
     import numpy as np
 
     from withheld.data.vectors import as_floats, open_vectors
+    from withheld.modalities.table import leave_out_constants
 
     table = open_vectors(data)
+    if not np.isin(table.values[:MOST_ROWS], (0, 1)).all():  # of 0 and 1 a mixture is of Bernoullis, which take them
+        leave_out_constants(table)
     values = as_floats(np.asarray(table.values[:MOST_ROWS]))
     missing = int(np.isnan(values).sum())
     share = f"{missing:,} of {values.size:,}, {missing / max(1, values.size):.1%}" if missing else "none"

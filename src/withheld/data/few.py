@@ -12,6 +12,8 @@ from withheld.types import UNKNOWN_LABEL
 from withheld.wording import per_class, plural
 
 TEST_SHARE = 0.3
+TESTED = ("test", "val")
+"""Parts that are tested and not learned from, the first that has labels."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _pool(labels: np.ndarray, parts: np.ndarray | None) -> _Pool:
 
 def _tested_parts(labels: np.ndarray, parts: np.ndarray) -> list[str]:
     """Which parts to be tested have labels."""
-    return [name for name in ("test", "val") if ((np.asarray(parts) == name) & (labels != UNKNOWN_LABEL)).any()]
+    return [name for name in TESTED if ((np.asarray(parts) == name) & (labels != UNKNOWN_LABEL)).any()]
 
 
 def _tested(count: int) -> int:

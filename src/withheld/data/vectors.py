@@ -30,6 +30,11 @@ MOST_WHOLE = 2.0**53
 """Up to which a float64 has all whole numbers."""
 COUNTING = ("", "id", "index", "row", "nr", "no", "number", "unnamed: 0")
 """What columns are called that only count the rows."""
+MISSING = (
+    "", "?", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null",
+    "None", "none", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN",
+)  # fmt: skip
+"""Cells of a column of numbers that stand for a missing value, as pandas, R, Weka and spreadsheets write them."""
 COMMA, POINT = (re.compile(rf"(?:^|;)\s*-?\d+{mark}\d+\s*(?:;|$)", re.M) for mark in (",", r"\."))
 """Cells of a table with semicolons: spreadsheets of half the world write 0,5 for a half."""
 
@@ -190,7 +195,7 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
             io.BytesIO(table_text(path.read_bytes(), str(path)).encode()) if wide else path,
             read_options=reader.ReadOptions(autogenerate_column_names=headless),
             parse_options=reader.ParseOptions(delimiter=delimiter),
-            convert_options=reader.ConvertOptions(decimal_point="," if commas else "."),
+            convert_options=reader.ConvertOptions(decimal_point="," if commas else ".", null_values=[*MISSING]),
         )
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
@@ -274,11 +279,12 @@ def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
 def _check_words(name: str, column: Any, path: Path, first_line: int) -> None:
     """A column that is mostly numbers has a slip in it, and is not a column of words."""
     cells = ["" if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
-    wrong = [i for i, cell in enumerate(cells) if not _is_number(cell)]
-    if wrong and len(wrong) < MOSTLY * sum(bool(cell.strip()) for cell in cells):
+    wrong = [i for i, cell in enumerate(cells) if not _is_number(cell) and cell not in MISSING]
+    if wrong and len(wrong) < MOSTLY * sum(cell not in MISSING for cell in cells):
         said = ", ".join(f"line {first_line + i}: {cells[i]!r}" for i in wrong[:SHOWN_CELLS])
         raise InputError(
-            f"{path}: column {name!r} has cells that are no numbers ({said}): mend them, or leave them empty"
+            f"{path}: column {name!r} has cells that are no numbers ({said}): mend them, or leave them empty (NA, NaN, null "
+            "and ? are missing, too)"
         )
 
 

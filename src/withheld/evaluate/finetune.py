@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from withheld.data.few import few_label_splits
+from withheld.data.few import TESTED, few_label_splits
 from withheld.data.rows import take
 from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier as Classifier
@@ -52,8 +52,8 @@ def finetune(
 ) -> Path:  # fmt: skip
     """Fine-tunes an encoder on all labelled items and writes a model folder.
 
-    Its accuracy is measured on the test part of the data, or on a stratified tenth that is held out; it is told to
-    `listen` and kept in model.json.
+    Its accuracy is measured on the test part of the data (or val and no test), or on a stratified tenth that is held
+    out; it is told to `listen` and kept in model.json.
 
     Args:
         subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
@@ -118,7 +118,8 @@ def finetune(
 
 
 def held_out(found: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to learn from and to be tested on: the data's own test part, else a stratified tenth.
+    """Positions to learn from and to be tested on: the data's own test part, or val where it has no test, as in a verdict;
+    else a stratified tenth.
 
     A class with fewer than 5 items gives none away, so that few labels are all learned from.
 
@@ -127,7 +128,7 @@ def held_out(found: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
     labels, parts = found.labels, found.parts
     known = labels != UNKNOWN_LABEL
-    if parts is not None and (known & (parts == "test")).any() and (known & (parts != "test")).any():
+    if parts is not None and any((known & (parts == n)).any() and (known & (parts != n)).any() for n in TESTED):
         split = few_label_splits(labels, parts, None, 1, MOST_HELD_OUT)[0]
         return split.train, split.test
     generator = np.random.default_rng([seed, 0xF1])
@@ -205,6 +206,6 @@ def _classifier(loop: Any, kind: Judged, classes: list[str]) -> Classifier:
 def _told(accuracy: float | None, test: np.ndarray, known: Known) -> str:
     if accuracy is None:
         return "accuracy: not measured, there are too few labelled items to hold any out"
-    from_part = known.parts is not None and (known.parts[test] == "test").all()
-    where = "items of the test part" if from_part else "labelled items that were held out"
+    part = next((n for n in TESTED if known.parts is not None and (known.parts[test] == n).all()), None)
+    where = f"items of the {part} part" if part else "labelled items that were held out"
     return f"accuracy: {100 * accuracy:.1f} % of {len(test)} {where}"

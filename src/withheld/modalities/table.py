@@ -27,6 +27,8 @@ from withheld.wording import plural
 SAMPLE = 20_000
 DRAWN = 2_000
 BLOCK = 1 << 16
+NAMED = ("csv", "tsv", "parquet", "pq")
+"""Kinds of files whose columns have names."""
 ROWS_A_COLUMN = 3
 """How many rows a component has to have for every column, to have a full covariance."""
 
@@ -53,6 +55,8 @@ class Tables(Modality):
             )
         self.table = self._open()
         self.fingerprint = self.table.fingerprint
+        if method == "mixture" and "settings" in self.given and self.given["settings"].get("kind") != "bernoulli":
+            leave_out_constants(self.table)
         for note in self.table.notes:
             self.tell("note", text=note)
         if self.given.get("labels") is not None:
@@ -175,6 +179,24 @@ class Tables(Modality):
         values = images.reshape(len(images), -1)
         where = str(location_of(self.data))
         return Vectors(where, "images", values, columns, prepared.fingerprint, [], shape, list(prepared.names))
+
+
+def leave_out_constants(table: Vectors) -> None:
+    """Leaves out the named columns of a file whose known cells are all equal, with a note: no Gaussian has a density there.
+
+    Arrays, pixels and features stay whole: their columns are places, and are matched by place later.
+    """
+    if table.kind not in NAMED or not len(table):
+        return
+    known = ~np.isnan(table.values)
+    low = np.where(known, table.values, np.inf).min(axis=0)
+    same = (low == np.where(known, table.values, -np.inf).max(axis=0)) & (len(table) > 1)
+    if not same.any() or same.all():
+        return
+    for at in np.flatnonzero(same):
+        table.notes.append(f"column {table.columns[at]!r} is constant ({low[at]:g}) and was left out")
+    table.values = table.values[:, ~same]
+    table.columns = [name for name, left in zip(table.columns, same, strict=True) if not left]
 
 
 def features_of_run(data: str, device: torch.device, tell: Any) -> Vectors:
