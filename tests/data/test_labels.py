@@ -209,3 +209,9 @@ def test_not_a_number_is_unknown_as_pandas_means_it():
     values = pd.Series([0.0, 1.0, None, 1.0])  # a column of numbers with a gap
     assert given_labels(values, 4)[0].tolist() == values.fillna(-100).astype(int).tolist()
     assert given_labels(["cat", float("nan"), "dog"], 3)[1] == ["cat", "dog"]
+
+
+def test_labels_of_images_that_lie_elsewhere_say_how_both_are_given(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\n/data/photos/a.jpg,cat\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"give the folder of the files that labels\.csv lists .* as --labels"):
+        open_source(tmp_path, labels=True)

@@ -106,6 +106,11 @@ class TestSources:
             ("r.csv", "text,label\na,b,c\n", r"r.csv:2: 3 columns"),
             ("r.jsonl", '{"text": "a"}\n{oops\n', r"r.jsonl:2: "),
             ("r.csv", "a,b\n1,2\n", "no column of text"),
+            (
+                "r.csv",
+                "label;file\r\ncat;/data/my photos/a.jpg\r\n",
+                "names files .*give the folder .* and r.csv as --labels",
+            ),
             ("r.csv", b"text\n\xff\xfe\n", r"r.csv:2: the byte 0xff"),
         ],
     )

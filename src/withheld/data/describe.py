@@ -276,7 +276,12 @@ def _beside(source: Source) -> list[str]:
     warnings = []
     for kinds, what, remedy in (
         (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
-        (clips, "clips", "are not counted: methods for clips learn from them (withheld list --modality video)"),
+        (
+            clips,
+            "clips",
+            "are not counted: methods for clips learn from them, and from folders of frames (such as "
+            "withheld pretrain videomae; all of them: withheld list --modality video)",
+        ),
     ):
         if kinds:
             told = ", ".join(f"{count:,} with {end}" for end, count in kinds.items())

@@ -229,5 +229,7 @@ def _nothing(text: str, scan: Scan) -> str:
     if scan.others:
         suffixes = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in scan.others)
         told = ", ".join(f"{count:,} with {suffix}" for suffix, count in suffixes.most_common(5))
-        message += f"; saw only files {told}{instead(suffixes)}"
+        lists = "labels.csv" in scan.others
+        elsewhere = "; give the folder of the files that labels.csv lists as the data, and labels.csv as --labels"
+        message += f"; saw only files {told}{elsewhere if lists else instead(suffixes)}"
     return message

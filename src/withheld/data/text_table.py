@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from withheld.data.array import ListStore
-from withheld.data.decode import Raw
+from withheld.data.decode import SUFFIXES, Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.text import part_of
 from withheld.data.unicode import table_text
+from withheld.data.wanted import OTHERS
 from withheld.errors import InputError, nearest
 from withheld.wording import plural
 
@@ -26,6 +27,9 @@ TEXT_COLUMNS = (
     "abstract", "headline", "description", "question", "title",
 )  # fmt: skip
 PAIRS = (("sentence1", "sentence2"), ("question1", "question2"), ("premise", "hypothesis"), ("question", "sentence"))
+FILES = (*SUFFIXES, *OTHERS["clips"][1])
+"""How names of images and clips end."""
+MOSTLY = 0.9
 csv.field_size_limit(1 << 30)
 LONGEST_NAME = 100
 """Characters of a column's name; a first line with more is a row, and would be lost."""
@@ -91,7 +95,18 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
         raise InputError(
             f"{shown} has no column of text among {', '.join(map(str, columns))}; name it, as in {shown}:COLUMN"
         )
+    _check_texts(some, best, shown)
     return (best,)
+
+
+def _check_texts(rows: Rows, column: str, shown: str) -> None:
+    """The longest column of a file of labels holds the names of images or clips, and no text."""
+    cells = [str(row[column]).strip() for row in rows if row.get(column)]
+    if sum(cell.lower().endswith(FILES) for cell in cells) > MOSTLY * len(cells):
+        raise InputError(
+            f"{shown} holds no texts: its column {column!r} names files ({cells[0][-60:]!r}); where it tells their labels, give "
+            f"the folder they lie in as the data, and {shown} as --labels"
+        )
 
 
 def _columns(rows: Rows) -> list[str]:
