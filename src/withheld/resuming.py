@@ -49,7 +49,8 @@ def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, 
             changes.append(f"{key}: {began.get(key)} -> {value}")
     health = _care(kept, now, changes)
     if changes:
-        raise InputError(f"{out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes))
+        remedy = "\nleave out what differs, so that it goes on as it began, or begin another run with another --out"
+        raise InputError(f"{out} cannot be resumed with other settings or data:\n  " + "\n  ".join(changes) + remedy)
     return {**kept, "health": health}
 
 

@@ -1,6 +1,7 @@
 """Clips that are too large for the cache, clips in tables, and folders that mix everything."""
 
 import io
+import json
 import tarfile
 
 import av
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import withheld
 from withheld.data import cache
 from withheld.data.clips import ClipItems, decoded_clips, find_windows, prepare_clips
 from withheld.data.stream_clips import StreamedFrames
@@ -160,3 +162,20 @@ def test_a_folder_read_as_one_clip_is_said(tmp_path):
     clips, _ = judged(VideoEncoder(trunk, [0.1] * 3, [0.3] * 3)).decode(open_videos(tmp_path), heard.append)
     assert len(clips) == 1
     assert "read as the frames of one clip" in heard[0]["text"]
+
+
+def test_clips_that_cannot_be_read_or_are_too_short_are_no_clips_learned_from(films, tmp_path):
+    """Four films of 6 to 9 frames, windows of 8: two are too short, and a broken one is no clip with a remark."""
+    (films / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"\1" * 300)
+    heard = []
+    run = withheld.pretrain(
+        "videomae", str(films), tmp_path / "run", steps=1, size=16, settings={"frames": 8, "rate": 0}, pictures=False,
+        listen=lambda event: heard.append(event.get("text", "")),
+    )  # fmt: skip
+    assert "1 of 5 clips cannot be read and is left out: see skipped.jsonl" in heard
+    assert "2 of 4 clips are shorter than 8 frames and left out" in heard
+    assert run.settings["data"]["clips"] == 2
+    lines = [json.loads(line) for line in (run.folder / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
+    reason = next(line["reason"] for line in lines if line["file"] == "broken.mp4")
+    assert reason.startswith("InvalidDataError")
+    assert str(films) not in reason

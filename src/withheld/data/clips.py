@@ -31,6 +31,8 @@ FORMAT = 1
 CUT_DIFFERENCE, CUT_TIMES, CUT_COLORS = 0.08, 4.0, 0.3
 STILL = 0.001
 """Mean difference of neighboring frames, of 0..1, below which nothing moves."""
+KEPT = "kept, but "
+"""How the reason begins of a clip with something to say that is an item all the same."""
 Progress = Callable[[int, int], None]
 
 
@@ -141,7 +143,7 @@ def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progre
                     kept.append(position)
                     rates.append(clip.rate)
                     starts.append(starts[-1] + len(clip.frames))
-                reason = clip if isinstance(clip, str) else f"kept, but {clip.note}" if clip.note else ""
+                reason = clip if isinstance(clip, str) else f"{KEPT}{clip.note}" if clip.note else ""
                 if reason:
                     skipped.append({"file": source.names[position], "reason": reason})
                 if progress is not None:

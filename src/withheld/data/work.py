@@ -120,6 +120,6 @@ def reason_of(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "cannot identify image file" in text:
         return "is not an image of a format that is read"
-    if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
+    known = getattr(error, "strerror", None)  # of OSError and of FFmpeg's errors, which name the file
+    text = known if isinstance(known, str) and known else text
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

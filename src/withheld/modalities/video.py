@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from withheld import distributed
-from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
+from withheld.data.clips import KEPT, ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
 from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
@@ -20,6 +20,7 @@ from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
 from withheld.types import Recipe
 from withheld.video_encoder import VideoEncoder
+from withheld.wording import plural
 
 SAMPLE = 64
 SIDE = {"cpu": 64, "cuda": 112}
@@ -106,6 +107,7 @@ class Videos(Modality):
             self.tell("note", text=still)
         held = np.zeros(len(self.clips), bool)
         usable = np.unique(kept.clip)
+        self.used = len(usable)
         if len(usable) >= LEAST_CLIPS:
             order = np.random.default_rng(0).permutation(usable)
             held[order[: max(1, round(self.held_share * len(usable))) if self.held_share else 0]] = True
@@ -117,7 +119,7 @@ class Videos(Modality):
 
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, windows, fingerprint."""
-        kind, clips = (self.source.kind, len(self.clips)) if self.made is None else (self.made.kind, len(self.items))
+        kind, clips = (self.source.kind, self.used) if self.made is None else (self.made.kind, len(self.items))
         return {
             "location": location_of(self.data), "kind": kind, "items": len(self.items),
             "clips": clips, "skipped": len(self.skipped), "size": self.size, "frames": self.frames,
@@ -183,11 +185,12 @@ class Videos(Modality):
                 "note",
                 text="too large for the prepared cache: clips are decoded whenever they are asked for, which is slow",
             )
-        if self.skipped:
-            have = "has" if len(self.skipped) == 1 else "have"
-            self.tell(
-                "note", text=f"{len(self.skipped)} of {len(self.source)} clips {have} a remark: see skipped.jsonl"
-            )
+        lost = len(self.source) - len(self.clips)
+        remarks = sum(line["reason"].startswith(KEPT) for line in self.skipped)
+        for many, what in ((lost, "cannot be read and {} left out"), (remarks, "{} kept with a remark")):
+            if many:
+                told = what.format("is" if many == 1 else "are")
+                self.tell("note", text=f"{many} of {plural(len(self.source), 'clip')} {told}: see skipped.jsonl")
 
     def _tell_of(self, short: list[str]) -> None:
         rate = f" at {self.rate:g} a second" if self.rate else ""
