@@ -12,8 +12,8 @@ from PIL import Image
 import withheld
 from withheld.cli import main
 from withheld.errors import InputError
-from withheld.evaluate.clip_tasks import answered, chance_of, evaluate_clips
-from withheld.evaluate.frame_error import beside, frame_errors, in_pixels, similarity_map
+from withheld.evaluate.clip_tasks import answered, chance_of, evaluate_clips, told_frames
+from withheld.evaluate.frame_error import MEASURES, beside, frame_errors, in_pixels, similarity_map
 from withheld.evaluate.shortcuts import SAME, probe_shortcuts
 from withheld.methods.frame_order import still_clips
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
@@ -40,6 +40,14 @@ def trained(home, method, **settings):
 
 
 class TestFrames:
+    def test_wide_intervals_are_written_out(self):
+        """± 1.7e+02 stood there."""
+        held = SimpleNamespace(mean_of=lambda values: (float(values.mean()), 171.3), said="10 windows of 2 clips")
+        of = {measure: np.full(2, 0.20551) for measure in MEASURES}
+        of |= {"MSE, sum": np.full(2, 12_240.4), "by frame": np.ones((2, 3))}
+        table = told_frames(dict.fromkeys(("this run", "copy the last frame", "mean frame"), of), held, 64)
+        assert table.rows[0][:3] == ["this run", "12,240 ± 170", "0.2055"]
+
     def test_similarity_is_scikit_images(self):
         from skimage.metrics import structural_similarity
 

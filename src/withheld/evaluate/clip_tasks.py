@@ -26,7 +26,7 @@ from withheld.losses.prediction import BinaryCrossEntropy, ColorCopied
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
-from withheld.wording import plural
+from withheld.wording import plain, plural
 
 DRAWS, FOLDS, DRAWN = 8, 5, 6
 CONVENTIONS = (
@@ -103,7 +103,8 @@ def told_frames(values: dict[str, dict[str, NDArray[np.floating]]], held: HeldCl
         first, last = (
             list(by_frame.values())[:: max(1, len(by_frame) - 1)][:2] if len(by_frame) > 1 else (math.nan,) * 2
         )
-        cells = [f"{mean:.4g} ± {half:.2g}" if m == "MSE, sum" else f"{mean:.4g}" for m, (mean, half) in found.items()]
+        spread = {"MSE, sum": f" ± {plain(float(format(found['MSE, sum'][1], '.2g')))}"}
+        cells = [plain(mean) + spread.get(measure, "") for measure, (mean, _) in found.items()]
         rows.append([name, *cells, f"{first:.0f} to {last:.0f}"])
     ours, copy, mean = (held.mean_of(values[name]["MSE, sum"]) for name in values)
     gap, half = held.mean_of(values["this run"]["MSE, sum"] - values["copy the last frame"]["MSE, sum"])

@@ -39,9 +39,10 @@ def frame_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
     error, copied = (frame_errors(frames, true, moving)["MSE, sum"] for frames in (told, given[:, -1:].expand_as(true)))
     entries, chosen = [], [names[i] for i in some]
     for i, name in enumerate(chosen):
-        title = f"{name}: MSE {float(error[i]):.0f} summed over a frame, copying the last {float(copied[i]):.0f}"
+        title = f"{name}: MSE {float(error[i]):.0f}, of copies {float(copied[i]):.0f}"
         caption = (
-            f"From above: the last of the {given.shape[1]} given frames and what came, what was told, and the error."
+            f"From above: the last of the {given.shape[1]} given frames and what came, what was told, and the error. MSE: summed "
+            "over a frame, beside that of copies of the last given one."
         )
         entries.append(entry("frames", frame_strip(given[i], true[i], told[i]), title, caption))
     for i, name in enumerate(chosen[:MOVING]):
