@@ -85,7 +85,10 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     rows = (typed("sample", out, "-n", 7, "-o", tmp_path / "rows.csv"), (tmp_path / "rows.csv").read_text())[1]
     assert rows.splitlines()[0] == "a,b,c,d,component"
     assert len(rows.splitlines()) == 8
-    assert "exact" in typed("likelihood", out, "--data", table)
+    assert "exact; 150 items of" in (said := typed("likelihood", out, "--data", table))
+    assert "which it learned from" in said  # and is no measure of new items
+    (tmp_path / "new.csv").write_text(table.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "which it learned from" not in typed("likelihood", out, "--data", tmp_path / "new.csv")
     assert "1 item of" in (said := typed("likelihood", out, "--data", table, "--items", 1))
     assert "nan" not in said
     assert "±" not in said
@@ -323,6 +326,8 @@ def test_mean_field_and_pixels_and_features_of_a_run(digits, vae, tmp_path):
 
 def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
     from withheld.evaluate.fidelity import fidelity
+    from withheld.evaluate.generate import NAME_WIDTH
+    from withheld.evaluate.latent_pictures import ACROSS, grid
 
     sections = {p["section"] for p in json.loads((vae.folder / "pictures" / "index.json").read_text(encoding="utf-8"))}
     assert {"reconstructions", "drawn", "manifold", "traversals", "interpolations", "posterior"} - sections <= {
@@ -336,12 +341,17 @@ def test_a_vae_can_be_seen_sampled_and_measured(vae, digits, tmp_path):
             assert np.asarray(picture.convert("L")).std() > 1
         assert "exists: choose another name, or --force" in typed(words[0], vae.folder, *words[1:], "-o", out, code=2)
     typed("traverse", vae.folder, "-o", tmp_path / "traverse.png", "--force")
+    with Image.open(tmp_path / "traverse.png") as picture:
+        named = np.asarray(picture)
+    assert named[:, :NAME_WIDTH].std() > 1  # each row has its dimension at the left
+    assert named.shape[1] - NAME_WIDTH == np.asarray(grid(torch.zeros(ACROSS, 1, 8, 8), ACROSS)).shape[1]
     said = typed("likelihood", vae.folder, "--data", digits, "--samples", "20", "--items", "50")
     assert "20 samples" in said
+    assert f"50 items of {digits}, which it learned from" in said
     assert vae.results()[-1]["kind"] == "likelihood"
     said_of_few = typed("fidelity", vae.folder, "--data", digits, "--items", "60")
     assert "real against real" in said_of_few
-    assert "mostly chance" in said_of_few
+    assert "mostly chance: give data of 1,000 images or more" in said_of_few  # half of them beside the other half
     heard: list[dict] = []
     fidelity(vae, str(digits), 60, listen=heard.append)
     assert {(e["kind"], e["done"], e["total"]) for e in heard} >= {("samples", 60, 60), ("features", 60, 60)}

@@ -76,7 +76,7 @@ def sample_command(
 @force_option
 @talking
 def traverse_command(run: Path, output: Path | None, item: str | None, force: bool, screen: Screen) -> None:
-    """Draw what each dimension of z of RUN does, strongest first.
+    """Draw what each dimension of z of RUN does, strongest first: a row from -3 to 3.
 
     \b
       withheld traverse runs/vae -o traverse.png

@@ -46,7 +46,9 @@ class Fidelity:
     sharpness: float
 
     def __str__(self) -> str:
-        few = "; of so few images a distance is mostly chance: give 500 or more" if self.items < FEW else ""
+        # of the data one half stands beside the samples and the other beside that half; --items counts one of them
+        much = f"give data of {2 * FEW:,} images or more, and --items {FEW} or more"
+        few = f"; of so few images a distance is mostly chance: {much}" if self.items < FEW else ""
         return (
             f"Frechet distance {self.distance:.4g} in {self.features}, real against real {self.floor:.4g} "
             f"({plural(self.items, 'image')} each, {self.data}); samples are {100 * self.sharpness:.0f} % as sharp as real images"

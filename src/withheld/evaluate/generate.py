@@ -13,7 +13,7 @@ from torch import Tensor
 from withheld.data.image import to_array
 from withheld.data.source import open_source
 from withheld.errors import InputError
-from withheld.evaluate.canvas import Tile, png
+from withheld.evaluate.canvas import Tile, blank, png
 from withheld.evaluate.latent_pictures import ACROSS, Latent, grid, interpolated, traversed
 from withheld.learn.checkpoint import writing
 from withheld.networks.code_prior import CodePrior
@@ -21,6 +21,8 @@ from withheld.run import Run, open_run
 from withheld.types import LatentModel
 
 PICTURE = (".png",)
+NAME_WIDTH = 110
+"""Pixels for a name at the left of a row."""
 
 
 def sample(run: str | Path | Run, out: str | Path, count: int = 64, temperature: float = 1.0, seed: int = 0) -> Path:
@@ -50,6 +52,8 @@ def sample(run: str | Path | Run, out: str | Path, count: int = 64, temperature:
 def traverse(run: str | Path | Run, out: str | Path, item: str | None = None) -> Path:
     """Draws a row for every active dimension of z, strongest first, moved from -3 to 3 from one item's z.
 
+    At its left stand the dimension and the nats that it tells of an item, as on the page.
+
     Args:
         item: an image; None takes the origin of z.
     """
@@ -63,8 +67,18 @@ def traverse(run: str | Path | Run, out: str | Path, item: str | None = None) ->
             int(kl.argmax())
         ]
         z = torch.zeros_like(mean[0]) if item is None else network.infer(read_item(run, item))[0][0]
-        rows = torch.cat([traversed(network, z, at) for at in active])
-    return write(grid(rows, ACROSS), out)
+        rows = [(f"z{at}: {float(kl[at]):.2f} nats", grid(traversed(network, z, at), ACROSS)) for at in active]
+    return write(_beside_names(rows), out)
+
+
+def _beside_names(rows: list[tuple[str, Tile]]) -> Tile:
+    """Rows of equal size under each other, each with its name at the left."""
+    width, height = rows[0][1].width + NAME_WIDTH, rows[0][1].height + 2
+    out = blank(width, len(rows) * height - 2)
+    for place, (name, row) in enumerate(rows):
+        out.paste(blank(NAME_WIDTH, row.height, name), (0, place * height))
+        out.paste(row, (NAME_WIDTH, place * height))
+    return out
 
 
 def interpolate(run: str | Path | Run, a: str, b: str, out: str | Path) -> Path:

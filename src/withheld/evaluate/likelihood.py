@@ -6,6 +6,7 @@ Shapes: S samples of z, B batch.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,8 +134,8 @@ def likelihood(
             "sentence_vae and language models have"
         )
     network, facts = model.network.eval(), run.settings["data"]
-    source = open_source(data)
-    source = source.part("test") or source
+    whole = open_source(data)
+    source = whole.part("test") or whole
     prepared = prepare(source, facts["size"], facts["channels"], scale=run.encoder().scale)
     at = np.unique(np.linspace(0, len(prepared) - 1, min(items or len(prepared), len(prepared))).astype(np.int64))
     elbos, bounds = [], []
@@ -149,8 +150,9 @@ def likelihood(
     elbo, bound = torch.cat(elbos), torch.cat(bounds)
     values = math.prod((facts["channels"], facts["size"], facts["size"]))
     nll, discrete = -float(bound.mean()), network.likelihood != "gaussian"
+    shown = named(run, data, parted=source is not whole)
     return Likelihood(
-        str(data), len(at), samples, float(elbo.mean()), standard_error(elbo), nll, standard_error(bound),
+        shown, len(at), samples, float(elbo.mean()), standard_error(elbo), nll, standard_error(bound),
         nll / values / math.log(2) if discrete else None, seed,
     )  # fmt: skip
 
@@ -165,7 +167,21 @@ def _of_table(run: Run, model: Any, data: Any, items: int | None, seed: int) -> 
     found = torch.cat([density for _, density in posteriors(model, table)])
     mean = float(found.mean())
     error = standard_error(found)
-    return Likelihood(str(data), len(found), 0, mean, error, -mean, error, None, seed)
+    shown = named(run, data, table.kind == "images" and open_source(data).part("test") is not None)
+    return Likelihood(shown, len(found), 0, mean, error, -mean, error, None, seed)
+
+
+def named(run: Run, data: Any, parted: bool) -> str:
+    """The data as it is named beside the number: whoever measures on what was learned from reads so.
+
+    Args:
+        parted: whether its test part is measured, which no run learns from.
+    """
+    known = run.settings["data"].get("location")
+    if parted or not isinstance(data, str | os.PathLike) or not isinstance(known, str):
+        return str(data)
+    same = os.path.realpath(os.path.expanduser(os.fsdecode(data))) == os.path.realpath(os.path.expanduser(known))
+    return f"{os.fsdecode(data)}, which it learned from" if same else str(data)
 
 
 def standard_error(values: Tensor) -> float | None:
