@@ -13,8 +13,9 @@ from click.testing import CliRunner
 import withheld
 from withheld.cli import main
 from withheld.learn.health import eigenvalue_decay, untouched, view_vitals, vitals
-from withheld.learn.illness import OK, SICK, WARN, Facts, History
+from withheld.learn.illness import OK, SICK, WARN, Case, Checkup, Facts, History
 from withheld.learn.intake import intake
+from withheld.learn.rules import codes
 from withheld.learn.rules_of_training import RULES
 from withheld.losses.contrast import NTXent
 from withheld.networks.open import open_trunk
@@ -238,3 +239,16 @@ def test_many_copies_are_counted_in_plain_digits() -> None:
     found = History(Facts(items=1485), RULES).hear({"step": 1, "vitals": {"copies": 1484.0}})
     told = next(one for one in found or [] if one.vital == "copies")
     assert told.value == "1,484 near-copies of an item"
+
+
+@pytest.mark.parametrize(
+    ("dead", "said"), [(0, "the 512 codes of the top book are chosen so unevenly that they"), (400, "400 of 512 codes")]
+)
+def test_codes_that_are_not_dead_yet_are_not_called_never_chosen(dead: int, said: str) -> None:
+    """The running mean takes hundreds of steps to forget a code: "0 of 512 codes are never chosen" explained nothing."""
+    told = {"top_perplexity": 1.0, "top_dead_codes": float(dead), "top_codes": 512.0}
+    found = codes(Case([Checkup(60, 60, told)], Facts()))
+    assert found is not None
+    assert found.state == SICK
+    assert found.reason.startswith(said)
+    assert found.reason.endswith("are worth 1.0")

@@ -142,7 +142,9 @@ def _book(case: Case, name: str) -> Finding | None:
         f"start dead codes anew at vectors of a batch (--on-sick fix does), take fewer (--set codes={max(8, many // 4):.0f}), "
         f"or {slower(case, 3)}"
     )
-    reason = f"{dead:.0f} of {many:.0f} codes of the {name} book are never chosen, the others are worth {used:.1f}"
+    some = f"{dead:.0f} of {many:.0f} codes of the {name} book are never chosen, the others"
+    uneven = f"the {many:.0f} codes of the {name} book are chosen so unevenly that they"  # a running mean tells none dead at first
+    reason = f"{some if dead >= 0.2 * many else uneven} are worth {used:.1f}"
     if dead >= 0.5 * many or used < max(1.5, 0.03 * many):
         return Finding("codes", SICK, value, "dead codes", reason, cure)
     if dead >= 0.2 * many or used < 0.06 * many:
