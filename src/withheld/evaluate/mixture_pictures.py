@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from withheld.evaluate.canvas import Tile, below, blank, enlargement, strip, tile
+from withheld.evaluate.canvas import Tile, below, blank, enlargement, fitted, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.pictures import keep
 from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
 from withheld.networks.evidence import evidence_words
 
 MOST_IMAGES, A_STRIP, MOST_NAMED = 60, 10, 40
+MOST_ROWS, MOST_COLUMNS = 20, 14
 
 
 def draw_mixture(
@@ -40,7 +41,7 @@ def draw_mixture(
     if image_shape is not None:
         entries = _means(model, image_shape)
     elif model.columns > 1:
-        entries = [_scatter(model, rows, columns, classes)]
+        entries = [_scatter(model, rows, columns, classes), *_profile(model, rows, columns)]
     else:
         entries = [_histogram(model, rows, columns)]
     evidence = [_evidence(model.evidence)] if len(model.evidence) > 1 else []
@@ -76,8 +77,33 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
     axes.set_xlabel(names[0], color=SOFT, fontsize=9)
     axes.set_ylabel(names[1], color=SOFT, fontsize=9)
     what = "class" if classes else "component"
-    caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure; outlines at two deviations."
+    caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure"
+    caption += "; outlines at two deviations." if matrices is not None else "."
     return entry("components", drawn(figure), "", caption, {})
+
+
+def _profile(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """What the components are: their means in the units of the columns, colored by how far from the mean of all rows.
+
+    Of no more than can be read: the columns in which the components differ most, the heaviest components.
+    """
+    means, weights = model.means.numpy(), model.weights.numpy()
+    order = np.argsort(-weights, kind="stable")[:MOST_ROWS]
+    spread = np.nanstd(rows, axis=0)
+    away = (means[order] - np.nanmean(rows, axis=0)) / np.where(spread > 0, spread, 1.0)
+    chosen = np.sort(np.argsort(-np.abs(away).max(axis=0), kind="stable")[:MOST_COLUMNS])
+    figure, axes = plot(max(4.0, 1.4 + 0.8 * len(chosen)), 1.2 + 0.34 * len(order))
+    axes.imshow(away[:, chosen], cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", alpha=0.6)
+    for row, k in enumerate(order):
+        for place, at in enumerate(chosen):
+            axes.text(place, row, f"{means[k, at]:.3g}", ha="center", va="center", fontsize=8)
+    axes.set_yticks(range(len(order)), [f"{k}  ({100 * weights[k]:.0f} %)" for k in order])
+    axes.set_xticks(range(len(chosen)), [fitted(columns[at], 100, 11) for at in chosen], rotation=30, ha="right")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    caption = "The mean of each component (its weight) in every column, heaviest first; red above and blue below that of all rows."
+    if len(chosen) < len(columns):
+        caption += f" Of {len(columns):,} columns the {len(chosen)} in which they differ most."
+    return [entry("components", drawn(figure), "", caption, {})]
 
 
 def _number(axes: Any, k: int, at: Any) -> None:
