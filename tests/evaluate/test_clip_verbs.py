@@ -103,8 +103,11 @@ def test_show_draws_what_a_run_tells(home, tmp_path):
 def test_a_classifier_of_clips_labels_the_rest(home, tmp_path):
     found = run("finetune", home / "run", "--data", home / "clips", "--out", tmp_path / "model", "--steps", 2)
     assert found.exit_code == 0, found.output
+    (home / "clips" / "broken.mp4").write_bytes(b"no clip")
     found = run("predict", tmp_path / "model", home / "clips", "-o", tmp_path / "labels.csv")
+    (home / "clips" / "broken.mp4").unlink()
     assert found.exit_code == 0, found.output
+    assert "1 clip could not be read and was left out, the first: 'broken.mp4'" in found.output
     with open(tmp_path / "labels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12

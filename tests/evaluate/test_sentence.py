@@ -51,6 +51,18 @@ def test_better_than_everything():
     assert outcome([TUNED, FROM_SCRATCH, LOW, BELOW]) == "better"
 
 
+def test_where_all_rows_only_guess_it_is_said():
+    """ "use HOG" stood alone beside two rows of 37.5 % of two classes."""
+    rows = [made(FINE_TUNED, n5=0.4), made(SCRATCH_ROW, n5=0.4), made("HOG", n5=0.45), BELOW]
+    told = "; no row is certainly better than guessing (50 %): give more labels, or more --seeds"
+    assert told in sentence(rows, classes=2)
+    assert "guessing" not in sentence(rows, classes=10)
+    assert "guessing" not in sentence([*rows, made("pixels", n5=0.8)], classes=2)
+    assert "guessing" not in sentence(
+        [made(FINE_TUNED, jitter=(0.0,), n5=0.4), made(SCRATCH_ROW, jitter=(0.0,), n5=0.4)], classes=2
+    )
+
+
 def test_what_was_not_compared_is_said():
     assert sentence([TUNED, FROM_SCRATCH, LOW]).endswith("3.2 times the labels; no public encoder was compared.")
 

@@ -23,6 +23,7 @@ from withheld.image_encoder import ImageEncoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
 from withheld.video_encoder import VideoEncoder
+from withheld.wording import plural
 
 PLAIN_SIZE = 64
 
@@ -189,7 +190,12 @@ class JudgedClips(Judged):
             note = f"{source.location}: its images are read as the frames of one clip, {source.names[0]}"
             listen({"kind": "note", "text": f"{note}; for photographs take a run or model of images"})
         tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-        return decoded_clips(source, self.encoder.size, tell)
+        found, kept = decoded_clips(source, self.encoder.size, tell)
+        lost = np.setdiff1d(np.arange(len(source)), kept)
+        if len(lost):
+            were = plural(len(lost), "clip could not be read and was", "clips could not be read and were")
+            listen({"kind": "note", "text": f"{were} left out, the first: {source.names[lost[0]]!r}"})
+        return found, kept
 
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
         """The middle window of each."""

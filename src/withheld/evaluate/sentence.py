@@ -114,13 +114,18 @@ def find(rows: Sequence[Row], test_share: float | None = None, at: int | None = 
     )  # fmt: skip
 
 
-def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
-    """The closing sentence for these rows."""
+def sentence(rows: Sequence[Row], test_share: float | None = None, classes: int | None = None) -> str:
+    """The closing sentence for these rows.
+
+    Args:
+        classes: how many there are, which says what guessing scores.
+    """
     found = find(rows, test_share)
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     start = f"With {per_class([found.labels])}, "
     text = start + told(found) + _over_floor(found, rows, test_share) + _unlabelled(found, rows, test_share)
+    text += _by_guessing(rows, found.labels, test_share, classes)
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
@@ -129,6 +134,14 @@ def sentence(rows: Sequence[Row], test_share: float | None = None) -> str:
 def told(found: Finding) -> str:
     """What was found, without its beginning: "pretraining is worth ..." or "pretraining is not better than ..."."""
     return _not_better(found) if _beaten(found) else _worth(found)
+
+
+def _by_guessing(rows: Sequence[Row], labels: int, test_share: float | None, classes: int | None) -> str:
+    """Says so where not one row is above chance for certain: then no difference between rows means anything."""
+    measured = [row for row in rows if labels in row.right]
+    if not classes or not all(row.mean(labels) - row.half(labels, test_share) <= 1 / classes for row in measured):
+        return ""
+    return f"; no row is certainly better than guessing ({100 / classes:.0f} %): give more labels, or more --seeds"
 
 
 def _over_floor(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:

@@ -237,7 +237,8 @@ class _Book:
     def close(self, measurement: Measurement) -> Verdict:
         """The verdict, written."""
         share = self.labelled.test_share
-        sentence, outcome = closing.sentence(measurement.rows, share), closing.outcome(measurement.rows, share)
+        sentence = closing.sentence(measurement.rows, share, len(self.labelled.classes))
+        outcome = closing.outcome(measurement.rows, share)
         details = {
             "data": self.data, "labels_per_class": self.labelled.counts, "classes": self.labelled.classes,
             **_mistakes(measurement),
