@@ -88,6 +88,17 @@ def test_a_folder_with_a_broken_image(model: Path, voc: Path, withheld: Typed, t
     assert header == ["file", "class", "score", "xmin", "ymin", "xmax", "ymax"]
 
 
+def test_images_of_one_name_have_a_picture_each(model: Path, voc: Path, withheld: Typed, tmp_path: Path) -> None:
+    """a.bmp was drawn over a.png."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for at, ending in enumerate(("bmp", "png")):
+        Image.open(voc / "JPEGImages" / f"im{at:03d}.png").save(photos / f"a.{ending}")
+    done = withheld("detect", model, photos, "-o", tmp_path / "found")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "found").glob("*.png")) == ["a.png", "a.png.png"]
+
+
 def test_the_verdict_and_its_page(encoder: Path, voc: Path, withheld: Typed, tmp_path: Path) -> None:
     (voc / "Annotations" / "ghost.xml").write_text("<annotation/>")
     typed = (

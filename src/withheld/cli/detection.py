@@ -154,12 +154,16 @@ def detect_command(
     from withheld.evaluate.detection.finetune import detect_files, draw_file, rows_of, write_boxes
 
     rows: list[dict[str, Any]] = []
+    drawn: set[Path] = set()
     count = 0
     with Narrator(screen) as narrator:
         for name, path, boxed, detector in detect_files(
             model, images, least=least, device=device, listen=narrator.hear
         ):
             target = output / Path(name).with_suffix(".png") if folder else output
+            if target in drawn:  # a.jpg and a.png lie beside each other
+                target = target.with_name(Path(name).name + ".png")
+            drawn.add(target)
             draw_file(path, boxed, detector.classes, target)
             rows += rows_of(name, path, boxed, detector.classes)
             count += 1
