@@ -215,3 +215,7 @@ def test_labels_of_images_that_lie_elsewhere_say_how_both_are_given(tmp_path: Pa
     (tmp_path / "labels.csv").write_text("file,label\n/data/photos/a.jpg,cat\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"give the folder of the files that labels\.csv lists .* as --labels"):
         open_source(tmp_path, labels=True)
+    with pytest.raises(
+        InputError, match=r"holds no images: .*give the folder they lie in as the data, and it as --labels"
+    ):
+        open_source(tmp_path / "labels.csv", labels=True)

@@ -251,6 +251,11 @@ def open_file(shard: Shard, text: str, labels: Labels) -> Source:
         return archive.open_zip(path, text, labels)
     if archive.is_tar(shard):
         return archive.open_tar(shard, text, labels)
+    if path.suffix.lower() == ".csv" and labels is not None and labels is not False:
+        raise InputError(
+            f"{text!r} holds no images: where it tells the labels of some, give the folder they lie in as the data, and it as "
+            f"--labels{instead([text])}"
+        )
     raise InputError(
         f"{text!r} is not a kind of data that images are read from: give a folder of images, a tar, tar.gz or zip of images, "
         f"an IDX file, a .npy array, a Parquet file, or hf:NAME{instead([text]) or '; unpack other archives first'}"
