@@ -13,7 +13,7 @@ from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
 from withheld.data.text import documents, open_texts
-from withheld.data.video import VIDEOS, open_videos
+from withheld.data.video import VIDEOS, open_videos, told_of_frames
 from withheld.data.wanted import IMAGES
 from withheld.encoder import Encoder
 from withheld.errors import InputError
@@ -185,9 +185,8 @@ class JudgedClips(Judged):
         """(N,) of `Clip`."""
         from withheld.data.clips import decoded_clips
 
-        if source.kind.startswith("frames in") and len(source) == 1:
-            note = f"{source.location}: its images are read as the frames of one clip, {source.names[0]}"
-            listen({"kind": "note", "text": f"{note}; for photographs take a run or model of images"})
+        if note := told_of_frames(source):
+            listen({"kind": "note", "text": note})
         tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
         return decoded_clips(source, self.encoder.size, tell)
 
