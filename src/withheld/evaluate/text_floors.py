@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
 from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -33,8 +34,10 @@ TOPICS, OF_CLASS = (64, 200), 5
 """Topics at least and at most, and for each class."""
 TEXTS_A_TOPIC = 4
 """Of fewer texts fewer topics are found: where there are as many as texts, each is a text by itself."""
-MOST_SPANNED = 2000
-"""Labelled texts in whose span logistic regression is fitted; of more it takes all words."""
+MOST_SPANNED = 4000
+"""Labelled texts in whose span logistic regression is fitted, a fifth of the time; of more it takes all words."""
+MOST_WEIGHTS = 500_000
+"""Words times classes above which C is chosen on so many texts as have a span: ten fits to all words would take minutes."""
 
 
 def counted(texts: Sequence[Any]) -> tuple[CountVectorizer, sparse.csr_matrix]:
@@ -144,15 +147,21 @@ def measure_tfidf(m: Measurement) -> None:
 
 def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int, seed: int) -> NDArray[np.floating]:
     """(M, K), by logistic regression whose strength is chosen by cross-validation where there are labels enough."""
-    model: Any = LogisticRegression(C=FIXED, max_iter=300)
-    if int(np.bincount(y_N)[np.unique(y_N)].min()) >= ENOUGH:
-        folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-        model = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
-        x, test = _spanned(x, test)
-        model.fit(x, y_N)
+        strength, checked = FIXED, np.arange(len(y_N))
+        if len(y_N) > MOST_SPANNED and x.shape[1] * classes > MOST_WEIGHTS:
+            checked = np.sort(np.random.default_rng(seed).choice(len(y_N), MOST_SPANNED, replace=False))
+            some = _spanned(x[checked], test[:0])[0]
+        else:
+            x, test = _spanned(x, test)
+            some = x
+        if int(np.bincount(y_N[checked], minlength=classes)[np.unique(y_N)].min()) >= ENOUGH:
+            folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+            tried = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds, refit=False)
+            strength = tried.fit(some, y_N[checked]).best_params_["C"]
+        model = LogisticRegression(C=strength, max_iter=300).fit(x, y_N)
         found = np.zeros((test.shape[0], classes))
         found[:, model.classes_] = model.predict_proba(test)
     return found
@@ -164,7 +173,7 @@ def _spanned(x_NV: Any, test_MV: Any) -> tuple[Any, Any]:
         return x_NV, test_MV
     if x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:  # of labelled texts without a word that counts there is no span
         return x_NV, test_MV
-    values, vectors = np.linalg.eigh((x_NV @ x_NV.T).toarray())
-    kept = values > 1e-10 * values[-1]
-    turn = vectors[:, kept] / np.sqrt(values[kept])
-    return vectors[:, kept] * np.sqrt(values[kept]), (test_MV @ x_NV.T) @ turn
+    alike = (x_NV @ x_NV.T).toarray()
+    alike[np.diag_indices_from(alike)] += 1e-9 * alike.diagonal().max()  # texts that are there twice
+    lower = cholesky(alike, lower=True, overwrite_a=True)
+    return lower, solve_triangular(lower, (test_MV @ x_NV.T).toarray().T, lower=True).T
