@@ -332,6 +332,19 @@ def test_columns(tmp_path: Path) -> None:
     assert read(open_corpus(tmp_path / "b.jsonl")) == ["a b\nc d"] * 30
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_the_column_taken_is_told_where_there_are_several(kind: str, tmp_path: Path) -> None:
+    rows = [{"title": "about the old sea", "body": "the rain fell " * 9, "label": "a word of a class"}] * 30
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    else:
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = open_corpus(f"{tmp_path}/*.{kind}").told
+    assert told.startswith("the column 'body' is taken for the text, and not 'title'; to take another one: ")
+    assert read(open_corpus(told.rpartition("one: ")[2])) == ["about the old sea"] * 30
+    assert not open_corpus(f"{tmp_path}/*.{kind}:title").told
+
+
 def test_shards_named_train_are_read_alone(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"{part}-0.jsonl").write_text("".join(json.dumps({"text": f"{part} {i}"}) + "\n" for i in range(9)))

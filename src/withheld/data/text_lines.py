@@ -17,7 +17,7 @@ from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
 from withheld.data.source import digest
 from withheld.data.text_shards import LOOKED_AT, Corpus, window_bytes
-from withheld.data.text_table import column_of
+from withheld.data.text_table import column_of, told_of_columns
 from withheld.data.work import in_order
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -269,7 +269,10 @@ def open_lines(shards: list[Shard], text: str, column: str | None) -> Corpus:
                 continue
         if rows:
             every = {name: None for row in rows for name in row}
-            return Lines(shards, text, column_of([{**every, **row} for row in rows], column, shard.name))
+            rows = [{**every, **row} for row in rows]
+            corpus = Lines(shards, text, column_of(rows, column, shard.name))
+            corpus.told = "" if column else told_of_columns(rows, corpus.columns, f"{text}:")
+            return corpus
     raise InputError(f"{text}: no line of JSON at the beginning of any file; every line is one object with a text")
 
 

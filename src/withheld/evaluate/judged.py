@@ -131,6 +131,8 @@ class JudgedTexts(Judged):
 
     def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
         """(N,) strings; what cannot be read is said."""
+        if source.told:
+            listen({"kind": "note", "text": source.told})
         bad: list[dict[str, str]] = []
         read = list(documents(source, bad))
         kept, found = [position for position, _ in read], [text for _, text in read]
