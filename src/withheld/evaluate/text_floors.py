@@ -30,6 +30,8 @@ STRENGTHS = (1.0, 10.0, 100.0)
 FIXED = 10.0
 MOST_WORDS = 50_000
 MOST_UNLABELLED = 10_000
+SHARE = 0.25
+"""Of the time of a verdict, at most, for each of the two rows, above the headline's labels."""
 TOPICS, OF_CLASS = (64, 200), 5
 """Topics at least and at most, and for each class."""
 TEXTS_A_TOPIC = 4
@@ -140,9 +142,14 @@ def measure_tfidf(m: Measurement) -> None:
         m.left_out.append(f'"{TFIDF}": no word of two letters or more stands in enough of the texts')
         return
     told = lambda x, y, test, seed: tfidf_probabilities(x, y, test, m.classes, seed)  # noqa: E731
-    m.frozen(Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"), lambda seed: words.of(seed)[1], told)
+    m.frozen(
+        Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"),
+        lambda seed: words.of(seed)[1],
+        told,
+        share=SHARE,
+    )
     directions = words.topics(m.labelled.seeds[0]).values.shape[1]
-    m.frozen(Row(TOPICS_ROW, FLOOR, note=f"{directions} main directions of tf-idf"), words.topics, told)
+    m.frozen(Row(TOPICS_ROW, FLOOR, note=f"{directions} main directions of tf-idf"), words.topics, told, share=SHARE)
 
 
 def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int, seed: int) -> NDArray[np.floating]:
