@@ -157,30 +157,28 @@ def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int,
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
-        strength, checked = FIXED, np.arange(len(y_N))
-        if len(y_N) > MOST_SPANNED and x.shape[1] * classes > MOST_WEIGHTS:
+        strength, checked, z = FIXED, np.arange(len(y_N)), _spanned(x)
+        if z is x and x.shape[0] > MOST_SPANNED and x.shape[1] * classes > MOST_WEIGHTS:
             checked = np.sort(np.random.default_rng(seed).choice(len(y_N), MOST_SPANNED, replace=False))
-            some = _spanned(x[checked], test[:0])[0]
-        else:
-            x, test = _spanned(x, test)
-            some = x
         if int(np.bincount(y_N[checked], minlength=classes)[np.unique(y_N)].min()) >= ENOUGH:
             folds = StratifiedKFold(3, shuffle=True, random_state=seed)
             tried = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds, refit=False)
+            some = z if len(checked) == len(y_N) else _spanned(x[checked])
             strength = tried.fit(some, y_N[checked]).best_params_["C"]
-        model = LogisticRegression(C=strength, max_iter=300).fit(x, y_N)
+        model = LogisticRegression(C=strength, max_iter=300).fit(z, y_N)
+        if z is not x:  # weights of words again
+            model.coef_ = np.asarray(x.T @ solve_triangular(z, model.coef_.T, lower=True, trans="T")).T
+            model.n_features_in_ = x.shape[1]
         found = np.zeros((test.shape[0], classes))
         found[:, model.classes_] = model.predict_proba(test)
     return found
 
 
-def _spanned(x_NV: Any, test_MV: Any) -> tuple[Any, Any]:
-    """Both in the space that few labelled texts span: the penalty is round, so the solution is the same, and sooner found."""
-    if isinstance(x_NV, np.ndarray):
-        return x_NV, test_MV
-    if x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:  # of labelled texts without a word that counts there is no span
-        return x_NV, test_MV
+def _spanned(x_NV: Any) -> Any:
+    """(N, N) the texts in the space that they span, lower triangular: the penalty is round, so the solution is the same, and
+    sooner found; as they are where they are dense, many, or without a word that counts."""
+    if isinstance(x_NV, np.ndarray) or x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:
+        return x_NV
     alike = (x_NV @ x_NV.T).toarray()
     alike[np.diag_indices_from(alike)] += 1e-9 * alike.diagonal().max()  # texts that are there twice
-    lower = cholesky(alike, lower=True, overwrite_a=True)
-    return lower, solve_triangular(lower, (test_MV @ x_NV.T).toarray().T, lower=True).T
+    return cholesky(alike, lower=True, overwrite_a=True)
