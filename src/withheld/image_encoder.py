@@ -178,8 +178,10 @@ class ImageEncoder(Encoder):
             "augment": None if self.augment is None else _named(self.augment),
             "scale": self.scale.to_json() if self.scale else None,
             "full_in_words": " ".join((inspect.getdoc(type(self.split).full) or "").split()) if self.split else "everything",
-            "how": "JPEG files decoded at the smallest of 1, 1/2, 1/4 and 1/8 of their size that is not below size (Pillow's "
-            "draft), images scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
+            "how": "JPEG files decoded at the smallest of 1, 1/2, 1/4 and 1/8 of their size whose shorter side is not below size "
+            "(Pillow's draft), turned upright (EXIF); where the shorter side is still 6 times size or more, reduced by the whole "
+            "number of times that 3 times size goes into it (reduce); alpha over white; resized to size x size, 8 bit (resize, "
+            "bilinear, which antialiases); scaled to 0..1, minus mean, over std, then `full`; "
             "features are the mean of the patch tokens (pooling mean) or the first token (cls)",
         }  # fmt: skip
 

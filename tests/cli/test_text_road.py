@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,43 @@ def test_check_says_what_to_run_next(withheld, reviews):
     assert "is not looked at by pretraining" in result.stdout
     for verb in ("pretrain same_text", "pretrain auto", "show same_text", "evaluate", "finetune", "predict"):
         assert f"withheld {verb}" in result.output
+
+
+def test_the_column_that_is_taken_is_said_and_how_to_take_another(withheld, tmp_path):
+    path = tmp_path / "mail.csv"
+    row = "'re: the old house','dear friends we went down to the sea and it rained all day',good\n".replace("'", '"')
+    path.write_text("subject,body,label\n" + row * 300)
+    said = f"the column 'body' is taken for the text, and not 'subject'; to take another one: {path}:subject"
+    assert said in withheld("check", path).stdout
+    heard = withheld("pretrain", "bert", "--data", path, "--out", tmp_path / "run", "--steps", 2, "--size", 16)
+    assert heard.output.count(said) == 1
+    embedded = withheld("embed", tmp_path / "run", path, "-o", tmp_path / "a.parquet")
+    assert said in embedded.output
+    other = withheld("check", f"{path}:subject")
+    assert other.exit_code == 0
+    assert "is taken for the text" not in other.output
+    assert "the median text has 17" in other.stdout
+
+
+def test_what_an_item_is_is_said(withheld, tmp_path):
+    """Lines of a .txt of short sentences, passages of any other."""
+    words = ["old", "song", "rain", "sea", "house", "friend"]
+    lines = [f"The {words[i % 6]} was {words[i % 5]} number {i}." for i in range(400)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    (tmp_path / "book.txt").write_text("\n".join(line[:-1] for line in lines))
+    for name, items, said in (
+        ("lines", 400, "400 lines of about 6 words; passages of about a page instead: --set sentences=passages"),
+        ("book", 8, "8 passages of about 299 words; each line an item instead: --set sentences=lines"),
+    ):
+        path = tmp_path / f"{name}.txt"
+        assert said in withheld("check", path).stdout
+        out = tmp_path / name
+        heard = withheld("pretrain", "same_text", "--data", path, "--out", out, "--steps", 2, "--batch-size", 4)
+        assert heard.exit_code == 0, heard.output
+        assert said in heard.output
+        data = json.loads((out / "run.json").read_text())["data"]
+        assert data["items"] + data["held_out"] == items
+        assert data["sentences"] == ("lines" if name == "lines" else "passages")
 
 
 def test_show_before_and_after(withheld, reviews, run, tmp_path):

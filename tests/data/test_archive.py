@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import tarfile
 import zipfile
@@ -206,6 +207,16 @@ def test_mutated_archives_end_in_an_answer(tmp_path: Path) -> None:
             except InputError:
                 continue
             assert len(list(source.stream())) == len(source)
+
+
+def test_a_tar_in_several_gzip_members_is_read_whole(tmp_path: Path) -> None:
+    """As pigz --independent and block-wise writers make them."""
+    plain = pack(tmp_path / "a.tar", pets(), "tar").read_bytes()
+    cuts = [*range(0, len(plain), 3000), len(plain)]
+    (tmp_path / "a.tar.gz").write_bytes(b"".join(gzip.compress(plain[a:b]) for a, b in itertools.pairwise(cuts)))
+    source = open_source(tmp_path / "a.tar.gz")
+    assert source.names == sorted(pets())
+    assert {source.names[at]: raw for at, raw in source.raw()} == pets()
 
 
 def test_gzip_of_something_else(tmp_path: Path) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from withheld.data.sentences import Sentences, end_behind, lines_are_sentences, parted_by, sentences_of
+from withheld.data.sentences import (
+    Sentences,
+    end_behind,
+    how_parted,
+    items_told,
+    lines_are_sentences,
+    lines_stand_alone,
+    parted_by,
+    sentences_of,
+)
 from withheld.data.text import open_texts
 from withheld.data.tokenizer import train_tokenizer
 from withheld.data.tokens import prepare_tokens
@@ -106,3 +115,37 @@ def test_passages_are_parts_of_like_length_and_nothing_is_lost():
     assert sentences_of(" a short one. And more. ", "passages") == ["a short one. And more."]
     assert "".join(sentences_of("\u6587" * 4000, "passages")) == "\u6587" * 4000  # no space to cut at
     assert sentences_of(" \n", "passages") == []
+
+
+def short_texts(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return [" ".join(["The", *random.choice(["old", "song", "of", "rain"], 7)]) + ".!?"[i % 3] for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("\n".join(short_texts(200)), True),
+        ("\n".join([*short_texts(200), *["and so on"] * 10]), True),
+        ("\n".join(short_texts(20)), False),  # a page may be so
+        ("\n\n".join(short_texts(200)), False),  # paragraphs
+        ("\n".join("and one morning the old man\nwent down to the sea. He saw" for _ in range(100)), False),  # a book
+        ("\n".join(f"{a} {b}" for a, b in zip(short_texts(200), short_texts(200), strict=True)), False),
+        ("\n".join(line[:-1] for line in short_texts(200)), False),  # verses
+        ("\n".join(400 * "long " + line for line in short_texts(200)), False),
+    ],
+)
+def test_lines_stand_alone_where_nearly_each_is_a_short_sentence(text, alone):
+    assert lines_stand_alone(text) == alone
+
+
+def test_a_single_file_of_short_texts_is_taken_line_by_line_unless_asked(tmp_path):
+    (tmp_path / "lines.txt").write_text("\n".join(short_texts(200)))
+    source = open_texts(tmp_path / "lines.txt")
+    assert how_parted({}, source, "passages") == "lines"
+    assert how_parted({}, source, "auto") == "auto"
+    assert how_parted({"sentences": "passages"}, source, "passages") == "passages"
+    assert "200 lines of about 8 words; passages" in items_told(source, 200, "lines")
+    (tmp_path / "second.txt").write_text("One more.")
+    assert how_parted({}, open_texts(tmp_path), "passages") == "passages"
+    assert how_parted({}, open_texts(["\n".join(short_texts(200))]), "passages") == "passages"

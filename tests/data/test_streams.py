@@ -16,6 +16,7 @@ from small_files import encoded, photo
 from test_source import check_contract
 
 from withheld.data import windows as limits
+from withheld.data.describe import describe
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.rows import Streamed
@@ -87,6 +88,28 @@ def test_a_folder_of_shards_is_one_source(kind: str, tmp_path: Path, small_windo
     by_pattern = open_source(str(tmp_path / "s" / f"*.{kind}"))
     assert by_pattern.fingerprint == source.fingerprint
     assert list(by_pattern.names) == list(source.names)
+
+
+def test_masks_in_shards_are_no_images(tmp_path: Path, small_windows: None) -> None:
+    """The rule of single archives; masks may lie in another shard than their images."""
+    photos = {f"VOC/JPEGImages/{i}.png": encoded(photo(i), "PNG") for i in range(12)}
+    masks = {f"VOC/SegmentationClass/{i}.png": encoded(photo(90 + i), "PNG") for i in range(9)}
+    alone = {f"other/SegmentationClass/{i}.png": encoded(photo(30 + i), "PNG") for i in range(2)}
+    mixed = {name: every[name] for every in [photos | masks] for name in sorted(every, key=lambda n: n.split("/")[-1])}
+    for number, members in enumerate([dict([*mixed.items()][:12]), dict([*mixed.items()][12:]) | alone, masks]):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            for name, data in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    source = open_source(f"{tmp_path}/*.tar")
+    found = arrays(source)
+    assert len(found) == len(source) == 14, "masks without images beside them are what there is"
+    wanted = [photo(i) for i in range(12)] + [photo(30), photo(31)]
+    assert sorted(map(np.ndarray.tobytes, found)) == sorted(map(np.ndarray.tobytes, wanted))
+    assert len(source.masks) == 18
+    assert "18 masks in SegmentationClass are not counted" in str(describe(source))
+    assert len(open_source(f"{tmp_path}/[2]*.tar")) == 9
 
 
 def test_members_with_long_names(tmp_path: Path, small_windows: None) -> None:

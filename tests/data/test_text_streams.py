@@ -332,23 +332,65 @@ def test_columns(tmp_path: Path) -> None:
     assert read(open_corpus(tmp_path / "b.jsonl")) == ["a b\nc d"] * 30
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_the_column_taken_is_told_where_there_are_several(kind: str, tmp_path: Path) -> None:
+    rows = [{"title": "about the old sea", "body": "the rain fell " * 9, "label": "a word of a class"}] * 30
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    else:
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = open_corpus(f"{tmp_path}/*.{kind}").told
+    assert told.startswith("the column 'body' is taken for the text, and not 'title'; to take another one: ")
+    assert read(open_corpus(told.rpartition("one: ")[2])) == ["about the old sea"] * 30
+    assert not open_corpus(f"{tmp_path}/*.{kind}:title").told
+
+
 def test_shards_named_train_are_read_alone(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"{part}-0.jsonl").write_text("".join(json.dumps({"text": f"{part} {i}"}) + "\n" for i in range(9)))
     assert read(open_corpus(tmp_path)) == [f"train {i}" for i in range(9)]
 
 
-def test_gzip_of_several_members_is_refused_or_told(tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in documents(60)).encode()
-    small = gzip.compress(b'{"text": "a"}\n')
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines) + small)  # what follows hides how long all is
-    with pytest.raises(InputError, match=r"(?s)is empty or cannot be read.*gzip file of several members .*gunzip it"):
-        open_corpus(tmp_path)
-    half = lines.index(b"\n", len(lines) // 2) + 1
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines[:half]) + gzip.compress(lines[half:]))
+@pytest.mark.parametrize("members", [2, 5, 60], ids=str)
+def test_gzip_of_several_members_is_read_whole(members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `cat a.gz b.gz` and block-wise writers make them; what follows hides how long all is."""
+    texts = documents(60)
+    lines = [json.dumps({"text": text}).encode() + b"\n" for text in texts]
+    parts = [gzip.compress(b"".join(lines[k::members])) for k in range(members)]
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(parts) + gzip.compress(b'{"text": "last"}\n'))
     bad: dict[str, str] = {}
-    read(open_corpus(tmp_path), bad)
-    assert ["goes on behind its first part" in why for why in bad.values()] == [True]
+    assert sorted(read(open_corpus(tmp_path), bad)) == sorted([*texts, "last"])
+    monkeypatch.setattr("withheld.data.windows.WINDOW_BYTES", 8 * 1000)
+    corpus = open_corpus(tmp_path)
+    assert len(corpus.sizes) > 5, "windows as of what is in it"
+    assert sorted(read(corpus, bad)) == sorted([*texts, "last"])
+    assert not bad
+
+
+def test_gzip_of_several_members_longer_than_a_head_is_read_whole(tmp_path: Path) -> None:
+    """Two members whose first goes beyond what is looked at, of which the last is the longer: only its end tells of it."""
+    random = np.random.default_rng(0)
+    lines = [json.dumps({"text": random.bytes(40).hex()}).encode() + b"\n" for _ in range(6000)]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:2000])) + gzip.compress(b"".join(lines[2000:])))
+    assert (tmp_path / "a.jsonl.gz").stat().st_size > 1 << 17
+    bad: dict[str, str] = {}
+    assert len(read(open_corpus(tmp_path), bad)) == 6000
+    assert not bad
+
+
+def test_gzip_that_lies_about_its_length_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(b'{"text": "a"}\n' * 500_000)
+    monkeypatch.setattr("withheld.data.text_lines.SLACK", 1 << 20)
+    (tmp_path / "a.jsonl.gz").write_bytes(bomb + gzip.compress(b'{"text": "a"}\n'))
+    with pytest.raises(InputError, match=r"(?s)cannot be read.*grows more than 200 times"):
+        open_corpus(tmp_path)
+    lie = bomb[:-4] + (12_000).to_bytes(4, "little")
+    monkeypatch.setattr("withheld.data.text_lines._growth", lambda head: 0.0)
+    monkeypatch.setattr("withheld.data.windows.WINDOW_BYTES", 8 * 20_000)
+    (tmp_path / "a.jsonl.gz").write_bytes(lie)
+    bad: dict[str, str] = {}
+    assert len(read(open_corpus(tmp_path), bad)) < 5000
+    assert ["goes on far behind" in why for why in bad.values()] == [True]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

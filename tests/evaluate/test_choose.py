@@ -202,6 +202,7 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
     assert near.doubles[0]
     assert (near.sheet[0].said, near.sheet[0].text, near.sheet[0].name) == ("query", "the old song number 2", "")
     assert len(search(reader, "a good film " * 50, tmp_path / "texts.csv", n=3).query) < 70, "a title, not a page"
+    assert near.query == '"the old song number 2"', "what was typed is told from a name"
     assert near.similarity[0] == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError, match="empty"):
         search(reader, " ", tmp_path / "texts.csv")

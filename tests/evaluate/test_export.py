@@ -5,12 +5,15 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tiny_vit import tiny_encoder
 
 from withheld.encoder import Encoder
@@ -201,3 +204,38 @@ def test_a_colorization_export_keeps_the_lightness_only(tmp_path):
     card = json.loads((encoder.save(tmp_path / "encoder") / "withheld.json").read_text(encoding="utf-8"))
     assert card["full"] == {"class": "withheld.splits.color:HideColor", "settings": {"channels": 3}}
     assert "L of CIE Lab" in card["full_in_words"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_python_of_the_recipes_reads_photographs_as_embed_does(channels, tmp_path, monkeypatch):
+    """Fine detail, so that whole photographs would have other features; one that lies on its side, one far larger."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    encoder = tiny_encoder(size=16, channels=channels)
+    export(encoder, tmp_path / "export.onnx", "onnx")
+    random = np.random.default_rng(0)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    for name, shape, exif in (("a.jpg", (150, 210), sideways), ("b.jpg", (1100, 900), Image.Exif())):
+        low = Image.fromarray(random.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(shape[::-1])
+        fine = random.integers(-60, 60, (*shape, 3))
+        Image.fromarray(np.clip(np.asarray(low) + fine, 0, 255).astype(np.uint8)).save(tmp_path / name, exif=exif)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(shown.replace("(path, 64)", f"(path, 16, {channels})"), "recipes.md", "exec"), scope)  # noqa: S102
+    expected = encoder.transform([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    np.testing.assert_allclose(scope["features"], expected, atol=1e-4)  # type: ignore[call-overload]
+    assert (
+        np.abs(scope["session"].run(["pooled"], {"images": whole(tmp_path / "b.jpg", channels)})[0] - expected[1]).max()
+        > 1e-3
+    )  # type: ignore[attr-defined]
+    for said in ("1/8", "EXIF", "reduce", "8 bit"):
+        assert said in encoder._card()["how"]
+
+
+def whole(path, channels):
+    """A photograph at its own size, (1, C, H, W)."""
+    pixels = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
+    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1)[None])

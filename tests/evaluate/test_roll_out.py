@@ -133,6 +133,17 @@ def test_what_is_wrong_is_said(home, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_images_read_as_one_clip_are_said(home):
+    """Photographs of one size look like frames; `predict` and others say so, too."""
+    heard = []
+    roll_out(home / "run", home / "clip", 2, listen=heard.append)
+    (note,) = [event["text"] for event in heard if event["kind"] == "note"]
+    assert "read as the frames of one clip, clip; for photographs" in note
+    heard.clear()
+    roll_out(home / "run", f"moving:{home / 'photos'}", 2, listen=heard.append)
+    assert not [event for event in heard if event["kind"] == "note"]
+
+
 def test_a_run_of_another_method(home):
     withheld.pretrain(
         "videomae", f"moving:{home / 'photos'}", home / "other", steps=1, size=16, batch_size=8,

@@ -170,6 +170,13 @@ def test_label_counts_that_would_take_too_long_are_left_out_and_it_is_said(monke
     assert list(row.right) == [1]
     assert m.rows == [row]
     assert m.left_out == ['"self-training" at 10, 100 labels per class, for time']
+    calls.clear()
+    row = Row("self-training", PRETRAINED)
+    self_trained.measure_cells(
+        m, row, [0, 1, 2], cell, share=0.62
+    )  # 33 seconds are spent, and three times 10 are too many
+    assert calls == [(count, seed) for count in (1, 10) for seed in range(3)], "none of those with 100 labels is begun"
+    assert list(row.right) == [1, 10]
     row = Row("self-training", PRETRAINED)
     self_trained.measure_cells(m, row, [0, 1, 2], cell)  # asked for, however long
     assert list(row.right) == [1, 10, 100]

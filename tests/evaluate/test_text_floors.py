@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy.sparse import issparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from withheld.data.text import open_texts
+from withheld.evaluate import text_floors
 from withheld.evaluate.labelled import open_labelled
 from withheld.evaluate.text_floors import FIXED, TOPICS, Words, WordsOfDraws, counted, tfidf_probabilities
 from withheld.evaluate.verdict import verdict
@@ -48,6 +51,35 @@ def test_few_texts_are_told_what_a_regression_on_all_words_tells():
     x = Words(counts).weighted(counts)
     expected = LogisticRegression(C=FIXED, max_iter=2000, tol=1e-8).fit(x[:12], labels[:12]).predict_proba(x[12:])
     np.testing.assert_allclose(tfidf_probabilities(x[:12], labels[:12], x[12:], 3, 0), expected, atol=1e-3)
+
+
+class Watched(LogisticRegression):
+    """Keeps what it is fitted to, and ends after a step."""
+
+    seen: ClassVar[list[tuple[bool, int]]] = []
+
+    def fit(self, x, y):
+        self.seen.append((issparse(x), x.shape[0]))
+        self.max_iter = 1
+        return super().fit(x, y)
+
+
+@pytest.mark.parametrize("most", [None, 300])
+def test_many_classes_are_not_fitted_to_all_words_again_and_again(most, monkeypatch):
+    """100 labels of 24 classes: 50,000 words times 24 weights, ten times, took minutes of a verdict."""
+    texts = sentences(2400)
+    labels = np.arange(2400) % 24
+    counts = counted(texts)[1]
+    x = Words(counts).weighted(counts)
+    monkeypatch.setattr(text_floors, "LogisticRegression", Watched)
+    monkeypatch.setattr(text_floors, "MOST_WEIGHTS", 1000)
+    monkeypatch.setattr(text_floors, "MOST_SPANNED", most or text_floors.MOST_SPANNED)
+    Watched.seen = []
+    tfidf_probabilities(x, labels, x[:5], 24, 0)
+    assert len(Watched.seen) == 10, "three strengths, three folds, and the one that is kept"
+    assert Watched.seen[-1] == (most is not None, 2400)
+    assert not any(on_all_words for on_all_words, _ in Watched.seen[:-1])
+    assert max(rows for _, rows in Watched.seen[:-1]) == (200 if most else 1600)
 
 
 def test_labelled_texts_that_share_no_word_with_others_tell_nothing_and_end_nothing():

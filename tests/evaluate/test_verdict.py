@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -238,6 +239,47 @@ def test_when_it_is_too_late(finished, elapsed, late):
     tuning.measurement, tuning.began = Clock(), 100
     tuning.measurement.elapsed = elapsed
     assert tuning._late(finished) == late
+
+
+def test_floors_of_texts_leave_out_label_counts_that_would_take_too_long(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(measure.time, "monotonic", lambda: clock[0])
+    few = [SimpleNamespace(train=np.arange(count), test=np.arange(4)) for count in (1, 10, 100)]
+    labelled = SimpleNamespace(
+        counts=[1, 10, 100], seeds=[0, 1, 2], labels=np.zeros(100, np.int64),
+        draws={(len(draw.train), seed): draw for draw in few for seed in range(3)},
+    )  # fmt: skip
+    table = measure.Table(np.zeros((100, 2)), {i: i for i in range(100)})
+
+    def measured(share, seconds):
+        calls.clear()
+        m = measure.Measurement(labelled, None, None, {}, 1.0, 0.0, print, lambda row, count: None)
+
+        def classify(x, y, test, seed):
+            calls.append(len(y))
+            clock[0] += seconds * len(y) ** 0.5
+            return np.ones((4, 2))
+
+        return m.frozen(measure.Row("tf-idf", "floor"), lambda seed: table, classify, share=share), m.left_out
+
+    assert list(measured(None, 9.0)[0].right) == [1, 10, 100]
+    assert list(measured(0.5, 0.5)[0].right) == [1, 10, 100]
+    row, left_out = measured(0.5, 1.0)  # 12 seconds spent, and 30 would be too many: known after one
+    assert list(row.right) == [1, 10]
+    assert calls.count(100) == 1
+    assert left_out == ['"tf-idf" at 100 labels per class, for time']
+    assert list(measured(0.5, 2.0)[0].right) == [1, 10], "10, of which the verdict speaks, are measured in any case"
+    assert 100 not in calls, "known before: one of 10 took too long"
+
+
+def test_probes_that_runs_begin_with_are_planned_for(monkeypatch):
+    tuning = tuned.Tuning.__new__(tuned.Tuning)
+    row = measure.Row(PROBE, "pretrained", budget={1: {"seconds": 2.0}, 10: {"seconds": 4.0}})
+    tuning.measurement, tuning.item, tuning.augments = SimpleNamespace(rows=[row]), 0.0, False
+    tuning.labelled = SimpleNamespace(largest=10)
+    monkeypatch.setattr(tuned.Tuning, "_paces", lambda self, objective: {1: 1.0})
+    monkeypatch.setattr(tuned.Tuning, "_learned", lambda self, count: 10)
+    assert tuning._pace().cell == pytest.approx(0.1 + 0.6 * 3.0)
 
 
 def test_one_seed_has_no_interval(digits, tmp_path):

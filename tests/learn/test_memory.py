@@ -17,8 +17,11 @@ import withheld
 from withheld.errors import InputError
 from withheld.learn.gradient import Interrupted, Loop
 from withheld.learn.memory import layers_of, recompute
+from withheld.learn.sharding import check_shares
 from withheld.losses.prediction import TokenCrossEntropy
 from withheld.methods.bert import bert
+from withheld.methods.byol import byol
+from withheld.methods.ijepa import ijepa
 from withheld.methods.lejepa import lejepa
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk
@@ -198,6 +201,36 @@ def test_layers_are_found_by_name_and_not_within_others():
 def test_batch_norms_are_not_computed_twice():
     with pytest.raises(InputError, match=r"--recompute: .* is a batch norm, which would count everything twice"):
         recompute(images(lejepa, "conv-nano"))
+
+
+def test_only_what_is_accepted_is_proposed():
+    class AtOnce:
+        at_once = "it whitens by the items of a step"
+
+        def __call__(self, prediction, y):
+            return (prediction - y).square().mean()
+
+    class InPieces(AtOnce):
+        at_once = ""
+
+    for loss, proposed in ((AtOnce(), False), (InPieces(), True)):
+        objective = Objective(lambda t: Pair(t.mean(dim=1), t.mean(dim=1)), nn.Linear(16, 16), loss)
+        with pytest.raises(InputError, match="--recompute: this network has no stack") as raised:
+            recompute(objective)
+        assert ("--accumulate" in str(raised.value)) == proposed
+        assert "--batch-size" in str(raised.value)
+
+
+@pytest.mark.parametrize(("method", "trunk", "proposed"), [(ijepa, "vit-nano", True), (byol, "conv-nano", False)])
+def test_instead_of_shares_only_what_is_accepted_is_proposed(method, trunk, proposed):
+    objective = images(method, trunk)
+    with pytest.raises(InputError, match=r"--shard: .* moves after every step") as raised:
+        check_shares(objective, "warn")
+    for option in ("--accumulate", "--recompute"):
+        assert (option in str(raised.value)) == proposed, raised.value
+    if proposed:
+        Loop(objective, Images(), RECIPE, steps=1, accumulate=2)
+        recompute(objective)
 
 
 def test_a_table_is_told_what_to_do_instead(tmp_path):

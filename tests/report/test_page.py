@@ -323,6 +323,7 @@ def test_glues_sentence_is_the_headline_where_there_is_no_other_verdict(tmp_path
     assert "Pretraining helped" in page
     assert said["sentence"] in page
     assert "Not evaluated yet" not in page
+    assert "was not measured yet" not in page
 
 
 @pytest.mark.parametrize(

@@ -190,14 +190,23 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
     """What is in data that holds texts and no images."""
     from collections import Counter
 
+    from withheld.data.sentences import MORE, how_parted, items_told, sentences_of
     from withheld.data.text import documents, open_texts
 
     source = open_texts(data, labels)
     bad: list[dict[str, str]] = []
-    sizes = [len(text) for _, text in documents(source, bad)]
+    how = how_parted({}, source, "passages")
+    sizes, parts = [], 0
+    for _, text in documents(source, bad):
+        sizes.append(len(text))
+        parts += len(sentences_of(text, how))
     middle = sorted(sizes)[len(sizes) // 2]
     lines = [("kind", f"texts, {source.kind}"), ("items", f"{len(sizes):,}")]
     lines.append(("characters", f"{sum(sizes):,}; the median text has {middle:,}, the longest {max(sizes):,}"))
+    if parts > MORE * len(sizes):
+        lines.append(("to learn from", items_told(source, parts, how)))
+    if source.told:
+        lines.append(("note", source.told))
     if source.parts is not None:
         told = Counter(part or "no part" for part in source.parts.tolist())
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))

@@ -126,13 +126,21 @@ def open_folder(root: Path, text: str, labels: Labels = None, wanted: Wanted = I
 
 def masks_among(names: Iterable[str]) -> set[str]:
     """Those that lie in a folder of masks beside one of images, where both are named as in DAVIS and PASCAL VOC."""
-    folders = [(name, name.split("/")[:-1]) for name in names]
-    beside = {tuple(path[: path.index("JPEGImages")]) for _, path in folders if "JPEGImages" in path}
-    return {
-        name
-        for name, path in folders
-        if any(word in MASKS and tuple(path[:at]) in beside for at, word in enumerate(path))
-    }
+    names = list(names)
+    beside = set().union(*map(images_at, names))
+    return {name for name in names if masks_at(name) & beside}
+
+
+def images_at(name: str) -> set[str]:
+    """What the folder JPEGImages of a name's path lies in; none where there is no such folder."""
+    path = name.split("/")[:-1]
+    return {"/".join(path[: path.index("JPEGImages")])} if "JPEGImages" in path else set()
+
+
+def masks_at(name: str) -> set[str]:
+    """What the folders of masks of a name's path lie in: its image is a mask where one of images lies beside them."""
+    path = name.split("/")[:-1]
+    return {"/".join(path[:at]) for at, word in enumerate(path) if word in MASKS}
 
 
 def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:

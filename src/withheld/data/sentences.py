@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.scripts import WORD
+from withheld.data.text import documents, spread_documents
 from withheld.data.tokenizer import end_of, start_of
 from withheld.data.tokens import Parted, Tokens
 from withheld.errors import InputError, nearest
+from withheld.wording import plural
 
 HOW = ("auto", "lines", "ends", "documents", "passages")
 LOOKED_AT = 4000
@@ -25,6 +29,12 @@ PASSAGE = 1500
 """Characters of a passage, about: a page of a paperback."""
 MOST_INNER = 0.1
 """Share of the lines that may hold the end of a sentence inside where lines are sentences; prose has more."""
+MORE = 1.05
+"""Times as many items as texts, from which it is said what an item is."""
+SAMPLED = 200_000
+"""Characters of which words are counted."""
+FEWEST_LINES, NEARLY = 50, 0.9
+"""Lines, and the share of them, that make a file one of a text a line."""
 BREAK = re.compile(r"(?:<br\s*/?>\s*)+")
 PARAGRAPH = re.compile(r"\n\s*\n")
 SPACE = re.compile(r"\s")
@@ -32,6 +42,8 @@ CLOSE, OPEN = "\"'\u201d\u2019)\\]", "\"'\u201c\u2018(["
 END = re.compile(
     rf"(?:(\S*?)[.!?\u2026]+[{CLOSE}]*\s+|[\u3002\uff01\uff1f]+[\u201d\u2019\u300d\u300f]*\s*)(?=[{OPEN}]*(\S))"
 )
+ENDS = re.compile(rf"[.!?\u2026\u3002\uff01\uff1f][{CLOSE}\u300d\u300f]{{0,3}}$")
+WORDS = re.compile(WORD)
 SHORT = frozenset(
     ["mr", "mrs", "ms", "dr", "st", "prof", "gen", "col", "capt", "lt", "rev", "hon", "jr", "sr", "vs", "etc", "e.g", "i.e", "cf",
      "no", "fig", "vol"]
@@ -68,6 +80,41 @@ def sentences_of(text: str, how: str = "auto") -> list[str]:
     return found
 
 
+def how_parted(settings: Mapping[str, Any], source: Any, usual: str) -> str:
+    """How texts are parted: as it was asked for, else as usual; passages are lines where a single .txt holds a text on each.
+
+    Args:
+        settings: of the run. source: of the texts. usual: what the method does.
+    """
+    if "sentences" in settings:
+        return str(settings["sentences"])
+    single = usual == "passages" and len(source) == 1 and source.kind == "folder"
+    return "lines" if single and any(lines_stand_alone(text) for _, text in documents(source, [])) else usual
+
+
+def notes_on(source: Any, tokens: Any, how: str) -> list[str]:
+    """What a user should know of how texts were taken: which column, and what an item is.
+
+    Args:
+        tokens: of the items; None where these are not parts of texts. how: a word of `sentences_of`, "" where it was asked for.
+    """
+    notes = [source.told] if source.told else []
+    texts = 0 if tokens is None or not how else len(np.unique(tokens.kept))
+    return notes + ([items_told(source, len(tokens), how)] if texts and len(tokens) > MORE * texts else [])
+
+
+def items_told(source: Any, count: int, how: str) -> str:
+    """What an item is, where there are more of them than texts, and how to have others."""
+    lengths = [len(WORDS.findall(one)) for text in spread_documents(source, SAMPLED) for one in sentences_of(text, how)]
+    one = {"passages": "passage", "lines": "line"}.get(how, "sentence")
+    other = {"lines": "passages of about a page instead: --set sentences=passages"}.get(
+        how, "each line an item instead: --set sentences=lines"
+    )
+    if source.kind in ("table", "hub", "array"):
+        other = "each text whole instead: --set sentences=documents"
+    return f"{plural(count, one)} of about {plural(float(np.mean(lengths)), 'word')}; {other}"
+
+
 def parted_by(how: str) -> Parted:
     """How `prepare_tokens` parts documents into sentences.
 
@@ -93,6 +140,17 @@ def lines_are_sentences(text: str) -> bool:
     """Whether every line is a sentence of its own: hardly any holds another's end inside, and there are no paragraphs."""
     lines = [line.strip() for line in text.split("\n", LOOKED_AT)[:LOOKED_AT] if line.strip()]
     return sum(bool(_cuts(line)) for line in lines) <= MOST_INNER * len(lines)
+
+
+def lines_stand_alone(text: str) -> bool:
+    """Whether nearly every line is a short text of its own: begins and ends as a sentence does, in one piece. Books are not so."""
+    lines = [line.strip() for line in text.split("\n", LOOKED_AT)[:LOOKED_AT]]
+    full = [line for line in lines if line]
+    if len(full) < FEWEST_LINES or len(full) < NEARLY * len(lines):
+        return False
+    whole = sum(bool(ENDS.search(line[-10:])) and not line[0].islower() for line in full)
+    short = sum(len(line) <= PASSAGE // 4 for line in full)
+    return min(whole, short) >= NEARLY * len(full) and lines_are_sentences(text)
 
 
 def _passages(text: str) -> list[str]:

@@ -62,6 +62,7 @@ class Source:
         stamp: place and time of change, which tells copies of the prepared cache apart.
         positions: (N,) of the items in the store; None where they are all of it, in its order.
         masks: names of masks beside the images, which are no items.
+        told: what was taken of the data where it could have been something else, and how to have that; "" elsewhere.
     """
 
     location: str
@@ -76,6 +77,7 @@ class Source:
     stamp: str = ""
     positions: np.ndarray | None = None
     masks: list[str] = field(default_factory=list)
+    told: str = ""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -16,7 +17,7 @@ from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
 from withheld.data.source import digest
 from withheld.data.text_shards import LOOKED_AT, Corpus, window_bytes
-from withheld.data.text_table import column_of
+from withheld.data.text_table import column_of, told_of_columns
 from withheld.data.work import in_order
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -26,6 +27,8 @@ MOST_LINE = 64 << 20
 PASSAGE = 1 << 16
 """Bytes of a document where one file is many windows long, about; cut at the end of a line."""
 GZIPPED = b"\x1f\x8b"
+MOST_GROWTH, SLACK = 200, 64 << 20
+"""Times its size, and bytes above that, to which a gzip file may grow where it must be read to know how long it is."""
 
 
 class Span(NamedTuple):
@@ -89,16 +92,18 @@ class Lines(Corpus):
             return
         at = begin
         with _unzipped(shard, end - begin + PASSAGE) as stream:
+            # a gzip file of several members may be longer than its end says: its last window takes the rest, so far as it fits
+            rest = window_bytes() if end == whole and isinstance(stream, gzip.GzipFile) else 0
             try:
                 if self.columns:
-                    for at, line in _lines(stream, begin, end):
+                    for at, line in _lines(stream, begin, end + rest):
                         if isinstance(line, Exception) or line.strip():
                             yield f"{shard.name}:byte {at}", _text_of(line, self.columns)
                 else:
-                    for at, passage in _passages(stream, begin, end):
+                    for at, passage in _passages(stream, begin, end + rest):
                         yield f"{shard.name}:byte {at}", passage
-                if end == whole and isinstance(stream, gzip.GzipFile) and stream.read(1):
-                    raise ValueError("goes on behind its first part: write it as one gzip member, or gunzip it")
+                if rest and stream.read(1):
+                    raise ValueError("goes on far behind what its end says: write it as one gzip member, or gunzip it")
             except FileNotFoundError:
                 raise
             except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -114,8 +119,30 @@ def _size_of(shard: Shard, head: bytes, lines: bool) -> tuple[int, str]:
     with shard.open() as stream:
         stream.seek(shard.size - 4)
         size = int.from_bytes(stream.read(4), "little")  # of its last member, modulo 4 GB
-    if size < 0.9 * shard.size:
-        return 0, "is a gzip file of several members or more than 4 GB: gunzip it, or write smaller shards"
+    return (size, "") if size >= 0.75 * _growth(head) * shard.size else _counted(shard)
+
+
+def _growth(head: bytes) -> float:
+    """How many times a gzip file grows, by its beginning; without end where its first member ends there already."""
+    first = zlib.decompressobj(31)
+    try:
+        found = len(first.decompress(head, MOST_GROWTH * len(head)))
+    except zlib.error:  # told when it is read
+        return 0.9
+    return math.inf if first.eof and first.unused_data else found / max(1, len(head) - len(first.unconsumed_tail))
+
+
+def _counted(shard: Shard) -> tuple[int, str]:
+    """The same of a gzip file of several members, or of more than 4 GB, by reading it once."""
+    size = 0
+    with _unzipped(shard, shard.size) as stream:
+        try:
+            while part := stream.read(1 << 20):
+                size += len(part)
+                if size > MOST_GROWTH * shard.size + SLACK:
+                    return 0, f"grows more than {MOST_GROWTH} times: gunzip it if you trust it"
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            return size, "" if size else f"cannot be read: {error}"
     return size, ""
 
 
@@ -242,7 +269,10 @@ def open_lines(shards: list[Shard], text: str, column: str | None) -> Corpus:
                 continue
         if rows:
             every = {name: None for row in rows for name in row}
-            return Lines(shards, text, column_of([{**every, **row} for row in rows], column, shard.name))
+            rows = [{**every, **row} for row in rows]
+            corpus = Lines(shards, text, column_of(rows, column, shard.name))
+            corpus.told = "" if column else told_of_columns(rows, corpus.columns, f"{text}:")
+            return corpus
     raise InputError(f"{text}: no line of JSON at the beginning of any file; every line is one object with a text")
 
 

@@ -18,7 +18,7 @@ from withheld.data.elsewhere import Shard
 from withheld.data.source import Source, digest
 from withheld.data.table import ParquetStore, groups_of, opened_parquet
 from withheld.data.text import decode_text
-from withheld.data.text_table import TEXT_COLUMNS, column_of
+from withheld.data.text_table import TEXT_COLUMNS, column_of, told_of_columns
 from withheld.errors import InputError, WithheldError
 
 LOOKED_AT = 200
@@ -37,7 +37,7 @@ class Corpus(ABC):
         location: as the user gave it. kind: "parquet", "json lines", "tar" or "txt".
         sizes: (M,) bytes of every window, about.
         fingerprint: of names, sizes and beginnings of the shards. stamp: of where they lie and when they changed.
-        left_out: {"file", "reason"}.
+        left_out: {"file", "reason"}. told: as that of `Source`.
     """
 
     location: str
@@ -46,6 +46,7 @@ class Corpus(ABC):
     fingerprint: str
     stamp: str
     left_out: list[dict[str, str]]
+    told: str = ""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -143,7 +144,20 @@ def open_table(shards: list[Shard], text: str, column: str | None) -> Corpus:
     bounds = np.interp([*windows.starts, len(names)], *ends).astype(np.int64)
     fingerprint, stamp = digest([*columns, *told]), digest(shard.stamp for shard in shards)
     source = Source(text, "parquet", names, store, fingerprint, left_out=left_out, stamp=stamp)
-    return Rows(source, windows.rows, np.diff(bounds))
+    corpus = Rows(source, windows.rows, np.diff(bounds))
+    corpus.told = "" if column else told_of_columns(_first_rows(shards[0]), columns, f"{text}:")
+    return corpus
+
+
+def _first_rows(shard: Shard) -> list[dict[str, Any]]:
+    """The texts of the first rows."""
+    with opened_parquet(shard) as file:
+        named = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        batch = next(file.iter_batches(batch_size=LOOKED_AT, columns=named), None) if named else None
+        if batch is None:
+            return []
+        cells = {name: [_bytes_of(one) or b"" for one in batch.column(name)] for name in named}
+        return [{name: cells[name][i].decode("utf-8", "replace") for name in named} for i in range(len(batch))]
 
 
 def _columns_of_table(shard: Shard, named: str | None) -> tuple[str, ...]:
@@ -159,12 +173,7 @@ def _columns_of_table(shard: Shard, named: str | None) -> tuple[str, ...]:
             return (told[0],)
         if any(name.lower() in TEXT_COLUMNS or name.lower().startswith(("sentence", "premise")) for name in told):
             return column_of([dict.fromkeys(told, "")], None, shard.name)
-        rows: list[dict[str, Any]] = []
-        for batch in file.iter_batches(batch_size=LOOKED_AT, columns=told):
-            cells = {name: [_bytes_of(one) or b"" for one in batch.column(name)] for name in told}
-            rows = [{name: cells[name][i].decode("utf-8", "replace") for name in told} for i in range(len(batch))]
-            break
-    return column_of(rows or [dict.fromkeys(told, "")], None, shard.name)
+    return column_of(_first_rows(shard) or [dict.fromkeys(told, "")], None, shard.name)
 
 
 def _is_text(kind: Any) -> bool:

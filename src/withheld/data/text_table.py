@@ -34,6 +34,9 @@ csv.field_size_limit(1 << 30)
 LONGEST_NAME = 100
 """Characters of a column's name; a first line with more is a row, and would be lost."""
 
+WORDY = 10
+"""Characters of the texts of a column on average; what has fewer is a label, a name or a number."""
+
 Rows = list[dict[str, Any]]
 
 
@@ -48,11 +51,16 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
     told: list[str | int] = [] if column is None else [column]  # other columns of the same file are other texts
     found: list[Any] = []
     parts: list[str] = []
+    told_of = ""
     for file in files:
         rows = list(_rows(file))
         if not rows:
             raise InputError(f"{file.name} has no rows")
         chosen = column_of(rows, column, file.name)
+        if column is None and not told_of:
+            told_of = told_of_columns(
+                rows, chosen, f"{text}:" if len(files) == 1 and Path(text).is_file() else f"{file.name}:"
+            )
         label = _label_of(_columns(rows), labels, file.name)
         for number, row in enumerate(rows):
             texts.append(_joined(row, chosen))
@@ -60,7 +68,7 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
             found.append(row.get(label) if label else None)
         parts += [part_of(file.name)] * len(rows)
         told += [file.name, file.stat().st_size, stamp_of(file)]
-    source = Source(text, "table", names, ListStore(texts), digest(told))
+    source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of)
     if len(files) > 1 and all(parts) and len(set(parts)) > 1:
         source.parts = np.array(parts)
     if labels is True or (isinstance(labels, str) and not Path(labels).is_file()):
@@ -88,10 +96,9 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     for name in TEXT_COLUMNS:
         if name in lower:
             return (lower[name],)
-    some = rows[:200]
-    lengths = {c: np.mean([len(r[c]) if isinstance(r.get(c), str) else 0 for r in some]) for c in columns}
+    lengths = _lengths(rows)
     best = max(lengths, key=lambda c: lengths[c])
-    if lengths[best] < 10:
+    if lengths[best] < WORDY:
         raise InputError(
             f"{shown} has no column of text among {', '.join(map(str, columns))}; name it, as in {shown}:COLUMN"
         )
@@ -107,6 +114,27 @@ def _check_texts(rows: Rows, column: str, shown: str) -> None:
             f"{shown} holds no texts: its column {column!r} names files ({cells[0][-60:]!r}); where it tells their labels, give "
             f"the folder they lie in as the data, and {shown} as --labels"
         )
+
+
+def told_of_columns(rows: Rows, chosen: tuple[str, ...], remedy: str) -> str:
+    """Which column was taken, where others hold text too; "" where none does.
+
+    Args:
+        remedy: how another one is named, without its name: "reviews.csv:".
+    """
+    others = [c for c, long in _lengths(rows).items() if long >= WORDY and c not in chosen]
+    others = [c for c in others if str(c).lower() not in LABEL_COLUMNS]
+    if not others:
+        return ""
+    taken = f"the column {chosen[0]!r} is" if len(chosen) == 1 else f"the columns {' and '.join(map(repr, chosen))} are"
+    more = f"{', '.join(map(repr, others[:4]))}{', ...' if len(others) > 4 else ''}"
+    return f"{taken} taken for the text, and not {more}; to take another one: {remedy}{others[0]}"
+
+
+def _lengths(rows: Rows) -> dict[str, float]:
+    """Characters of every column's texts, on average, of the first rows."""
+    some = rows[:200]
+    return {c: float(np.mean([len(r[c]) if isinstance(r.get(c), str) else 0 for r in some])) for c in _columns(rows)}
 
 
 def _columns(rows: Rows) -> list[str]:
@@ -222,6 +250,7 @@ def open_text_hub(text: str, labels: Labels) -> Source:
     parts = np.concatenate([np.full(len(s), part_named(key)) for key, s in splits.items()])
     prints = [str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint)]
     source = Source(text, "hub", names, ListStore(texts), digest([text, *prints]))
+    source.told = told_of_columns(rows, chosen, "save it as a table, TABLE.parquet, and say TABLE.parquet:")
     if (parts != "").any():
         source.parts = parts
     if labels is True or isinstance(labels, str):

@@ -229,6 +229,14 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
     return source
 
 
+def told_of_frames(source: Source) -> str:
+    """What to say where images were read as one clip, which photographs are not; "" elsewhere."""
+    if len(source) != 1 or not source.kind.startswith("frames in"):
+        return ""
+    said = f"{source.location}: its images are read as the frames of one clip, {source.names[0]}"
+    return f"{said}; for photographs take a run or model of images"
+
+
 def _natural(name: str) -> list[Any]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in NUMBER.split(name)]
 

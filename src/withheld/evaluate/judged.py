@@ -13,7 +13,7 @@ from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
 from withheld.data.text import documents, open_texts
-from withheld.data.video import VIDEOS, open_videos
+from withheld.data.video import VIDEOS, open_videos, told_of_frames
 from withheld.data.wanted import IMAGES
 from withheld.encoder import Encoder
 from withheld.errors import InputError
@@ -132,6 +132,8 @@ class JudgedTexts(Judged):
 
     def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
         """(N,) strings; what cannot be read is said."""
+        if source.told:
+            listen({"kind": "note", "text": source.told})
         bad: list[dict[str, str]] = []
         read = list(documents(source, bad))
         kept, found = [position for position, _ in read], [text for _, text in read]
@@ -186,9 +188,8 @@ class JudgedClips(Judged):
         """(N,) of `Clip`."""
         from withheld.data.clips import decoded_clips
 
-        if source.kind.startswith("frames in") and len(source) == 1:
-            note = f"{source.location}: its images are read as the frames of one clip, {source.names[0]}"
-            listen({"kind": "note", "text": f"{note}; for photographs take a run or model of images"})
+        if note := told_of_frames(source):
+            listen({"kind": "note", "text": note})
         tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
         found, kept = decoded_clips(source, self.encoder.size, tell)
         lost = np.setdiff1d(np.arange(len(source)), kept)

@@ -18,7 +18,8 @@ from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
 from withheld.evaluate.features import Listen, features
 from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
 from withheld.evaluate.labelled import Labelled
-from withheld.evaluate.sentence import NEIGHBORS, PROBE, RANDOM_ROW
+from withheld.evaluate.sentence import NEIGHBORS, PROBE, RANDOM_ROW, headline
+from withheld.wording import per_class
 
 RANDOM_SHARE, FROZEN_SHARE = 0.12, 0.15
 """Shares of the time: for the features of untrained encoders, and for those of the pretrained one."""
@@ -100,16 +101,34 @@ class Measurement:
         values = features(subject, _Lazy(self.images, where), listen=self.listen)
         return Table(values, {int(at): row for row, at in enumerate(needed)})
 
-    def frozen(self, row: Row, of: Callable[[int], Table], classify: Classify, labelled: Labelled | None = None) -> Row:
-        """Measures a row that learns from features: `of(seed)` has those of the items of a seed."""
-        labelled = labelled or self.labelled
+    def frozen(
+        self, row: Row, of: Callable[[int], Table], classify: Classify, labelled: Labelled | None = None,
+        share: float | None = None,
+    ) -> Row:  # fmt: skip
+        """Measures a row that learns from features.
+
+        Args:
+            of: the features of the items of a seed.
+            share: of the time; label counts above the headline's that would take more, as far as is measured, are left out.
+        """
+        labelled, started, each = labelled or self.labelled, time.monotonic(), 0.0
+        spared = [] if share is None else [c for c in labelled.counts if c > headline(labelled.counts)]
         for count in labelled.counts:
             begun = time.monotonic()
-            for seed in labelled.seeds:
+            for number, seed in enumerate(labelled.seeds):
+                # before the first seed by what one took at fewer labels, which is less
+                each = (time.monotonic() - begun) / number if number else each
+                if count in spared and begun - started + each * len(labelled.seeds) > (share or 0.0) * self.budget:
+                    row.right.pop(count, None)
+                    more = [c for c in labelled.counts if c >= count]
+                    self.left_out.append(f'"{row.method}" at {per_class(more)}, for time')
+                    self.rows.append(row)
+                    return row
                 draw, table = labelled.draws[count, seed], of(seed)
                 found = classify(table.at(draw.train), labelled.labels[draw.train], table.at(draw.test), seed)
                 self.score(row, count, seed, found, draw.test)
-            row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(labelled.seeds), 3)}
+            each = (time.monotonic() - begun) / len(labelled.seeds)
+            row.budget[count] = {"seconds": round(each, 3)}
             self.done(row, count)
         self.rows.append(row)
         return row

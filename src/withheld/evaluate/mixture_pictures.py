@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from withheld.evaluate.canvas import Tile, below, blank, enlargement, fitted, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.pictures import keep
-from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, plot
+from withheld.evaluate.plot import COLORS, SOFT, drawn, ellipse, named, plot
 from withheld.networks.evidence import evidence_words
 
 MOST_IMAGES, A_STRIP, MOST_NAMED = 60, 10, 40
@@ -65,7 +65,7 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
             *at[mine].T, s=9, color=COLORS[k % len(COLORS)], alpha=np.clip(sure[mine] ** 2, 0.15, 0.8), linewidths=0
         )
         if classes:
-            axes.scatter([], [], s=30, color=COLORS[k % len(COLORS)], label=classes[k])
+            axes.scatter([], [], s=30, color=COLORS[k % len(COLORS)], label=named(classes[k], 2.4))
         else:
             _number(axes, k, at[mine].mean(axis=0))
     if classes:
@@ -74,8 +74,8 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
     for k, mean in enumerate(model.means.numpy() if matrices is not None else []):
         if float(model.counts[k]) > 1 and matrices is not None:
             ellipse(axes, (mean - center) @ plane, plane.T @ matrices[k] @ plane, COLORS[k % several % len(COLORS)])
-    axes.set_xlabel(names[0], color=SOFT, fontsize=9)
-    axes.set_ylabel(names[1], color=SOFT, fontsize=9)
+    axes.set_xlabel(named(names[0], 6.0), color=SOFT, fontsize=9)
+    axes.set_ylabel(named(names[1], 3.8), color=SOFT, fontsize=9)
     what = "class" if classes else "component"
     caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure"
     caption += "; outlines at two deviations." if matrices is not None else "."
@@ -142,7 +142,7 @@ def _histogram(model: Any, rows: NDArray[np.floating], columns: Sequence[str]) -
         if float(model.counts[k]) > 1:
             _number(axes, k, (line[density.argmax()], density.max()))
     axes.plot(line, joint.sum(axis=0), color="#1d1d1f", linewidth=1.2, linestyle=":")
-    axes.set_xlabel(columns[0], color=SOFT, fontsize=9)
+    axes.set_xlabel(named(columns[0], 6.0), color=SOFT, fontsize=9)
     return entry(
         "components", drawn(figure), "", "The rows, every component's share of the density, and their sum.", {}
     )

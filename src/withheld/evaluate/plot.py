@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from withheld.evaluate.canvas import Tile
+from withheld.evaluate.canvas import Tile, fitted
 
 SOFT = "#6e6e74"
 COLORS = (
@@ -25,6 +25,11 @@ def plot(width: float, height: float) -> tuple[Any, Any]:
     axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(colors=SOFT, labelsize=8)
     return figure, axes
+
+
+def named(name: str, inches: float) -> str:
+    """A name that strangers chose, for matplotlib: so wide at most at 9 points, the middle left out, and no formula."""
+    return fitted(str(name), 100 * inches, 12).replace("$", r"\$")
 
 
 def drawn(figure: Any) -> Tile:

@@ -19,7 +19,7 @@ from torch import Tensor
 from withheld.data.clip import ASSUMED_RATE
 from withheld.data.clips import decoded_clips
 from withheld.data.moving import HELD, is_moving, open_moving
-from withheld.data.video import open_videos
+from withheld.data.video import open_videos, told_of_frames
 from withheld.errors import InputError
 from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, fitted, strip
 from withheld.evaluate.features import Listen, printable_name, silent
@@ -113,6 +113,8 @@ def _clips(
             yield f"{made.kind}:{number}", frames, ASSUMED_RATE / made.stride
         return
     source = open_videos(data)
+    if note := told_of_frames(source):
+        listen({"kind": "note", "text": note})
     source = source.subset(np.arange(min(len(source), SPARE * count)))
     decoded, kept = decoded_clips(
         source, size, lambda done, total: listen({"kind": "prepare", "done": done, "total": total})

@@ -141,8 +141,10 @@ def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Foun
     names, items = [pool.name(at) for at in nearest], [pool.item(at) for at in nearest]
     doubles = _doubles([item, *items])
     said = [f"{c:.3f}{' copy' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
+    typed = isinstance(item, str) and item == query
     title = first_words(query, TITLE) if isinstance(item, str) else query[-TITLE:]
-    told = "" if isinstance(item, str) and item == query else query  # a text is its own name
+    title = f'"{title}"' if typed else title
+    told = "" if typed else query  # a text is its own name
     sheet = [shown(told, "query", item), *map(shown, names, said, items)]
     below = [f"{what}  {name}" for what, name in zip(said, names, strict=True)]
     picture = draw_sheet(f"nearest to {title}", [("query", item), *zip(below, items, strict=True)])

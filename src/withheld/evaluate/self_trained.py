@@ -6,6 +6,7 @@ Shapes: U unlabelled items, D features.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -150,18 +151,27 @@ def measure_cells(m: Measurement, row: Row, seeds: list[int], cell: Cell, share:
     Args:
         share: of the time; label counts whose first seed tells that the row would take more are left out, and it is said.
     """
-    counts, started = m.labelled.counts, time.monotonic()
+    counts, started, each = m.labelled.counts, time.monotonic(), 0.0
+    most = math.inf if share is None else share * m.budget
+
+    def leave_out(at: int) -> None:
+        row.right.pop(counts[at], None)
+        m.left_out.append(f'"{row.method}" at {per_class(counts[at:])}, for time')
+        if at:
+            m.rows.append(row)
+
     for at, count in enumerate(counts):
         begun = time.monotonic()
+        spent = begun - started
+        if at and spent + len(seeds) * each > most:  # more labels take no less than fewer did
+            leave_out(at)
+            return
         for number, seed in enumerate(seeds, 1):
             draw: FewLabels = m.labelled.draws[count, seed]
             found = cell(draw)
             each = (time.monotonic() - begun) / number
-            if share is not None and begun - started + len(seeds) * each > share * m.budget:
-                row.right.pop(count, None)
-                m.left_out.append(f'"{row.method}" at {per_class(counts[at:])}, for time')
-                if at:
-                    m.rows.append(row)
+            if spent + len(seeds) * each > most:
+                leave_out(at)
                 return
             m.score(row, count, seed, found, draw.test)
         row.budget[count] = {"seconds": round((time.monotonic() - begun) / len(seeds), 3)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
 from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -29,12 +30,16 @@ STRENGTHS = (1.0, 10.0, 100.0)
 FIXED = 10.0
 MOST_WORDS = 50_000
 MOST_UNLABELLED = 10_000
+SHARE = 0.25
+"""Of the time of a verdict, at most, for each of the two rows, above the headline's labels."""
 TOPICS, OF_CLASS = (64, 200), 5
 """Topics at least and at most, and for each class."""
 TEXTS_A_TOPIC = 4
 """Of fewer texts fewer topics are found: where there are as many as texts, each is a text by itself."""
-MOST_SPANNED = 2000
-"""Labelled texts in whose span logistic regression is fitted; of more it takes all words."""
+MOST_SPANNED = 4000
+"""Labelled texts in whose span logistic regression is fitted, a fifth of the time; of more it takes all words."""
+MOST_WEIGHTS = 500_000
+"""Words times classes above which C is chosen on so many texts as have a span: ten fits to all words would take minutes."""
 
 
 def counted(texts: Sequence[Any]) -> tuple[CountVectorizer, sparse.csr_matrix]:
@@ -137,34 +142,43 @@ def measure_tfidf(m: Measurement) -> None:
         m.left_out.append(f'"{TFIDF}": no word of two letters or more stands in enough of the texts')
         return
     told = lambda x, y, test, seed: tfidf_probabilities(x, y, test, m.classes, seed)  # noqa: E731
-    m.frozen(Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"), lambda seed: words.of(seed)[1], told)
+    m.frozen(
+        Row(TFIDF, FLOOR, note=f"{max(many):,} words and pairs of words"),
+        lambda seed: words.of(seed)[1],
+        told,
+        share=SHARE,
+    )
     directions = words.topics(m.labelled.seeds[0]).values.shape[1]
-    m.frozen(Row(TOPICS_ROW, FLOOR, note=f"{directions} main directions of tf-idf"), words.topics, told)
+    m.frozen(Row(TOPICS_ROW, FLOOR, note=f"{directions} main directions of tf-idf"), words.topics, told, share=SHARE)
 
 
 def tfidf_probabilities(x: Any, y_N: NDArray[np.int64], test: Any, classes: int, seed: int) -> NDArray[np.floating]:
     """(M, K), by logistic regression whose strength is chosen by cross-validation where there are labels enough."""
-    model: Any = LogisticRegression(C=FIXED, max_iter=300)
-    if int(np.bincount(y_N)[np.unique(y_N)].min()) >= ENOUGH:
-        folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-        model = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes")  # one label a class is what we are for
-        x, test = _spanned(x, test)
-        model.fit(x, y_N)
+        strength, checked, z = FIXED, np.arange(len(y_N)), _spanned(x)
+        if z is x and x.shape[0] > MOST_SPANNED and x.shape[1] * classes > MOST_WEIGHTS:
+            checked = np.sort(np.random.default_rng(seed).choice(len(y_N), MOST_SPANNED, replace=False))
+        if int(np.bincount(y_N[checked], minlength=classes)[np.unique(y_N)].min()) >= ENOUGH:
+            folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+            tried = GridSearchCV(LogisticRegression(max_iter=300), {"C": STRENGTHS}, cv=folds, refit=False)
+            some = z if len(checked) == len(y_N) else _spanned(x[checked])
+            strength = tried.fit(some, y_N[checked]).best_params_["C"]
+        model = LogisticRegression(C=strength, max_iter=300).fit(z, y_N)
+        if z is not x:  # weights of words again
+            model.coef_ = np.asarray(x.T @ solve_triangular(z, model.coef_.T, lower=True, trans="T")).T
+            model.n_features_in_ = x.shape[1]
         found = np.zeros((test.shape[0], classes))
         found[:, model.classes_] = model.predict_proba(test)
     return found
 
 
-def _spanned(x_NV: Any, test_MV: Any) -> tuple[Any, Any]:
-    """Both in the space that few labelled texts span: the penalty is round, so the solution is the same, and sooner found."""
-    if isinstance(x_NV, np.ndarray):
-        return x_NV, test_MV
-    if x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:  # of labelled texts without a word that counts there is no span
-        return x_NV, test_MV
-    values, vectors = np.linalg.eigh((x_NV @ x_NV.T).toarray())
-    kept = values > 1e-10 * values[-1]
-    turn = vectors[:, kept] / np.sqrt(values[kept])
-    return vectors[:, kept] * np.sqrt(values[kept]), (test_MV @ x_NV.T) @ turn
+def _spanned(x_NV: Any) -> Any:
+    """(N, N) the texts in the space that they span, lower triangular: the penalty is round, so the solution is the same, and
+    sooner found; as they are where they are dense, many, or without a word that counts."""
+    if isinstance(x_NV, np.ndarray) or x_NV.shape[0] > MOST_SPANNED or not x_NV.nnz:
+        return x_NV
+    alike = (x_NV @ x_NV.T).toarray()
+    alike[np.diag_indices_from(alike)] += 1e-9 * alike.diagonal().max()  # texts that are there twice
+    return cholesky(alike, lower=True, overwrite_a=True)

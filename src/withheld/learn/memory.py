@@ -27,13 +27,21 @@ def check_pieces(objective: Objective, pieces: int) -> None:
     Raises:
         InputError: with the reason and the remedy.
     """
-    if pieces == 1:
-        return
-    why = objective.needs_whole_batch() or (
-        f"{batch_norm(objective)} normalizes by the statistics of its whole batch" if batch_norm(objective) else ""
-    )
-    if why:
+    if pieces > 1 and (why := _why_at_once(objective)):
         raise InputError(f"--accumulate {pieces}: this objective needs its batch at once, since {why}: {LESS}")
+
+
+def _why_at_once(objective: Objective) -> str:
+    """Why a step needs its batch at once; "" where it does not."""
+    norm = batch_norm(objective)
+    return objective.needs_whole_batch() or (f"{norm} normalizes by the statistics of its whole batch" if norm else "")
+
+
+def accepted(objective: Objective) -> list[str]:
+    """Which of --accumulate and --recompute an objective does not refuse."""
+    layers = layers_of(objective.network)
+    again = not batch_norm(objective.network) and any(_following(name) in layers for name in layers)
+    return ["--accumulate"] * (not _why_at_once(objective)) + ["--recompute"] * again
 
 
 def counts_of(counted: Counted, pairs: list[Pair]) -> list[dict[str, Tensor]]:
@@ -101,7 +109,7 @@ def recompute(objective: Objective) -> int:
     if not again:
         raise InputError(
             "--recompute: this network has no stack of layers of which some could be computed twice: "
-            "take --accumulate, or a smaller --batch-size"
+            + (LESS if _why_at_once(objective) else "take --accumulate, or a smaller --batch-size")
         )
     for name in again:
         layers[name].forward = partial(_twice, layers[name], layers[name].forward)  # type: ignore[method-assign]

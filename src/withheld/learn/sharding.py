@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from withheld import distributed
 from withheld.errors import InputError
-from withheld.learn.memory import layers_of
+from withheld.learn.memory import accepted, layers_of
 from withheld.objective import Objective
 
 
@@ -26,9 +26,10 @@ def check_shares(objective: Objective, on_sick: str) -> None:
     """
     if objective.moving():
         name = type(objective.moving()[0]).__name__
+        first = "".join(f"{option}, " for option in accepted(objective))
         raise InputError(
             f"--shard: {name} moves after every step by whole weights or items, which no process has here: leave --shard out and "
-            "take --accumulate, --recompute or a smaller --encoder, or a method without it, such as mae or bert"
+            f"take {first}a smaller --encoder or --batch-size, or a method without it, such as mae or bert"
         )
     if on_sick != "warn":
         raise InputError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from withheld import distributed
 from withheld.data import cache
 from withheld.data.duplicates import copies_each
-from withheld.data.sentences import alone, parted_by
+from withheld.data.sentences import alone, how_parted, notes_on, parted_by
 from withheld.data.source import digest
 from withheld.data.text import open_texts, spread_documents
 from withheld.data.text_corpus import open_corpus
@@ -76,7 +76,7 @@ class Texts(Modality):
         self.length = self._length(name)
         self.tokenizer = self._tokenizer(name)
         tell = lambda done, total: self.tell("prepare", done=done, total=total)  # noqa: E731
-        self.how = how = str(self.settings.get("sentences", constant(method, "SENTENCES", "auto")))
+        self.how = how = how_parted(self.settings, self.source, constant(method, "SENTENCES", "auto"))
         if not self.by_sentence and "sentences" in self.settings:
             raise InputError(f"sentences={how}: {method} learns from blocks of text, not from sentences; leave it out")
         parted = parted_by(how) if self.by_sentence else None
@@ -86,6 +86,9 @@ class Texts(Modality):
             self._tell_skipped(self.tokens.skipped, plural(len(self.source), "text"))
         if distributed.rank() == 0:
             distributed.barrier()
+        asked = not self.by_sentence or "sentences" in self.settings
+        for note in notes_on(self.source, None if self.stream else self.tokens, "" if asked else how):
+            self.tell("note", text=note)
         self.trunk, self.pretrained = open_text_trunk(
             name, vocabulary=len(self.tokenizer), length=self.length, seed=self.given["seed"]
         )

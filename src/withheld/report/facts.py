@@ -192,7 +192,8 @@ def keeps_encoder(found: Contents) -> bool:
 
 def can_be_judged(found: Contents) -> bool:
     """Whether a verdict is still to come: the run has an encoder and no scores."""
-    return bool(found.run and keeps_encoder(found) and not found.scores and not found.verdict and not found.detection)
+    judged = found.scores or found.verdict or found.detection or found.glue
+    return bool(found.run and keeps_encoder(found) and not judged)
 
 
 def evaluate_command(found: Contents) -> str:

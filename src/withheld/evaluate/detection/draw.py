@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from withheld.data.decode import decode
 from withheld.data.image import to_array
 from withheld.data.voc import VocData
-from withheld.evaluate.canvas import printable, strip
+from withheld.evaluate.canvas import fitted, strip
 from withheld.evaluate.detection.find import Detections
 from withheld.evaluate.detection.regions import Regions, shares
 from withheld.evaluate.fonts import font
@@ -37,13 +37,16 @@ def boxes_on(image: Image.Image, found: Detections, classes: Sequence[str], scor
     out = image.convert("RGB")
     draw = ImageDraw.Draw(out)
     thick = max(2, round(max(out.size) / 320))
-    letters = font(max(11, round(max(out.size) / 46)), words="".join(classes))
+    points = max(11, round(max(out.size) / 46))
+    letters = font(points, words="".join(classes))
     for at in reversed(range(len(found))):
         box, label = found.boxes[at], int(found.labels[at])
         x0, y0, x1, y1 = (float(v) * side for v, side in zip(box, [*out.size, *out.size], strict=True))
         color = color_of(label)
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=color, width=thick)
-        words = printable(classes[label])[:40] + (f" {100 * float(found.scores[at]):.0f}" if scores else "")
+        words = fitted(classes[label], out.width / 2, points) + (
+            f" {100 * float(found.scores[at]):.0f}" if scores else ""
+        )
         left, top, right, bottom = draw.textbbox((0, 0), words, font=letters)
         wide, high = right - left + 6, bottom - top + 5
         x = min(max(0.0, x0), max(0.0, out.width - wide))
