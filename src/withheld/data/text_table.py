@@ -102,7 +102,7 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
         raise InputError(
             f"{shown} has no column of text among {', '.join(map(str, columns))}; name it, as in {shown}:COLUMN"
         )
-    _check_texts(some, best, shown)
+    _check_texts(rows[:200], best, shown)
     return (best,)
 
 
