@@ -11,6 +11,7 @@ Most encoders are transformers' own and need nothing of this. ONNX files (`withh
 from withheld.networks.convnet import ConvNetConfig
 from withheld.networks.elmo import ElmoConfig
 from withheld.networks.lstm import LstmConfig
+from withheld.networks.patch_dictionary import PatchDictionaryConfig
 from withheld.networks.recognition import RecognitionConfig
 from withheld.networks.sentence import SentenceConfig
 from withheld.networks.vq_vae2 import VqConfig
@@ -18,6 +19,9 @@ from withheld.networks.word_vectors import WordVectorsConfig
 
 OURS = {
     kind.model_type: kind
-    for kind in (ConvNetConfig, ElmoConfig, LstmConfig, RecognitionConfig, SentenceConfig, VqConfig, WordVectorsConfig)
-}
+    for kind in (
+        ConvNetConfig, ElmoConfig, LstmConfig, PatchDictionaryConfig, RecognitionConfig, SentenceConfig, VqConfig,
+        WordVectorsConfig,
+    )
+}  # fmt: skip
 """Their configs, by the model_type that stands in config.json."""

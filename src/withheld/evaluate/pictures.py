@@ -23,12 +23,14 @@ from withheld.data.rows import spread_over
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate import atlas
+from withheld.evaluate.atoms import atom_entries
 from withheld.evaluate.canvas import Tile, blank, enlargement, gif, ladder, png, sheet, strip, tile, written
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.evaluate.pretext_pictures import own_rows, pretext_entries
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import writing
+from withheld.networks.patch_dictionary import DictionaryLearner
 from withheld.objective import Objective
 from withheld.run import Run
 from withheld.types import Pair, Split, as_split
@@ -80,6 +82,8 @@ def draw_run(
     if objective is not None and isinstance(objective.network, Latent):
         few = torch.from_numpy(some[:LATENT_ITEMS]).to(encoder.device)
         entries += latent_entries(objective.network, encoder.normalize(few), seed)
+    if objective is not None and isinstance(objective.network, DictionaryLearner):
+        entries += atom_entries(objective.network, _as_fed(encoder, some[:MEASURED]))
     entries += _likeness(atlas.look(encoder, some, pixels, called), seed)
     return keep(Path(folder), entries)
 

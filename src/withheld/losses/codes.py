@@ -16,6 +16,11 @@ def quantized_error(prediction: Mapping[str, Tensor], y: Tensor) -> Terms:
     return {"reconstruction": F.mse_loss(prediction["image"], y), "commitment": prediction["commitment"]}
 
 
+def untold(prediction: Mapping[str, Tensor], y: Tensor) -> Terms:
+    """What a dictionary left untold of patches, "untold" (B,), -log of a Gaussian of unit variance up to scale and constant."""
+    return {"loss": prediction["untold"].mean()}
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """y is compared as it is; a prediction is drawn as its image."""

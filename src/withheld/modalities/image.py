@@ -24,7 +24,7 @@ from withheld.modalities.modality import Modality
 from withheld.networks.adapters import adapt, is_adapted, merged
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
-from withheld.run import default_encoder
+from withheld.run import constant, default_encoder
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
 from withheld.wording import size
@@ -53,6 +53,7 @@ class Images(Modality):
             raise InputError(f"{self.data}: no items")
         self.encoder_name, self.pretrained = "", False
         self.own = method is None
+        self.side = constant(method or "", "SIDE", 224 if self.device.type == "cuda" else 96)
         if method is None:
             return self._prepare(self._size(), None)
         return self._trunk(method)
@@ -217,7 +218,7 @@ class Images(Modality):
         native = max(native_size(self.source))
         if native <= 64:
             return -(-native // 4) * 4
-        return 224 if self.device.type == "cuda" else 96
+        return int(self.side)
 
     def _prepare(self, size: int, channels: int | None) -> None:
         """Decodes once; photographs are kept a third larger than they are seen, so that crops stay sharp."""

@@ -26,6 +26,7 @@ from withheld.hub import hub_settings, why
 from withheld.networks.config_file import read_settings
 from withheld.networks.convnet import ConvNetConfig
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
+from withheld.networks.patch_dictionary import PatchDictionaryConfig
 from withheld.networks.recognition import RecognitionConfig
 from withheld.networks.vq_vae2 import VqConfig
 
@@ -82,6 +83,16 @@ def convnet(widths: tuple[int, ...], about: str) -> Preset:
     )
 
 
+def dictionary(atoms: int, about: str) -> Preset:
+    """The shape of a dictionary of patches: of 6 pixels at every place, of images above 40 pixels of 8 at fewer places."""
+
+    def config(size: int, channels: int, patch: int) -> PretrainedConfig:
+        kernel, stride = (6, 1) if size <= 40 else (8, max(2, size // 32))
+        return PatchDictionaryConfig(size, channels, atoms, kernel, stride)
+
+    return Preset(about, config)
+
+
 def recognition(kind: str, latents: int, widths: tuple[int, ...], about: str) -> Preset:
     """The shape of a recognition network."""
     return Preset(about, lambda size, channels, patch: RecognitionConfig(kind, size, channels, latents, widths))
@@ -112,6 +123,7 @@ PRESETS = {
     "mlp-vae": recognition("mlp", 40, (512, 512), "two layers of 512 and 40 latents, for small grey images"),
     "mlp-vae-2d": recognition("mlp", 2, (512, 512), "two layers of 512 and 2 latents, to look at"),
     "vq-vae2": Preset("two grids of codes, for vq_vae2", lambda size, channels, patch: VqConfig(size, channels)),
+    "patch-dictionary": dictionary(128, "128 patches of 6 or 8 pixels, for patch_dictionary; seconds on a CPU"),
     "conv-vae": recognition("conv", 64, (32, 64), "two convolutions and 64 latents"),
 }
 
