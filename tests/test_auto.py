@@ -37,8 +37,12 @@ def test_every_rule_says_why_and_what_it_rests_on(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("facts", "method"),
     [
-        (Facts("image", 50_000, side=28), "simclr"),
-        (Facts("image", 1600, side=300), "simclr"),
+        (Facts("image", 50_000, side=32), "simclr"),
+        (Facts("image", 50_000, side=28, grey=True), "patch_dictionary"),
+        (Facts("image", 1600, side=300), "patch_dictionary"),
+        (Facts("image", 1600, side=300, named=True), "simclr"),
+        (Facts("image", 50_000, side=32, minutes=1.0), "patch_dictionary"),
+        (Facts("image", 50_000, side=32, minutes=1.0, gpu=True), "simclr"),
         (Facts("image", 900, side=300, continues=True), "simclr"),
         (Facts("text", 100, characters=10**6), "same_text"),
         (Facts("text", 100, characters=10**6, continues=True), "bert"),
@@ -55,8 +59,8 @@ def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
     ("facts", "told"),
     [
         (
-            Facts("image", 900),
-            r"too few images to learn from \(900\).*--encoder.*name a method: withheld pretrain simclr",
+            Facts("image", 90),
+            r"too few images to learn from \(90\).*--encoder.*name a method: withheld pretrain simclr",
         ),
         (Facts("text", 3, characters=5000), r"too few characters to learn from \(5,000\)"),
         (Facts("video", 4), r"too few clips to learn from \(4\)"),
@@ -86,7 +90,7 @@ def test_what_it_sees(tmp_path: Path) -> None:
         (tmp_path / "photos" / "train").mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / "test").mkdir(exist_ok=True)
         Image.new("L", (40, 20)).save(tmp_path / "photos" / ("train" if at else "test") / f"{at}.png")
-    assert look(tmp_path / "photos") == Facts("image", 2, side=40)
+    assert look(tmp_path / "photos") == Facts("image", 2, side=40, grey=True)
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "a.txt").write_text("once upon a time " * 100)
     assert look(tmp_path / "books") == Facts("text", 1, characters=1700)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from withheld.auto_rules import RULES, Facts, Rule
 from withheld.data.vectors import is_table
 from withheld.data.wanted import named_modality
@@ -104,7 +106,8 @@ def decide(
     from withheld.run import pick_device
 
     facts = look(data, encoder, stream)
-    facts = replace(facts, minutes=minutes or facts.minutes, gpu=not pick_device(device).startswith("cpu"))
+    gpu = not pick_device(device).startswith("cpu")
+    facts = replace(facts, minutes=minutes or facts.minutes, gpu=gpu, named=encoder != AUTO)
     found = choose(facts)
     return replace(
         found,
@@ -144,11 +147,13 @@ def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
 
 
 def _images(data: Any, stream: bool) -> Facts:
-    from withheld.data.image import native_size
+    from withheld.data.image import heads
     from withheld.data.source import open_source
 
     source = _train(open_source(data, stream=stream))
-    return Facts("image", len(source), side=max(native_size(source)))
+    seen = heads(source)
+    side = max(int(np.median([each.height for each in seen])), int(np.median([each.width for each in seen])))
+    return Facts("image", len(source), side=side, grey=all(each.channels == 1 for each in seen), streamed=stream)
 
 
 def _clips(data: Any) -> Facts:
@@ -158,8 +163,6 @@ def _clips(data: Any) -> Facts:
 
 
 def _texts(data: Any, stream: bool) -> Facts:
-    import numpy as np
-
     from withheld.data.text import documents, open_texts
 
     if stream:

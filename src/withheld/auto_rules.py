@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 1000, 20, 50, 200_000
+FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 100, 20, 50, 200_000
 """Below these there is too little to learn from."""
+FOR_VIEWS, MINUTES_FOR_VIEWS = 10_000, 3.0
+"""Photographs, and minutes of a CPU, from which on views of them teach more than a dictionary of their patches."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Facts:
         side: of images in pixels, the larger of the two, of a sample.
         characters: of all texts, about.
         binary: whether all cells of a table are 0 or 1.
+        grey: whether images have no color.
         continues: whether an encoder is named that has learned already.
+        named: whether any encoder is named, learned or not.
         streamed: whether the items are read as they come.
     """
 
@@ -37,7 +41,9 @@ class Facts:
     side: int = 0
     characters: int = 0
     binary: bool = False
+    grey: bool = False
     continues: bool = False
+    named: bool = False
     streamed: bool = False
 
 
@@ -67,20 +73,30 @@ class Rule:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def _hurried(facts: Facts) -> bool:
+    return not facts.gpu and facts.minutes < MINUTES_FOR_VIEWS
+
+
 RULES: tuple[Rule, ...] = (
     # Images
     Rule(
         "image", lambda f: f.items < FEW_IMAGES and not f.continues, "",
         "too few images to learn from ({items:,}): continue from a checkpoint that has seen more (--encoder RUN/encoder, or "
         "--encoder facebook/dinov2-small) or distill one",
-        "292 smears made no encoder in 5 minutes, and of 1,600 photographs HOG with a color histogram knew more: 51.2 against "
-        "36.4 % at 10 labels per class (gallery: finding objects; 1,600 photographs)",
+        "300 photographs made a dictionary of patches as good as 1,600 did (gallery: a dictionary of patches); fewer than 100 were "
+        "not tried",
     ),
     Rule(
         "image", lambda f: f.continues, "simclr",
         "an encoder that has learned already goes on by telling views of an image from those of others: it rests while the new "
         "head warms up, then learns at a fifth of the rate",
         "not measured at length; the encoder's rest is what keeps it from forgetting (docs/decisions/0015-modern-objectives.md)",
+    ),
+    Rule(
+        "image", lambda f: not f.named and (f.grey or f.items < FOR_VIEWS or _hurried(f)), "patch_dictionary",
+        "{items:,} images: a dictionary of their small patches, learned in seconds; deeper networks want more images than these, "
+        "colors, or more minutes",
+        "MEASURED",
     ),
     Rule(
         "image", lambda f: True, "simclr",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from withheld.data.decode import Decoded, as_hwc, look
+from withheld.data.decode import Decoded, Look, as_hwc, look
 from withheld.data.scale import Scale, rescaled, to_block, with_channels
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -82,22 +82,30 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+def heads(source: Source, sample: int = 64) -> list[Look]:
+    """What the heads of a sample of the images tell; those that cannot be read are left out.
+
+    Raises:
+        InputError: where none of the sample can be read.
+    """
+    seen = []
+    for _, raw in source.raw(source.spread(sample)):
+        try:
+            seen.append(look(raw))
+        except Exception:  # noqa: S112  a damaged file raises anything; it is counted when the data is prepared
+            continue
+    if not seen:
+        raise InputError(f"none of the first images looked at in {source.location} can be read; check the files")
+    return seen
+
+
 def native_size(source: Source, sample: int = 64) -> tuple[int, int]:
     """The median (height, width) of a sample of the images, read from their heads.
 
     Raises:
         InputError: where none of the sample can be read.
     """
-    sizes = []
-    for _, raw in source.raw(source.spread(sample)):
-        try:
-            seen = look(raw)
-        except Exception:  # noqa: S112  a damaged file raises anything; it is counted when the data is prepared
-            continue
-        sizes.append((seen.height, seen.width))
-    if not sizes:
-        raise InputError(f"none of the first images looked at in {source.location} can be read; check the files")
-    height, width = np.median(np.array(sizes), axis=0)
+    height, width = np.median([(each.height, each.width) for each in heads(source, sample)], axis=0)
     return int(height), int(width)
 
 
