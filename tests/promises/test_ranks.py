@@ -96,7 +96,7 @@ def test_uneven_slices_of_a_table(server: Server, whole: Callable[[str], Path], 
 
 
 @pytest.mark.promise("R15")
-@pytest.mark.parametrize("job", ["exemplar", "lstm_lm", "stream", "text_stream"])
+@pytest.mark.parametrize("job", ["exemplar", "patch_dictionary", "lstm_lm", "stream", "text_stream"])
 def test_two_then_one_then_two(
     job: str, server: Server, whole: Callable[[str], Path], tmp_path: Path, tally: Tally
 ) -> None:
