@@ -8,7 +8,9 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +28,9 @@ from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
 from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
 from withheld.types import CannotMerge, Moment, Pair, Recipe, Split, map_tensors
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gain_shape import best_atoms
 
 SIZE = 16
 
@@ -255,8 +260,11 @@ class Eight:
 # Methods whose loss, codes or statistics are those of all items of a step, with the networks that they take on a CPU.
 AT_ONCE = {
     "arrow_of_time", "byol", "colorization", "dino", "distill", "exemplar", "frame_order", "lejepa", "lstm_lm", "next_frame",
-    "relative_position", "same_text", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
+    "patch_dictionary", "relative_position", "same_text", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
 }  # fmt: skip
+
+
+RATES = {"patch_dictionary": 4e-2}  # atoms begin as long as patches are
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -320,13 +328,13 @@ class TestObjective:
         items = Eight(items_of(name, recipe, 8, objective.split.asks))
         recipe = recipe.change(
             batch_size=8,
-            base_learning_rate=2e-3 * 32,
+            base_learning_rate=32 * RATES.get(name, 2e-3),
             warmup=0.1,
             optimizer="adamw",
             schedule="cosine",
             order="shuffled",
         )
-        least = entropy_of(name, items.t) + rank_of(name)
+        least = entropy_of(name, items.t) + rank_of(name) + untold_of(name, objective, items.t)
 
         def hear(line):
             losses.append(line["loss"])
@@ -439,6 +447,16 @@ def entropy_of(name: str, t: torch.Tensor) -> float:
         return 0.0
     p = t.clamp(1e-6, 1 - 1e-6)
     return float(-(p * p.log() + (1 - p) * (1 - p).log()).sum() / len(t))
+
+
+def untold_of(name: str, objective: torch.nn.Module, t: torch.Tensor) -> float:
+    """What as many atoms as there are leave untold of these items by k-means, from where the atoms begin."""
+    if name != "patch_dictionary":
+        return 0.0
+    model, side = objective.trunk.model, objective.split.side
+    with torch.no_grad():
+        patches = torch.nn.functional.unfold(t, side).transpose(1, 2).flatten(0, 1)
+        return best_atoms(model.whitened(patches).double().numpy(), model.units.double().numpy())[1]
 
 
 def rank_of(name: str) -> float:

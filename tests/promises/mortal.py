@@ -56,6 +56,7 @@ def jobs(folder: Path) -> dict[str, dict[str, Any]]:
         "exemplar": {"method": "exemplar", **image},
         "vq_vae2": {"method": "vq_vae2", **image, "settings": {"codes": 8}},
         "byol": {"method": "byol", **image},
+        "patch_dictionary": {"method": "patch_dictionary", **image},
         "stream": {"method": "mae", "data": str(folder / "shards"), "stream": True, "held": 30_000, "batch_size": 8, "steps": 9},
         "text_stream": {
             **text, "method": "bert", "data": str(folder / "text_shards"), "stream": True, "held": 6_000, "window": 8_000,

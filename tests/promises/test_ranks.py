@@ -28,6 +28,7 @@ METHODS = [
     "simcse",
     "exemplar",
     "vq_vae2",
+    "patch_dictionary",
     "lstm_lm",
     "mixture",
     "stream",
@@ -79,6 +80,10 @@ def test_two_processes_are_one(
     # A temperature of 0.05 makes 20 times as much of a rounding.
     np.testing.assert_allclose(losses(tmp_path)[:2], losses(whole(job))[:2], rtol=3e-6 if job == "simcse" else 1e-6)
     np.testing.assert_allclose(losses(tmp_path), losses(whole(job)), rtol=DRIFT)
+    if (
+        job == "patch_dictionary"
+    ):  # whose features are brought to the mean and variance of whole images of all processes
+        same_files(*(at / "run" / "encoder" for at in (tmp_path, whole(job))), least=1)
     tally("R15", 1, 1, "methods whose losses are those of one process to 1e-6, with the same items")
 
 
@@ -91,7 +96,7 @@ def test_uneven_slices_of_a_table(server: Server, whole: Callable[[str], Path], 
 
 
 @pytest.mark.promise("R15")
-@pytest.mark.parametrize("job", ["exemplar", "lstm_lm", "stream", "text_stream"])
+@pytest.mark.parametrize("job", ["exemplar", "patch_dictionary", "lstm_lm", "stream", "text_stream"])
 def test_two_then_one_then_two(
     job: str, server: Server, whole: Callable[[str], Path], tmp_path: Path, tally: Tally
 ) -> None:
@@ -243,11 +248,11 @@ def test_what_one_process_began_is_continued_in_shares(
     np.testing.assert_allclose(losses(tmp_path), losses(whole("mae")), rtol=DRIFT)
 
 
-def same_files(one: Path, other: Path) -> None:
+def same_files(one: Path, other: Path, least: int = 4) -> None:
     """The same tensors under the same names, checkpoint, encoder and model, to rounding."""
     found = sorted(path.relative_to(other) for path in other.rglob("*.safetensors"))
     assert found == sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
-    assert len(found) >= 4
+    assert len(found) >= least
     for path in found:
         a, b = load_file(one / path), load_file(other / path)
         assert {name: t.shape for name, t in a.items()} == {name: t.shape for name, t in b.items()}

@@ -24,6 +24,7 @@ STAGES = {
 }
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""
+LEARNS_FROM_FEW = ("distill", "patch_dictionary")
 SAID = {"timing": "timing a few steps ...", "pictures": "drawing pictures ..."}
 
 
@@ -85,7 +86,7 @@ def plan(settings: dict[str, Any]) -> str:
     from withheld.auto import too_little
 
     data, encoder = settings["data"], settings["encoder"]
-    taught = bool(encoder.get("pretrained")) or settings.get("method") == "distill"  # that is what is advised
+    taught = bool(encoder.get("pretrained")) or settings.get("method") in LEARNS_FROM_FEW
     few = too_little(settings.get("modality", ""), data.get("clips", data["items"]), taught)
     patch = f", patch {encoder['patch']}" if encoder.get("patch") else ""
     start = (

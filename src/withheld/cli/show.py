@@ -125,13 +125,13 @@ def of_method(
     from withheld.data.image import native_size
     from withheld.data.source import open_source
     from withheld.networks.open import open_trunk
-    from withheld.run import load_method
+    from withheld.run import constant, default_encoder, load_method
 
     if size == "auto":
         native = max(native_size(open_source(data)))
-        size = -(-native // 4) * 4 if native <= 64 else 96
+        size = -(-native // 4) * 4 if native <= 64 else constant(method, "SIDE", 96)
     images, names, prepared = some_items(data, items, seed, int(size), None)
-    trunk, _ = open_trunk("vit-nano", size=int(size), channels=images.shape[1])
+    trunk, _ = open_trunk(default_encoder(method) or "vit-nano", size=int(size), channels=images.shape[1])
     objective, recipe = load_method(method)(trunk, **settings)
     mean, std = (prepared.mean, prepared.std) if recipe.normalize else ([0.0] * trunk.channels, [1.0] * trunk.channels)
     shape = (1, -1, 1, 1)

@@ -85,6 +85,8 @@ def patch_colors(seen: Seen, items: int = 6) -> list[tuple[str, Tile]]:
     """A strip for each item: the photo, and its patches colored by the first three principal components."""
     if seen.grid is None or len(seen.grid) != 2 or seen.tokens.shape[1] != seen.grid[0] * seen.grid[1]:
         return []
+    if seen.grid[0] * seen.grid[1] == 1:
+        return []
     colors = _components(seen.tokens)
     chosen = np.unique(np.linspace(0, len(colors) - 1, min(items, len(colors))).round().astype(int))
     drawn = []

@@ -28,7 +28,7 @@ def patch_dictionary(trunk: ImageTrunk, *, patches: int = 6) -> tuple[Objective,
         patches: that many times as many of an image are drawn at a time.
     """
     learner = DictionaryLearner(trunk)
-    split = Scattered(trunk.model.config.kernel_size, patches)
+    split = Scattered(trunk.model.config.kernel_size, patches, trunk.size)
     return Objective(split, learner, untold, target=Reconstruction()), Recipe(
         base_learning_rate=4e-2,
         batch_size=128,

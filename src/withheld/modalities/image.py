@@ -53,7 +53,8 @@ class Images(Modality):
             raise InputError(f"{self.data}: no items")
         self.encoder_name, self.pretrained = "", False
         self.own = method is None
-        self.side = constant(method or "", "SIDE", 224 if self.device.type == "cuda" else 96)
+        usual = 224 if self.device.type == "cuda" else 96
+        self.side = constant(method, "SIDE", usual) if method else usual  # of photographs
         if method is None:
             return self._prepare(self._size(), None)
         return self._trunk(method)

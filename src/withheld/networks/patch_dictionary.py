@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithNoAttention
 
+from withheld import distributed
 from withheld.errors import InputError
 from withheld.networks.image import ImageTrunk
 from withheld.types import Pair
@@ -28,7 +29,9 @@ LIKER = 0.75
 """An atom answers where it is this many deviations more like the patch than the mean atom is."""
 
 FEW = 8
-"""Whole images a step, by which features are brought to mean 0 and variance 1."""
+"""Whole images a step, of all processes, by which features are brought to mean 0 and variance 1."""
+SHARE = 0.01
+"""Of a step in the running mean and variance of features; more in the first hundred, which count alike."""
 MANY = 20
 """Patches an atom, from which on one that no patch is told by is called dead."""
 
@@ -75,7 +78,7 @@ class PatchDictionary(PreTrainedModel):
         self.atoms = nn.Parameter(torch.empty(config.atoms, V))
         self.register_buffer("center", torch.zeros(V))
         self.register_buffer("whitening", torch.eye(V))
-        self.standard = nn.BatchNorm1d(config.hidden_size, eps=1e-4, momentum=0.01, affine=False)
+        self.standard = nn.BatchNorm1d(config.hidden_size, eps=1e-4, momentum=SHARE, affine=False)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -102,7 +105,7 @@ class PatchDictionary(PreTrainedModel):
             return
         even = _even(patches_NV)
         self.center.copy_(even.mean(dim=0))
-        away = (even - self.center).double()
+        away = (even - self.center).cpu().double()  # an Apple GPU has neither doubles nor eigenvectors
         variances, directions = torch.linalg.eigh(away.T @ away / max(1, len(away) - 1))
         scale = (variances.clamp(min=0) + SMOOTH).rsqrt()
         self.whitening.copy_(directions * scale @ directions.T)
@@ -112,7 +115,10 @@ class PatchDictionary(PreTrainedModel):
     def forward(
         self, pixel_values: Tensor, output_hidden_states: bool | None = None, **unused: Any
     ) -> BaseModelOutputWithNoAttention:
-        """The features of images."""
+        """The features of images; in training their mean and variance over images are kept up with."""
+        if self.training:
+            before: Any = self.standard.num_batches_tracked
+            self.standard.momentum = max(SHARE, 1 / (1 + int(before)))
         regions = self._regions(pixel_values.shape[-2:]).to(pixel_values)
         answers = (regions @ self.answers(pixel_values)).flatten(1)
         features = self.standard(answers.clamp(min=1e-12).sqrt())[:, :, None, None]
@@ -151,6 +157,11 @@ class DictionaryLearner(nn.Module):
             raise InputError(
                 "patch_dictionary brings its own encoder: leave --encoder at auto, or give patch-dictionary, or a run of it"
             )
+        side = trunk.model.config.kernel_size
+        if trunk.size < side:
+            raise InputError(
+                f"images of {trunk.size} pixels are smaller than a patch of {side}: enlarge them with --size {max(8, side)}"
+            )
         self.trunk = trunk
 
     @property
@@ -164,12 +175,19 @@ class DictionaryLearner(nn.Module):
         return self
 
     def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of "patches" side by side (B, C, H, W): the same as told by one atom each, and `untold` (B,), the mean squared error of
-        whitened values. A few of the whole "item" (B, C, S, S) tell what features are like on average."""
+        """Of "patches" side by side (B, C, H, W): "image", the same as told by one atom each, and "untold" (B,), the mean squared
+        error of whitened values. A few of the whole "item" (B, C, S, S) tell what features are like on average.
+
+        Raises:
+            InputError: in training on a single image.
+        """
         model, x_BCHW = self.trunk.model, x["patches"]
         if self.training:
+            if len(x["item"]) * distributed.world() < 2:
+                raise InputError("one image tells no deviation of features: take a --batch-size of 2 or more")
+            few = max(1, FEW // distributed.world())  # evenly spaced: however many processes there are, the same images
             with torch.no_grad():
-                model(pixel_values=x["item"][:FEW])
+                model(pixel_values=x["item"][:: max(1, len(x["item"]) // few)])
         whitened = model.whitened(self._patches(x_BCHW))
         told = self._told(whitened)
         untold = (whitened - told).square().mean(dim=1).view(len(x_BCHW), -1).mean(dim=1)
@@ -194,7 +212,7 @@ class DictionaryLearner(nn.Module):
 
     def vitals(self, t_BCHW: Tensor) -> dict[str, float]:
         """How many atoms whole images use; with few patches an atom is unused by chance, and none is called dead."""
-        times = self.times(t_BCHW)
+        times = self.times(t_BCHW).cpu()
         share = times.double() / times.sum().clamp(min=1)
         dead = float((times == 0).sum()) if int(times.sum()) > MANY * self.book_size else 0.0
         perplexity = float((-(share * share.clamp(min=1e-300).log()).sum()).exp())

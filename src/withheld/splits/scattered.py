@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from withheld.errors import InputError
 from withheld.types import Pair, Split
 
 
@@ -17,18 +19,29 @@ from withheld.types import Pair, Split
 class Scattered(Split):
     """R x R patches of every image, drawn from anywhere in it, side by side (B, C, R * side, R * side).
 
-    x holds these "patches" and the whole "item", y is the patches.
+    x holds these "patches" and the whole "item" as it was drawn from, y is the patches.
 
     Attributes:
         side: of a patch, pixels.
         rows: R.
+        size: photographs are kept larger than an encoder sees them; they are brought to this side first, 0 leaves them.
+
+    Raises:
+        InputError: for images smaller than a patch.
     """
 
-    side: int
+    side: int = 6
     rows: int = 6
+    size: int = 0
 
     def __call__(self, t: Tensor) -> Pair:
+        if self.size and t.shape[-2:] != (self.size, self.size):
+            t = F.interpolate(t, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         B, C, H, W = t.shape
+        if min(H, W) < self.side:
+            raise InputError(
+                f"images of {W} x {H} pixels are smaller than a patch of {self.side}: enlarge them with --size {max(8, self.side)}"
+            )
         across, many = torch.arange(self.side, device=t.device), self.rows**2
         top = torch.randint(H - self.side + 1, (B, many, 1, 1), device=t.device) + across[:, None]
         left = torch.randint(W - self.side + 1, (B, many, 1, 1), device=t.device) + across
