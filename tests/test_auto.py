@@ -60,7 +60,7 @@ def test_the_table_as_it_stands(facts: Facts, method: str) -> None:
     [
         (
             Facts("image", 90),
-            r"too few images to learn from \(90\).*--encoder.*name a method: withheld pretrain simclr",
+            r"too few images to learn from \(90\).*--encoder.*name a method: withheld pretrain patch_dictionary",
         ),
         (Facts("text", 3, characters=5000), r"too few characters to learn from \(5,000\)"),
         (Facts("video", 4), r"too few clips to learn from \(4\)"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from withheld.auto_rules import RULES, Facts, Rule
+from withheld.auto_rules import FOR_A_NETWORK, RULES, Facts, Rule
 from withheld.data.vectors import is_table
 from withheld.data.wanted import named_modality
 from withheld.errors import InputError
@@ -81,14 +81,20 @@ def choose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Choice:
     rule = next(rule for rule in mine if rule.when(facts))
     why = rule.why.format(items=facts.items, minutes=facts.minutes, characters=facts.characters)
     if not rule.method:
-        raise TooLittle(why, rule.measured, mine[-1].method)
+        else_ = next(rule for rule in mine if rule.method and rule.when(facts))
+        raise TooLittle(why, rule.measured, else_.method)
     return Choice(rule.method, rule.encoder, rule.size, rule.batch_size, dict(rule.settings), why, rule.measured)
 
 
 def too_little(modality: str, items: int, continues: bool = False, rules: tuple[Rule, ...] = RULES) -> str:
-    """Why `auto` would refuse so few images, clips or rows; "" where it would not, and of texts, which count in characters."""
+    """Why so few images, clips or rows are too few for a network from scratch; "" where they are not, and of texts, which count in
+    characters."""
     if modality == "text":
         return ""
+    if modality == "image":
+        few = f"too few images to learn from ({items:,}) for a deep network: patch_dictionary takes a few hundred; or continue "
+        few += "from a checkpoint (--encoder RUN/encoder, or --encoder facebook/dinov2-small), or distill one"
+        return "" if continues or items >= FOR_A_NETWORK else few
     facts = Facts(modality, items, continues=continues)
     rule = next((rule for rule in rules if rule.modality == modality and rule.when(facts)), None)
     return rule.why.format(items=items, minutes=facts.minutes, characters=0) if rule and not rule.method else ""

@@ -12,6 +12,9 @@ from typing import Any
 
 FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 100, 20, 50, 200_000
 """Below these there is too little to learn from."""
+FOR_A_NETWORK = 1000
+"""Images below which a deep network learns too little from scratch: 292 smears made no encoder in 5 minutes, and of 1,600
+photographs HOG with a color histogram knew more, 51.2 against 36.4 % at 10 labels per class (gallery: finding objects; 1,600 photographs)."""
 FOR_VIEWS, MINUTES_FOR_VIEWS = 10_000, 3.0
 """Photographs, and minutes of a CPU, from which on views of them teach more than a dictionary of their patches."""
 
@@ -96,7 +99,9 @@ RULES: tuple[Rule, ...] = (
         "image", lambda f: not f.named and (f.grey or f.items < FOR_VIEWS or _hurried(f)), "patch_dictionary",
         "{items:,} images: a dictionary of their small patches, learned in seconds; deeper networks want more images than these, "
         "colors, or more minutes",
-        "MEASURED",
+        "linear probe at 10 labels per class: 1,600 photographs 52.4 (HOG with colors 51.4, simclr 37.6), garments 76.2 (simclr "
+        "74.7), CIFAR-10 38.0 from 5,000 images or 30,000 (simclr 41.7 from 30,000 in ten minutes; gallery: a dictionary "
+        "of patches)",
     ),
     Rule(
         "image", lambda f: True, "simclr",

@@ -43,7 +43,7 @@ def test_check_tells_what_it_costs(labelled: Path, withheld: Run) -> None:
     assert result.exit_code == 0, result.output
     for words in ("images", "duplicates", "look like labels", "suggested", "items/s", "an epoch"):
         assert words in result.stdout
-    assert result.stdout.splitlines()[-1].startswith(f"withheld pretrain simclr --data {labelled}")
+    assert result.stdout.splitlines()[-1].startswith(f"withheld pretrain patch_dictionary --data {labelled}")
     for words in (
         "too few images to learn from",
         "All the same",

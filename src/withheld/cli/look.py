@@ -18,7 +18,7 @@ from withheld.wording import about, plural, size
 MOST_ROWS = 1_000_000
 """Rows of a table of which missing cells are counted."""
 PUBLIC = {
-    "simclr": "facebook/dinov2-small", "same_text": "google/bert_uncased_L-2_H-128_A-2",
+    "patch_dictionary": "facebook/dinov2-small", "same_text": "google/bert_uncased_L-2_H-128_A-2",
     "videomae": "MCG-NJU/videomae-small-finetuned-kinetics",
 }  # fmt: skip
 """Encoders that have learned elsewhere, to go on from where there is too little data; auto_rules.py names them too."""
