@@ -14,7 +14,8 @@ FEW_IMAGES, FEW_CLIPS, FEW_ROWS, FEW_CHARACTERS = 100, 20, 50, 200_000
 """Below these there is too little to learn from."""
 FOR_A_NETWORK = 1000
 """Images below which a deep network learns too little from scratch: 292 smears made no encoder in 5 minutes, and of 1,600
-photographs HOG with a color histogram knew more, 51.2 against 36.4 % at 10 labels per class (gallery: finding objects; 1,600 photographs)."""
+photographs HOG with a color histogram knew more, 51.2 against 36.4 % at 10 labels per class (gallery: finding objects; 1,600
+photographs)."""
 FOR_VIEWS, MINUTES_FOR_VIEWS = 10_000, 3.0
 """Photographs, and minutes of a CPU, from which on views of them teach more than a dictionary of their patches."""
 
