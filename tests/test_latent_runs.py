@@ -268,7 +268,7 @@ def test_charts_number_components_as_predict_does(tmp_path, monkeypatch):
     run = withheld.pretrain("mixture", str(tmp_path / "t.npy"), tmp_path / "run", settings={"components": 2})
     typed("predict", run.folder, tmp_path / "t.npy", "-o", tmp_path / "told.csv")
     told = [line.split(",")[1] for line in (tmp_path / "told.csv").read_text(encoding="utf-8").splitlines()[1:]]
-    scatter, bars = (figure.axes[0] for figure in figures)
+    scatter, _, bars = (figure.axes[0] for figure in figures)  # beside the means of every column
     places = {text.get_text(): text.xy for text in scatter.texts}
     assert np.allclose(places[told[0]], few, atol=0.5)
     assert np.allclose(places[told[-1]], many, atol=0.5)

@@ -64,6 +64,7 @@ def both(tmp_path_factory) -> list[dict[str, list[list[float]]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_learn_as_one(method, both):
     one, two = (np.array(run[method]) for run in both)

@@ -233,7 +233,7 @@ withheld.pretrain("mae", sys.argv[1], sys.argv[2], listen=hear, **given)
 
 
 @pytest.mark.promise("R23", "runs killed while they read ahead, resumed to the same bits")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
 def test_killed_while_it_reads_ahead(number: signal.Signals, shards: Path, tmp_path: Path) -> None:
     address = f"file://{shards.as_posix()}/*.parquet"
     ended = subprocess.run(

@@ -128,7 +128,9 @@ def test_a_run_opens_with_transformers(home, tmp_path):
         torch.testing.assert_close(again(pixel_values=t).last_hidden_state, encoder.trunk(t).tokens)
 
 
-@pytest.mark.parametrize("preset", ["vit-nano", pytest.param("videomae-nano", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "preset", [pytest.param(preset, marks=pytest.mark.slow) for preset in ("vit-nano", "videomae-nano")]
+)
 def test_one_onnx_file_takes_clips_of_any_size(tmp_path, preset):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

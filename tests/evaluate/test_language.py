@@ -258,7 +258,7 @@ def test_texts_without_words_have_no_tfidf_and_a_verdict():
     assert any(line.startswith('"tf-idf"') for line in found.left_out)
 
 
-@pytest.mark.parametrize("kind", ["lm", pytest.param("both_ways", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("lm", "both_ways")])
 def test_the_verdict_fine_tunes_every_kind_of_encoder(kind, texts, request):
     found = verdict(request.getfixturevalue(kind), texts, labels_per_class=[5], seeds=2, minutes=2.0)
     scores = {score.method: score.value for score in found.scores}

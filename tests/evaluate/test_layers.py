@@ -73,6 +73,7 @@ def test_the_layer_that_tells_the_label_is_chosen():
     assert choose_layer([noise, noise], np.arange(18), 18, seed=0) is None
 
 
+@pytest.mark.slow
 def test_rows_of_a_verdict(digits, tmp_path):
     said = verdict(
         tiny_encoder(), digits, labels_per_class=(1, 4), seeds=2, minutes=0.2, layers="all",

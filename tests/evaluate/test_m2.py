@@ -139,6 +139,7 @@ def found(digits):
     return made, seen, (pixels[:400], labels[:400])
 
 
+@pytest.mark.slow
 def test_both_rows_stand_in_the_verdict(found):
     made, _, _ = found
     for method in (MIXTURE, M2_ROW):
@@ -148,6 +149,7 @@ def test_both_rows_stand_in_the_verdict(found):
     assert {MIXTURE, M2_ROW, PROBE} <= {row["method"] for row in made.table()}
 
 
+@pytest.mark.slow
 def test_no_tested_item_is_learned_from(found):
     _, seen, data = found
     labelled = open_labelled(data, True, [1, 10], 2)

@@ -100,6 +100,7 @@ def test_fine_tuned_and_from_scratch_have_equal_steps(found):
     assert steps == {FINE_TUNED: 4, SCRATCH_ROW: 4}
 
 
+@pytest.mark.slow
 def test_from_scratch_with_the_augmentations_of_the_pretraining(monkeypatch, tmp_path):
     """A known answer: what is bright in training is dark in the test, and only random signs could teach that this is nothing."""
     monkeypatch.setattr(tuned, "steps_for", lambda items: 80)
