@@ -42,8 +42,8 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
 
     from withheld.run import modality_of, pretrain
 
+    unbounded = {"most_epochs": 0.0}  # else the steps would not tell the pace
     if modality_of(method) == "text":  # tokens are counted once and kept, so the whole text is the sample
-        unbounded = {"most_epochs": 0.0}  # else the steps would not tell the pace
         plan = pretrain(
             method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True, settings=unbounded
         ).settings
@@ -54,8 +54,11 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     source = source if train is None else train
     most = SAMPLE_CLIPS if modality_of(method) == "video" else SAMPLE
     few = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64))
-    plan = pretrain(method, source.subset(few), Path("unused"), minutes=MINUTES, device=device, dry_run=True).settings
-    pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
+    given: dict[str, Any] = {"minutes": MINUTES, "device": device, "dry_run": True}
+    plan = timed = pretrain(method, source.subset(few), Path("unused"), **given).settings
+    if plan["recipe"]["most_epochs"]:
+        timed = pretrain(method, source.subset(few), Path("unused"), settings=unbounded, **given).settings
+    pace = timed["steps"] * timed["batch_size"] / (60 * MINUTES)
     return Cost(plan, len(source), pace, _memory(plan["device"]))
 
 

@@ -316,3 +316,12 @@ def test_show_draws_what_a_method_with_an_encoder_of_its_own_hides(tmp_path):
     split, drawn, *_ = of_method("patch_dictionary", {}, str(tmp_path / "images.npy"), 4, "auto", 0)
     assert split == Scattered(8, 6, 64)
     assert drawn.shape == (4, 3, 64, 64)
+
+
+def test_check_times_its_steps_and_not_how_few_are_enough(tmp_path):
+    from withheld.cost import MINUTES, measure
+
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8))
+    cost = measure("patch_dictionary", tmp_path / "few.npy")
+    assert cost.plan["steps"] == 500
+    assert cost.items_per_second > 2 * 500 * cost.plan["batch_size"] / (60 * MINUTES)

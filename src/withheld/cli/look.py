@@ -13,6 +13,7 @@ from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.screen import Screen, duration
 from withheld.errors import InputError, nearest
+from withheld.types import LEAST
 from withheld.wording import about, plural, size
 
 MOST_ROWS = 1_000_000
@@ -231,6 +232,8 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     encoder = f"{plan['encoder']['name']} on {plan['device']}"
     lines = [("speed", f"{about(cost.items_per_second, 'item')}/s with {encoder}, batch {plan['batch_size']}")]
     often = plan["recipe"]["epochs"]
+    if plan["recipe"]["most_epochs"]:
+        often = round(max(often, LEAST * plan["batch_size"] / cost.items))
     once, all_ = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, often))
     lines.append(("time", f"{once} an epoch, {all_} for {often:g} epochs"))
     if cost.memory_bytes is not None:

@@ -249,7 +249,7 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
     if np.quantile(shapes, 0.95) > 1.5 * np.quantile(shapes, 0.05):
         warnings.append("shapes differ (width over height): every image is squashed to a square")
     if max(found.heights[1], found.widths[1]) > 64:
-        warnings.append("the size suggested is for a CPU; on a GPU 224")
+        warnings.append("the size suggested is for a CPU; on a GPU 224, but for a method that has a size of its own")
     if set(found.channels) - {1, 3} and len(found.channels) > 1:
         warnings.append("the number of channels differs from image to image: those unlike the most are skipped")
     return warnings
