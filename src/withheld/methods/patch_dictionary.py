@@ -20,8 +20,8 @@ def patch_dictionary(trunk: ImageTrunk, *, patches: int = 6) -> tuple[Objective,
     p(y|x): a Gaussian of unit variance around the best multiple of an atom, of whitened patches.
     Source: Coates, Lee and Ng 2011, An Analysis of Single-Layer Networks in Unsupervised Feature Learning,
         https://proceedings.mlr.press/v15/coates11a.html; Coates and Ng 2012, Learning Feature Representations with K-means
-    Differs: gradient steps on batches in place of k-means over all patches (the same error, docs/log.md); an atom answers by inner
-        products; means of 4 x 4 regions (paper: sums of 2 x 2), and their square roots.
+    Differs: gradient steps on batches in place of k-means over all patches (the same error from batches of 64 on, docs/log.md); an
+        atom answers by inner products; means of 4 x 4 regions (paper: sums of 2 x 2), and their square roots.
 
     Args:
         trunk: "patch-dictionary", of 128 atoms.
