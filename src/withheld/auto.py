@@ -153,13 +153,13 @@ def look(data: Any, encoder: Any = "auto", stream: bool = False) -> Facts:
 
 
 def _images(data: Any, stream: bool) -> Facts:
-    from withheld.data.image import heads
+    from withheld.data.image import heads, typical_size
     from withheld.data.source import open_source
 
     source = _train(open_source(data, stream=stream))
     seen = heads(source)
-    side = max(int(np.median([each.height for each in seen])), int(np.median([each.width for each in seen])))
-    return Facts("image", len(source), side=side, grey=all(each.channels == 1 for each in seen), streamed=stream)
+    grey = all(each.channels == 1 for each in seen)
+    return Facts("image", len(source), side=max(typical_size(seen)), grey=grey, streamed=stream)
 
 
 def _clips(data: Any) -> Facts:

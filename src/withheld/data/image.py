@@ -105,7 +105,12 @@ def native_size(source: Source, sample: int = 64) -> tuple[int, int]:
     Raises:
         InputError: where none of the sample can be read.
     """
-    height, width = np.median([(each.height, each.width) for each in heads(source, sample)], axis=0)
+    return typical_size(heads(source, sample))
+
+
+def typical_size(seen: Sequence[Look]) -> tuple[int, int]:
+    """The median (height, width)."""
+    height, width = np.median([(each.height, each.width) for each in seen], axis=0)
     return int(height), int(width)
 
 
