@@ -76,6 +76,7 @@ def main() -> None:
             ImageItems(images, MEAN, STD),
             View(size, SCALE, ASPECT, True, COLOR, CHANGED, GREY, blur).in_units(MEAN, STD),
         )
+        items.as_bytes = True  # as training has it
         index = np.arange(batch)
 
         def ours(number: int, items: ImageItems = items, view: View = view, index: np.ndarray = index) -> int:

@@ -49,6 +49,8 @@ class Split(ABC):
     """Items that it must be given at once, at least: more than one where it exchanges parts between items."""
     parts: ClassVar[bool] = False
     """True says that x and y are the same text, and their masks which words of it each has."""
+    takes_bytes: ClassVar[bool] = False
+    """True says that images may be given as the bytes that are stored; x and y are normalized all the same, see `in_units`."""
 
     @property
     def augment(self) -> Callable[[Any], Any] | None:

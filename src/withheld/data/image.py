@@ -130,6 +130,9 @@ class ImageItems:
         ids: whether batches are dicts with "item" and "id", the number of the item among these.
         chosen: (n,) rows of the images that are the items; None takes all.
         windows: the items, where images are read window by window; the number of an item is then its row.
+
+    Attributes:
+        as_bytes: whether batches are the bytes as they are stored, for a split that normalizes them itself.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class ImageItems:
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{plural(len(self.labels), 'label')} for {plural(len(self.images), 'image')}")
         self.ids, self.chosen, self.read_in = ids, chosen, windows
+        self.as_bytes = False
         self.mean = list(mean)
         self.std = list(std)
         mean_, std_ = (np.asarray(values, np.float64).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -173,7 +177,7 @@ class ImageItems:
             self.images.rest()
 
     def batch(self, index: np.ndarray, device: torch.device | str) -> Tensor | Mapping[str, Tensor]:
-        """Normalized float32 images (B, C, H, W) on a device; with labels {"item": ..., "label": (B,) int64}.
+        """Normalized float32 images (B, C, H, W) on a device, or bytes; with labels {"item": ..., "label": (B,) int64}.
 
         Args:
             index: (B,) positions of items.
@@ -183,7 +187,8 @@ class ImageItems:
 
         index = np.asarray(index)
         rows = index if self.chosen is None else self.chosen[index]
-        item = self._normalized(np.ascontiguousarray(self.images[rows]), torch.device(device))
+        pixels = np.ascontiguousarray(self.images[rows])
+        item = torch.from_numpy(pixels).to(device) if self.as_bytes else self._normalized(pixels, torch.device(device))
         more = {}
         if self.labels is not None:
             more["label"] = torch.from_numpy(self.labels[rows]).to(device)

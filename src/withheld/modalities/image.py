@@ -126,8 +126,9 @@ class Images(Modality):
         return copies_each(grouped(pairs, len(some)), count)
 
     def tell_units(self, model: Any) -> None:
-        """Mean and deviation."""
+        """Mean and deviation; where the split makes use of them itself, it is given bytes."""
         model.split = model.split.in_units(self.mean, self.std)
+        self.items.as_bytes = model.split.takes_bytes and model.change is None
 
     def adapt(self, first: Any, rank: int) -> None:
         """Of a trained trunk."""

@@ -27,6 +27,8 @@ class TwoViews(Split):
         other: how the second is made; None takes the same.
     """
 
+    takes_bytes = True
+
     view: View = field(default_factory=View)
     other: View | None = None
 
@@ -75,6 +77,8 @@ class LargeAndSmall(Split):
         count_large, count_small: V and W.
     """
 
+    takes_bytes = True
+
     large: View = field(default_factory=View)
     small: View = field(default_factory=lambda: View(scale=(0.05, 0.4)))
     count_large: int = 2
@@ -116,6 +120,8 @@ class MultiCrop(Split):
         small: how small views are made.
         count: W; 0 is two views only, and x then has no "small".
     """
+
+    takes_bytes = True
 
     first: View = field(default_factory=View)
     second: View = field(default_factory=View)
@@ -163,6 +169,8 @@ class SharedView(Split):
         size, channels: of y.
         mean, std: what y is normalized by, per channel.
     """
+
+    takes_bytes = True
 
     view: View = field(default_factory=View)
     size: int = 32

@@ -26,6 +26,8 @@ BLOCK = 56
 """Pixels that are blurred together."""
 MUCH = 1.5
 """How many pixels of an image become one of a view before neighbors that are not looked at show as noise."""
+Units = tuple[Sequence[float], Sequence[float]]
+"""Mean and deviation of each channel, by which pixels of 0 to 1 are normalized."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class View:
     """One random view of every image, as contrastive and teacher methods want them: (B, C, H, W) -> (B, C, size, size).
 
     Crop, mirror, resize and blur are one resampling: of small images a pair of matrices each, antialiased. Brightness, contrast,
-    saturation, hue and grey are one matrix an image. So nothing is done item by item. With `mean` and `std` the images are
-    normalized ones, and colors are changed in the pixels they stand for.
+    saturation, hue and grey are one matrix an image. With `mean` and `std` the views are normalized, and so are the images, unless
+    they are bytes as stored: those are normalized together with the change of colors, and on a CPU large ones are resampled as
+    bytes, which is faster and antialiased.
 
     Attributes:
         size: side of the view in pixels; 0 takes that of the images.
@@ -115,21 +118,28 @@ class View:
 
     def __call__(self, t: Tensor) -> Tensor:
         B, C = t.shape[:2]
+        mean, std = self.mean or (0.0,) * C, self.std or (1.0,) * C
+        in_bytes = t.dtype == torch.uint8
+        given = ((0.0,) * C, (1 / 255,) * C) if in_bytes else (mean, std)
         draws_KB = torch.rand(17, B, device=t.device)
         view = self._resampled(t, draws_KB[:7])
         changes = self.color > 0 or (self.grey > 0 and C == 3)
         if changes:
-            view = self._recolored(view, draws_KB[7:16])
+            view = self._recolored(view, draws_KB[7:16], given, (mean, std))
+        elif in_bytes:
+            mean_C11, std_C11 = (view.new_tensor(values).view(C, 1, 1) for values in (mean, std))
+            view = view.div_(255 * std_C11).sub_(mean_C11 / std_C11)
         if self.std and (changes or self.solarize):
-            low, high, middle = self._bounds(view)
-            view = torch.minimum(torch.maximum(view, low, out=view), high, out=view)
+            for channel, (black, white) in enumerate(self._bounds()):
+                view[:, channel].clamp_(black, white)
             if self.solarize:
-                inverted = (view > middle) & (draws_KB[16] < self.solarize).view(B, 1, 1, 1)
+                low, high = (view.new_tensor(values).view(C, 1, 1) for values in zip(*self._bounds(), strict=True))
+                inverted = (view > (low + high) / 2) & (draws_KB[16] < self.solarize).view(B, 1, 1, 1)
                 view = torch.where(inverted, low + high - view, view)
         return view
 
     def _resampled(self, t: Tensor, draws_7B: Tensor) -> Tensor:
-        """Crop, mirror, resize, blur."""
+        """Crop, mirror, resize, blur; bytes become floats of 0 to 255."""
         h = self.size or t.shape[-2]
         rectangles = _rectangles(draws_7B[:5], self.scale, self.aspect)
         if not self.flip:
@@ -137,8 +147,17 @@ class View:
         low, high = self.sigma
         sigma_B = torch.where(draws_7B[5] < self.blur, low + (high - low) * draws_7B[6], 0.0)
         if max(*t.shape[-2:], h) <= SMALL:
-            return self._by_matrices(t, h, rectangles, sigma_B)
-        return self._by_sampling(t, h, rectangles, sigma_B)
+            return self._by_matrices(t.float() if t.dtype == torch.uint8 else t, h, rectangles, sigma_B)
+        if t.dtype != torch.uint8:
+            view = self._by_sampling(t, h, rectangles)
+        elif t.device.type == "cpu":
+            view = self._by_bytes(t, h, rectangles).float()
+        else:
+            view = self._by_sampling(t.float(), h, rectangles)
+        blurred = (sigma_B > 0).nonzero()[:, 0] if self.blur else sigma_B[:0].long()
+        if len(blurred):
+            view[blurred] = self._blurred(view[blurred], blur_matrix(h, sigma_B[blurred]).to(view.dtype))
+        return view
 
     def _by_matrices(self, t: Tensor, h: int, rectangles: tuple[Tensor, ...], sigma_B: Tensor) -> Tensor:
         """Rows and columns of each image times a matrix of its own."""
@@ -157,8 +176,25 @@ class View:
         half = torch.bmm(t.reshape(B, C * H, W), across_BhW.to(t.dtype).mT).view(B, C, H, h)
         return down_BhH.to(t.dtype).unsqueeze(1) @ half
 
-    def _by_sampling(self, t: Tensor, h: int, rectangles: tuple[Tensor, ...], sigma_B: Tensor) -> Tensor:
-        """Four pixels for each; images that shrink much, from a copy at a fraction of their size; then blur, where it was drawn."""
+    @staticmethod
+    def _by_bytes(t: Tensor, h: int, rectangles: tuple[Tensor, ...]) -> Tensor:
+        """Whole pixels of each image cut out and resized, antialiased: a third of what sampling floats takes."""
+        B, C, H, W = t.shape
+        side_2B = torch.tensor([[W], [H]])
+        begin_2B = (torch.stack(rectangles[:2]) * side_2B).round_().long()
+        span_2B = (torch.stack(rectangles[2:4]) * side_2B).round_().long().clamp_(min=1)
+        view = t.new_empty(B, C, h, h)
+        places = torch.cat([begin_2B, begin_2B + span_2B]).T.tolist()
+        for image, (left, top, right, bottom), mirrored, found in zip(
+            t, places, rectangles[4].tolist(), view, strict=True
+        ):
+            part = image[None, :, top:bottom, left:right]
+            part = F.interpolate(part, size=(h, h), mode="bilinear", antialias=True)[0]
+            found.copy_(part.flip(-1) if mirrored else part)
+        return view
+
+    def _by_sampling(self, t: Tensor, h: int, rectangles: tuple[Tensor, ...]) -> Tensor:
+        """Four pixels for each; images that shrink much, from a copy at a fraction of their size."""
         B, C, H, W = t.shape
         left, top, width, height, mirror = rectangles
         place = (torch.arange(h, device=t.device) + 0.5) / h
@@ -174,9 +210,6 @@ class View:
             if len(at):
                 smaller = F.interpolate(t[at], size=(-(-H // 2**level), -(-W // 2**level)), mode="area")
                 view[at] = F.grid_sample(smaller, grid[at], padding_mode="border", align_corners=False)
-        blurred = (sigma_B > 0).nonzero()[:, 0] if self.blur else sigma_B[:0].long()
-        if len(blurred):
-            view[blurred] = self._blurred(view[blurred], blur_matrix(h, sigma_B[blurred]).to(t.dtype))
         return view
 
     def _blurred(self, view_bChh: Tensor, smear_bhh: Tensor) -> Tensor:
@@ -193,11 +226,11 @@ class View:
                 found[:, channel, at:to] = torch.bmm(smear_bhh[:, at:to, s:e], half_bChh[:, channel, s:e])
         return found
 
-    def _recolored(self, view: Tensor, draws_9B: Tensor) -> Tensor:
+    def _recolored(self, view: Tensor, draws_9B: Tensor, given: Units, wanted: Units) -> Tensor:
+        """Colors changed, of pixels that are normalized by `given`, and the result by `wanted`."""
         B, C = view.shape[:2]
-        mean, std = (
-            view.new_tensor(values or [default]).expand(C) for values, default in ((self.mean, 0.0), (self.std, 1.0))
-        )
+        mean, std = (view.new_tensor(values) for values in given)
+        wanted_mean, wanted_std = (view.new_tensor(values) for values in wanted)
         middle_BC = view.mean(dim=(2, 3)) * std + mean
         change = draws_9B[0] < self.changed
         factors_3B = torch.where(change, 1 + 0.8 * self.color * (2 * draws_9B[1:4] - 1), 1.0).clamp(min=0)
@@ -205,20 +238,20 @@ class View:
         grey_B = draws_9B[5] < self.grey
         if C != 3:
             gain, shift = grey_change(middle_BC, factors_3B)
-            gain, shift = gain.view(B, 1), gain.view(B, 1) * mean + shift.view(B, 1) - mean
-            return torch.addcmul(
-                (shift / std).view(B, C, 1, 1).to(view.dtype), view, gain.view(B, 1, 1, 1).to(view.dtype)
+            gain, shift = (
+                gain.view(B, 1) * std / wanted_std,
+                (gain.view(B, 1) * mean + shift.view(B, 1) - wanted_mean) / wanted_std,
             )
+            return torch.addcmul(shift.view(B, C, 1, 1).to(view.dtype), view, gain.view(B, C, 1, 1).to(view.dtype))
         linear_B33, shift_B3 = color_matrix(middle_BC, factors_3B, turn_B, grey_B)
-        shift_B3 = (linear_B33 @ mean + shift_B3 - mean) / std
-        linear_B33 = linear_B33 * std / std[:, None]
+        shift_B3 = (linear_B33 @ mean + shift_B3 - wanted_mean) / wanted_std
+        linear_B33 = linear_B33 * std / wanted_std[:, None]
         found = torch.baddbmm(shift_B3.unsqueeze(2).to(view.dtype), linear_B33.to(view.dtype), view.flatten(2))
         return found.view_as(view)
 
-    def _bounds(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Black, white and the middle between them, in the images' own units."""
-        mean, std = (view.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return -mean / std, (1 - mean) / std, (0.5 - mean) / std
+    def _bounds(self) -> list[tuple[float, float]]:
+        """Black and white of each channel, in the images' own units."""
+        return [(-mean / std, (1 - mean) / std) for mean, std in zip(self.mean, self.std, strict=True)]
 
 
 def crop_matrix(length: int, size: int, start_B: Tensor, span_B: Tensor, mirror_B: Tensor | None = None) -> Tensor:
