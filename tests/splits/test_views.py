@@ -96,6 +96,62 @@ def test_normalized_images_get_the_views_of_the_pixels_they_stand_for(channels):
     assert pixels.max() <= 1
 
 
+@pytest.mark.parametrize("changes", [{}, {"color": 0.0, "grey": 0.0, "solarize": 0.0}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bytes_get_the_views_of_normalized_images(channels, changes):
+    stored = (images(6, channels=channels) * 255).round().to(torch.uint8)
+    mean, std = [0.3, 0.5, 0.6][:channels], [0.2, 0.3, 0.1][:channels]
+    shape = (1, channels, 1, 1)
+    normalized = (stored / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    view = View(16, **({"color": 1.0, "grey": 0.5, "blur": 0.5, "solarize": 0.5} | changes)).in_units(mean, std)
+    torch.manual_seed(0)
+    expected = view(normalized)
+    torch.manual_seed(0)
+    torch.testing.assert_close(view(stored), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_large_bytes_are_resized_as_pillow_does(monkeypatch):
+    coarse = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(2))
+    stored = (
+        torch.nn.functional.interpolate(coarse, size=(90, 120), mode="bicubic")
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        .to(torch.uint8)
+    )
+    part = [torch.tensor([share]) for share in (0.25, 0.1, 0.6, 0.8)]  # left, top, width, height
+    image = Image.fromarray(stored[0].permute(1, 2, 0).numpy()).crop((30, 9, 102, 81))
+    for size in (48, 80):
+        resized = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).astype(np.int64)
+        for mirrored in (False, True):
+            rectangles = (*part, torch.tensor([mirrored]))
+            monkeypatch.setattr("withheld.splits.views._rectangles", lambda *_, told=rectangles: told)
+            found = (View(size, color=0.0, grey=0.0)(stored)[0] * 255).permute(1, 2, 0).numpy()
+            wanted = resized[:, ::-1] if mirrored else resized
+            assert np.abs(found - wanted).max() <= 1 + 1e-3
+
+
+def test_training_of_views_is_given_bytes_and_learns_the_same(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    pictures = (rng.random((32, 16, 16, 3)) * 200).astype(np.uint8)
+    losses, kinds = [], []
+
+    def called(self, t, plain=View.__call__):
+        kinds.append(t.dtype)
+        return plain(self, t)
+
+    monkeypatch.setattr(View, "__call__", called)
+    for name, takes in (("bytes", True), ("floats", False)):
+        monkeypatch.setattr(TwoViews, "takes_bytes", takes)
+        withheld.pretrain("simclr", pictures, tmp_path / name, steps=3, batch_size=8, pictures=False, device="cpu")
+        lines = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+        assert (torch.uint8 in kinds) == takes
+        kinds.clear()
+    assert len(losses[0]) >= 3
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
 def test_nothing_changes_where_all_is_off():
     t = images()
     still = View(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=False, color=0.0, grey=0.0)

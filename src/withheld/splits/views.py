@@ -22,8 +22,10 @@ TO_YIQ = (LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135
 FROM_YIQ = tuple(map(tuple, torch.tensor(TO_YIQ, dtype=torch.float64).inverse().tolist()))
 SMALL = 64
 """Up to so many pixels a side, matrices are faster than sampling, and antialiased besides."""
-BLOCK = 56
+BLOCK = 16
 """Pixels that are blurred together."""
+REACH = 4
+"""So many sigma to each side a blur goes."""
 MUCH = 1.5
 """How many pixels of an image become one of a view before neighbors that are not looked at show as noise."""
 Units = tuple[Sequence[float], Sequence[float]]
@@ -215,16 +217,12 @@ class View:
     def _blurred(self, view_bChh: Tensor, smear_bhh: Tensor) -> Tensor:
         """Rows and columns times a matrix that is 0 far from its diagonal, so block by block."""
         b, C, h, _ = view_bChh.shape
-        reach = math.ceil(5 * self.sigma[1])
+        reach = math.ceil(REACH * self.sigma[1])
         blocks = [(at, min(h, at + BLOCK), max(0, at - reach), min(h, at + BLOCK + reach)) for at in range(0, h, BLOCK)]
         rows = view_bChh.flatten(1, 2)
         half = [torch.bmm(rows[:, :, s:e], smear_bhh[:, at:to, s:e].mT) for at, to, s, e in blocks]
         half_bChh = torch.cat(half, dim=2).view(b, C, h, h)
-        found = torch.empty_like(view_bChh)
-        for at, to, s, e in blocks:
-            for channel in range(C):
-                found[:, channel, at:to] = torch.bmm(smear_bhh[:, at:to, s:e], half_bChh[:, channel, s:e])
-        return found
+        return torch.cat([smear_bhh[:, None, at:to, s:e] @ half_bChh[:, :, s:e] for at, to, s, e in blocks], dim=2)
 
     def _recolored(self, view: Tensor, draws_9B: Tensor, given: Units, wanted: Units) -> Tensor:
         """Colors changed, of pixels that are normalized by `given`, and the result by `wanted`."""
@@ -271,13 +269,12 @@ def crop_matrix(length: int, size: int, start_B: Tensor, span_B: Tensor, mirror_
 
 
 def blur_matrix(size: int, sigma_B: Tensor) -> Tensor:
-    """(B, size, size): a Gaussian blur along a line of pixels; no blur where sigma is 0."""
+    """(B, size, size): a Gaussian blur along a line of pixels, of `REACH` sigma to each side; no blur where sigma is 0."""
     far = torch.arange(size, device=sigma_B.device)
     exponent_Bh = far.square() / (2 * sigma_B.clamp(min=1e-2).square())[:, None]
-    kernel_Bh = torch.exp(-exponent_Bh).masked_fill_(
-        exponent_Bh > 12.5, 0.0
-    )  # beyond 5 sigma; tiny numbers are slow on a CPU
-    weight_Bhh = kernel_Bh[:, (far[:, None] - far).abs()]
+    # beyond REACH sigma is 0: tiny numbers are slow on a CPU
+    kernel_Bh = torch.exp(-exponent_Bh).masked_fill_(exponent_Bh > REACH**2 / 2, 0.0)
+    weight_Bhh = torch.cat([kernel_Bh.flip(1)[:, :-1], kernel_Bh], dim=1).unfold(1, size, 1).flip(1)
     return weight_Bhh / weight_Bhh.sum(dim=2, keepdim=True)
 
 
