@@ -18,11 +18,11 @@ test: venv lint
 
 venv: $(VENV)/.made
 
-# Installs again only when what is asked for has changed.
+# Installs again only when what is asked for has changed; what is never imported need not be compiled, which halves it.
 $(VENV)/.made: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "withheld needs Python 3.11 or newer; name one: make venv PYTHON=/path/to/python3"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,onnx,detection]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,onnx,detection]"
 	@touch $@
 
 lint: venv
