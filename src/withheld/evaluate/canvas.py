@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from withheld.evaluate.fonts import font
+from withheld.learn.checkpoint import replacing
 
 Tile = Image.Image
 HATCH = {1: (48, 118), 2: (20, 52)}  # opacity of ground and stripes: hidden, and neither seen nor asked
@@ -179,6 +181,17 @@ def png(picture: Tile) -> bytes:
     plain = picture.convert("RGB") if opaque else picture
     plain.save(buffer, "PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
+
+
+def write_png(picture: Tile, out: Path) -> Path:
+    """Writes a picture in one step.
+
+    Raises:
+        CannotWrite: for the file.
+    """
+    with replacing(out) as aside:
+        aside.write_bytes(png(picture))
+    return out
 
 
 def gif(film: Sequence[Tile], rate: float = 8.0) -> bytes:

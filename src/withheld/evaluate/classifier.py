@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from withheld.data.labels import as_cell
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, features, items_of, silent
-from withheld.learn.checkpoint import write_json, writing
+from withheld.learn.checkpoint import replacing, write_json, writing
 from withheld.run import pick_device
 
 CARD, HEAD = "model.json", "head.safetensors"
@@ -90,9 +89,8 @@ class Classifier(nn.Module):
             (folder / CARD).unlink(missing_ok=True)
             self.encoder.save(folder / "encoder")
             head = {name: getattr(self, name).cpu().contiguous() for name in ("mean", "scale", "weight", "bias")}
-            aside = folder / (HEAD + ".tmp")
-            save_file(head, aside)
-            os.replace(aside, folder / HEAD)
+            with replacing(folder / HEAD) as aside:
+                save_file(head, aside)
         how = "softmax(((pooled - mean) / scale) @ weight.T + bias) of the encoder's pooled features"
         write_json(folder / CARD, {"format": 1, "classes": self.classes, "how": how, "made": self.settings})
         return folder
@@ -158,15 +156,8 @@ def write_labels(
     header: tuple[str, str, str] = ("file", "label", "probability"),
 ) -> None:  # fmt: skip
     """Writes the csv that `predict` describes, in one step."""
-    aside = path.with_name(path.name + ".tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(header)
-                for name, label, probability in zip(names, labels, probability_N, strict=True):
-                    table.writerow([as_cell(name), as_cell(label), f"{probability:.4f}"])
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with replacing(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        for name, label, probability in zip(names, labels, probability_N, strict=True):
+            table.writerow([as_cell(name), as_cell(label), f"{probability:.4f}"])

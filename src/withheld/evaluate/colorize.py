@@ -5,7 +5,6 @@ Shapes: C channels, H W pixels of the picture, S side that the network sees.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +21,7 @@ from withheld.data.source import open_source
 from withheld.data.work import reason_of
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, printable_name, silent
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.losses.color import AnnealedColor
 from withheld.run import Run, open_run, pick_device
 
@@ -163,9 +162,6 @@ def _named(folder: Path, name: str, written: list[Path]) -> Path:
 
 
 def _write(picture: NDArray[np.uint8], where: Path) -> Path:
-    aside = where.with_name(f".{where.name}.{os.getpid()}.tmp")
-    with writing(where):
-        where.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(where) as aside:
         Image.fromarray(picture).save(aside, "PNG" if where.suffix.lower() == ".png" else "JPEG", quality=95)
-        os.replace(aside, where)
     return where

@@ -5,7 +5,6 @@ Shapes: B batch, T frames, C channels, H W pixels of the image given, S side the
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from withheld.evaluate.export_text import text_to_hf, text_to_onnx, text_to_sent
 from withheld.evaluate.features import as_encoder
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, need_onnx, quiet
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.video_encoder import VideoEncoder
 
 TARGETS = ("hf", "onnx", "sentence-transformers")
@@ -128,19 +127,13 @@ def _to_onnx(encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None
     example = _images(encoder, 3, 1.5, 1.25)
     at, given = example.ndim - 2, "images" if example.ndim == 4 else "clips"
     sides = {0: torch.export.Dim("batch"), at: torch.export.Dim("height"), at + 1: torch.export.Dim("width")}
-    aside = out.with_name(out.name + ".tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with quiet(), torch.no_grad():
-                torch.onnx.export(
-                    network, (example,), aside, dynamo=True, opset_version=OPSET, input_names=[given], output_names=names,
-                    dynamic_shapes={"images": sides}, external_data=False, verbose=False,
-                )  # fmt: skip
-            _check_onnx(aside, encoder, classifier, out)
-            os.replace(aside, out)
-        finally:
-            aside.unlink(missing_ok=True)
+    with replacing(out) as aside:
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                network, (example,), aside, dynamo=True, opset_version=OPSET, input_names=[given], output_names=names,
+                dynamic_shapes={"images": sides}, external_data=False, verbose=False,
+            )  # fmt: skip
+        _check_onnx(aside, encoder, classifier, out)
     return out
 
 

@@ -6,7 +6,6 @@ Shapes: B batch, L tokens, D features, K classes.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from withheld.errors import InputError, WithheldError
 from withheld.evaluate.classifier import Classifier
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, quiet
-from withheld.learn.checkpoint import write_json, writing
+from withheld.learn.checkpoint import replacing, write_json
 from withheld.networks.text import BLOCKWISE
 from withheld.networks.word_vectors import WordVectors
 from withheld.text_encoder import TextEncoder
@@ -135,9 +134,8 @@ def text_to_onnx(encoder: TextEncoder, classifier: Classifier | None, out: Path)
     names = ["pooled", "tokens"] + (["probabilities"] if classifier is not None else [])
     length = min(MOST_CHECKED, encoder.length)
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", min=2, max=encoder.length)}
-    aside, kept = out.with_name(out.name + ".tmp"), encoder.trunk.config._attn_implementation
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    kept = encoder.trunk.config._attn_implementation
+    with replacing(out) as aside:
         try:
             encoder.trunk.model.set_attn_implementation("sdpa")
             with quiet(), torch.no_grad():
@@ -146,13 +144,10 @@ def text_to_onnx(encoder: TextEncoder, classifier: Classifier | None, out: Path)
                     input_names=["input_ids", "attention_mask"], output_names=names,
                     dynamic_shapes={"input_ids": sizes, "attention_mask": sizes}, external_data=False, verbose=False,
                 )  # fmt: skip
-            encoder.trunk.model.set_attn_implementation(kept)
-            _check(aside, encoder, classifier, out, length)
-            _write_tokenizer(encoder, out)
-            os.replace(aside, out)
         finally:
             encoder.trunk.model.set_attn_implementation(kept)
-            aside.unlink(missing_ok=True)
+        _check(aside, encoder, classifier, out, length)
+        _write_tokenizer(encoder, out)
     return out
 
 

@@ -5,7 +5,6 @@ Shapes: N images, C channels, H W pixels, D features.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import open_source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.run import load_encoder, pick_device
 from withheld.wording import plural
 
@@ -95,14 +94,8 @@ def embed(
     names, items = items_of(data, encoder, listen)
     found = patches_of(encoder, items, listen) if patches else kept_features(encoder, items, listen)
     writers: dict[str, Callable[..., None]] = PATCH_WRITERS if patches else WRITERS
-    aside = out.with_name(out.name + ".tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            writers[out.suffix](aside, names, found)
-            os.replace(aside, out)
-        finally:
-            aside.unlink(missing_ok=True)
+    with replacing(out) as aside:
+        writers[out.suffix](aside, names, found)
     return out
 
 

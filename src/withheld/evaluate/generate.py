@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from torch import Tensor
 from withheld.data.image import to_array
 from withheld.data.source import open_source
 from withheld.errors import InputError
-from withheld.evaluate.canvas import Tile, blank, png
+from withheld.evaluate.canvas import Tile, blank, write_png
 from withheld.evaluate.latent_pictures import ACROSS, Latent, grid, interpolated, traversed
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.networks.code_prior import CodePrior
 from withheld.run import Run, open_run
 from withheld.types import LatentModel
@@ -46,7 +45,7 @@ def sample(run: str | Path | Run, out: str | Path, count: int = 64, temperature:
     else:
         with torch.no_grad():
             images = latent_of(run, model).draw(count)
-    return write(grid(images, min(count, 8)), out)
+    return write_png(grid(images, min(count, 8)), out)
 
 
 def traverse(run: str | Path | Run, out: str | Path, item: str | None = None) -> Path:
@@ -68,7 +67,7 @@ def traverse(run: str | Path | Run, out: str | Path, item: str | None = None) ->
         ]
         z = torch.zeros_like(mean[0]) if item is None else network.infer(read_item(run, item))[0][0]
         rows = [(f"z{at}: {float(kl[at]):.2f} nats", grid(traversed(network, z, at), ACROSS)) for at in active]
-    return write(_beside_names(rows), out)
+    return write_png(_beside_names(rows), out)
 
 
 def _beside_names(rows: list[tuple[str, Tile]]) -> Tile:
@@ -90,7 +89,7 @@ def interpolate(run: str | Path | Run, a: str, b: str, out: str | Path) -> Path:
         t = torch.cat([read_item(run, a), read_item(run, b)])
         mean, _ = network.infer(t)
         path = interpolated(network, mean[0], mean[1])
-    return write(grid(torch.cat([t[:1], path, t[1:]]), ACROSS), out)
+    return write_png(grid(torch.cat([t[:1], path, t[1:]]), ACROSS), out)
 
 
 def latent_of(run: Run, model: Any) -> Any:
@@ -139,25 +138,11 @@ def some_items(run: Run, count: int = 500) -> Tensor:
     return as_fed(run, images[::step][:count])
 
 
-def write(picture: Tile, out: Path) -> Path:
-    """A PNG, put in place by one rename."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(png(picture))
-        os.replace(aside, out)
-    return out
-
-
 def _write_rows(out: Path, columns: list[str], rows: list[list[float]], z: list[int]) -> Path:
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*columns, "component"])
-            writer.writerows([*row, k] for row, k in zip(rows, z, strict=True))
-        os.replace(aside, out)
+    with replacing(out) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*columns, "component"])
+        writer.writerows([*row, k] for row, k in zip(rows, z, strict=True))
     return out
 
 

@@ -8,7 +8,6 @@ Shapes: N items, B batch, C channels, H W pixels, T frames, L tokens.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate import atlas
 from withheld.evaluate.atoms import atom_entries
-from withheld.evaluate.canvas import Tile, blank, enlargement, gif, ladder, png, sheet, strip, tile, written
+from withheld.evaluate.canvas import Tile, blank, enlargement, gif, ladder, png, sheet, strip, tile, write_png, written
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.evaluate.pretext_pictures import own_rows, pretext_entries
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing, writing
 from withheld.networks.patch_dictionary import DictionaryLearner
 from withheld.objective import Objective
 from withheld.run import Run
@@ -150,12 +149,7 @@ def show(
             f"items of shape {tuple(t.shape)}: images are (B, C, H, W), clips (B, T, C, H, W), text (B, L)"
         )
     out = Path(out_png)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(png(picture))
-        os.replace(aside, out)
-    return out
+    return write_png(picture, out)
 
 
 def _image_sheet(
@@ -315,9 +309,8 @@ def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = 
             name = f"{section}-{number:02d}.{'gif' if film else 'png'}"
             (where / name).write_bytes(gif(picture) if film else png(picture))
             listed.append({"file": name, **entry})
-        aside = where / "index.json.tmp"
-        aside.write_text(json.dumps(listed, indent=1), encoding="utf-8")
-        os.replace(aside, index)
+        with replacing(index) as aside:
+            aside.write_text(json.dumps(listed, indent=1), encoding="utf-8")
         kept = {entry.get("file") for entry in listed}
         for old in {str(entry.get("file")) for entry in before} - kept:
             if Path(old).name == old:

@@ -28,7 +28,6 @@ from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.frame_pictures import SIDE, to_tile
 from withheld.evaluate.held_clips import named_run
 from withheld.evaluate.tracking.track import FILMS, write_video
-from withheld.learn.checkpoint import writing
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
 from withheld.wording import plural
@@ -151,9 +150,7 @@ def write_film(found: list[RolledOut], out: str | Path) -> Path:
     """
     out = check_film(out)
     pictures = (np.asarray(picture.convert("RGB")) for picture in film(found))
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_video(out, pictures, min(FASTEST, found[0].rate))
+    write_video(out, pictures, min(FASTEST, found[0].rate))
     return out
 
 

@@ -19,7 +19,7 @@ from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.judged import judged
 from withheld.evaluate.pool import MOST, Pool, kept_of, open_pool, twins
 from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.wording import plural
 
 MOST_DRAWN = 400
@@ -149,16 +149,10 @@ def write_labels_csv(path: Path, found: Suggestion) -> Path:
         CannotWrite: for the file.
     """
     texts = any(found.texts)
-    aside = path.with_name(path.name + ".tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["file", "label", *(["words"] if texts else [])])
-            table.writerows(
-                [as_cell(name), as_cell(word), *([""] if texts else [])] for name, word in found.known.items()
-            )
-            rows = zip(found.names, found.texts, strict=True)
-            table.writerows([as_cell(name), "", *([as_cell(text)] if texts else [])] for name, text in rows)
-        os.replace(aside, path)
+    with replacing(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", *(["words"] if texts else [])])
+        table.writerows([as_cell(name), as_cell(word), *([""] if texts else [])] for name, word in found.known.items())
+        rows = zip(found.names, found.texts, strict=True)
+        table.writerows([as_cell(name), "", *([as_cell(text)] if texts else [])] for name, text in rows)
     return path

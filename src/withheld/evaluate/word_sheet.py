@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import ImageDraw
 
-from withheld.evaluate.canvas import INK, SOFT, Tile, blank, ladder, png, printable
+from withheld.evaluate.canvas import INK, SOFT, Tile, blank, ladder, printable, write_png
 from withheld.evaluate.fonts import font
-from withheld.learn.checkpoint import writing
 
 ACROSS, LINE, MOST_LINES = 860, 24, 12
 HIDDEN = (255, 226, 138)
@@ -79,9 +77,4 @@ def draw_texts(title: str, texts: Sequence[Sequence[dict[str, Any]]], masked: bo
     """
     groups = [("", [(name, worded(row)) for name, row in rows_of(tokens, masked)]) for tokens in texts]
     out = Path(out_png)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(png(ladder(title, groups)))
-        os.replace(aside, out)
-    return out
+    return write_png(ladder(title, groups), out)

@@ -46,6 +46,23 @@ def writing(path: Path) -> Iterator[None]:
         raise CannotWrite(_cannot_write(path, number, error)) from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a file beside `path` to write, which takes its place in one step at the end; of what fails nothing stays.
+
+    Raises:
+        CannotWrite: as `writing`.
+    """
+    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the suffix tells many writers the format
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
 def _cannot_write(path: Path, number: int | None, error: Exception) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         folder = next((p for p in [path, *path.parents] if p.exists()), Path.cwd())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from withheld.evaluate.detection.find import Detections, detect
 from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, RegionMachines, Way
 from withheld.evaluate.detection.proposals import Listen, SelectiveSearch
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.checkpoint import write_json, writing
+from withheld.learn.checkpoint import replacing, write_json, writing
 
 CARD, HEAD = "model.json", "head.safetensors"
 KINDS = {"softmax": RegionClassifier, "svm": RegionMachines}
@@ -69,9 +68,8 @@ class Detector:
                 self.encoder.flips, self.encoder.scale, self.encoder.augment,
             )  # fmt: skip
             tuned.save(folder / "encoder")
-            aside = folder / (HEAD + ".tmp")
-            save_file(head, aside)
-            os.replace(aside, folder / HEAD)
+            with replacing(folder / HEAD) as aside:
+                save_file(head, aside)
         kind = "softmax" if isinstance(self.network, RegionClassifier) else "svm"
         write_json(
             folder / CARD,

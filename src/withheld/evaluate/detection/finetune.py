@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from withheld.data.image import to_array
+from withheld.data.labels import as_cell
 from withheld.data.rows import take
 from withheld.data.source import open_source
 from withheld.data.voc import open_voc
@@ -34,7 +34,7 @@ from withheld.evaluate.detection.trial import Head, Pipeline, measured
 from withheld.evaluate.features import as_image_encoder, printable_name, silent
 from withheld.evaluate.finetune import check_asked
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing
 from withheld.learn.gradient import Interrupted
 from withheld.run import pick_device
 from withheld.wording import plural
@@ -234,22 +234,13 @@ def write_boxes(path: Path, rows: list[dict[str, Any]]) -> None:
     Raises:
         CannotWrite: for the file.
     """
-    aside = path.with_name(path.name + ".tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "w", newline="", encoding="utf-8") as file:
-            if path.suffix == ".json":
-                json.dump(rows, file, indent=1)
-            else:
-                table = csv.DictWriter(file, ["file", "class", "score", "xmin", "ymin", "xmax", "ymax"])
-                table.writeheader()
-                table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-        os.replace(aside, path)
-
-
-def _cell(value: Any) -> Any:
-    """A name that a spreadsheet would take for a formula gets a ' in front."""
-    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    with replacing(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".json":
+            json.dump(rows, file, indent=1)
+        else:
+            table = csv.DictWriter(file, ["file", "class", "score", "xmin", "ymin", "xmax", "ymax"])
+            table.writeheader()
+            table.writerows({**row, "file": as_cell(row["file"]), "class": as_cell(row["class"])} for row in rows)
 
 
 def draw_file(path: Path, found: Detections, classes: list[str], out: Path) -> None:
@@ -259,8 +250,5 @@ def draw_file(path: Path, found: Detections, classes: list[str], out: Path) -> N
         CannotWrite: for the file.
     """
     picture = boxes_on(rgb(path), found, classes)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(f"{out.stem}.tmp{out.suffix}")
+    with replacing(out) as aside:
         picture.save(aside)
-        os.replace(aside, out)

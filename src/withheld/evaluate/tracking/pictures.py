@@ -14,7 +14,6 @@ from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.pictures import keep
 from withheld.evaluate.tracking.davis import Tracked
 from withheld.evaluate.tracking.track import overlaid, write_video
-from withheld.learn.checkpoint import writing
 
 SHOWN, WIDTH, MOST = 5, 220, 8
 FILMS, LENGTH, PIXELS, RATE = 3, 40, 480, 24.0
@@ -32,9 +31,7 @@ def draw_tracked(tracked: Tracked, data: str | Path, folder: Path) -> Path:
         if found is None:
             continue
         small = [smaller(image, PIXELS) for image in overlaid(sequence.images(), found)]
-        with writing(folder / "tracked"):
-            (folder / "tracked").mkdir(parents=True, exist_ok=True)
-            write_video(folder / "tracked" / f"{sequence.name}.mp4", map(np.asarray, small), RATE)
+        write_video(folder / "tracked" / f"{sequence.name}.mp4", map(np.asarray, small), RATE)
         tiles = [smaller(np.asarray(image), WIDTH).convert("RGBA") for image in small]
         at = np.linspace(0, len(found) - 1, SHOWN).round().astype(int)
         score = tracked.rows["pretrained"][sequence.name].j_and_f

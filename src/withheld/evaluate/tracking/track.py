@@ -6,7 +6,6 @@ Shapes: T frames, H W pixels, S side in pixels.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.tracking.davis import followed_on_grid, in_full
 from withheld.evaluate.tracking.features import at_grid
 from withheld.evaluate.tracking.propagate import Pointer
-from withheld.learn.checkpoint import writing
+from withheld.learn.checkpoint import replacing, writing
 from withheld.wording import plural
 
 COLORS = np.array([(255, 77, 77), (64, 160, 255), (88, 214, 141), (255, 196, 61), (187, 107, 217)], np.float32)
@@ -70,15 +69,14 @@ def track(
         start[first == value] = number
     listen({"kind": "note", "text": f"following {told} through {plural(len(squashed), 'frame')}{cut}"})
     found = in_full(followed_on_grid(encoder, squashed, start, pointer, listen), start)
+    if out.suffix:
+        write_video(out, overlaid((frame for frame, _ in frames_of(clip)), found), rate)
+        return out
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix:
-            write_video(out, overlaid((frame for frame, _ in frames_of(clip)), found), rate)
-        else:
-            out.mkdir(exist_ok=True)
-            kept = np.uint8 if max(values) < 256 else np.uint16
-            for at, ids in enumerate(found):
-                Image.fromarray(np.array([0, *values])[ids].astype(kept)).save(out / f"{at:05d}.png")
+        out.mkdir(parents=True, exist_ok=True)
+        kept = np.uint8 if max(values) < 256 else np.uint16
+        for at, ids in enumerate(found):
+            Image.fromarray(np.array([0, *values])[ids].astype(kept)).save(out / f"{at:05d}.png")
     return out
 
 
@@ -148,16 +146,12 @@ def overlaid(frames: Iterable[NDArray[np.uint8]], ids: Iterable[NDArray[np.integ
 
 def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -> None:
     """Writes frames (H, W, 3) as H.264, or as MPEG-4 where this build of FFmpeg has no encoder for it; .gif by Pillow."""
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with replacing(path) as aside:
         if path.suffix.lower() == ".gif":
             images = map(Image.fromarray, frames)
             next(images).save(aside, save_all=True, append_images=images, duration=round(1000 / rate), loop=0)
         else:
             _encode(aside, frames, rate)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -> None:
