@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from withheld.auto_rules import FOR_A_NETWORK, RULES, Facts, Rule
+from withheld.data.sample import spaced
 from withheld.data.vectors import is_table
 from withheld.data.wanted import named_modality
 from withheld.errors import InputError
@@ -175,7 +176,7 @@ def _texts(data: Any, stream: bool) -> Facts:
         return _streamed_texts(data)
     bad: list[dict[str, str]] = []
     source = _train(open_texts(data))
-    some = np.unique(np.linspace(0, len(source) - 1, min(len(source), LOOKED_AT)).astype(int))
+    some = spaced(len(source), LOOKED_AT)
     texts = [text for _, text in documents(source.subset(some), bad)]
     if not texts:
         first = f"; the first, {bad[0]['file']}: {bad[0]['reason']}" if bad else ""
@@ -208,7 +209,6 @@ def _check_wordy(texts: list[str], data: Any) -> None:
 
 
 def _rows(data: Any) -> Facts:
-    import numpy as np
 
     from withheld.data.vectors import as_floats, open_vectors
 

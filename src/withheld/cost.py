@@ -38,8 +38,7 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     Raises:
         InputError: for the method, the data or the device.
     """
-    import numpy as np
-
+    from withheld.data.sample import spaced
     from withheld.run import modality_of, pretrain
 
     unbounded = {"most_epochs": 0.0}  # else the steps would not tell the pace
@@ -53,7 +52,7 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     train = source.part("train")
     source = source if train is None else train
     most = SAMPLE_CLIPS if modality_of(method) == "video" else SAMPLE
-    few = np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).astype(np.int64))
+    few = spaced(len(source), most)
     given: dict[str, Any] = {"minutes": MINUTES, "device": device, "dry_run": True}
     plan = timed = pretrain(method, source.subset(few), Path("unused"), **given).settings
     if plan["recipe"]["most_epochs"]:

@@ -24,6 +24,7 @@ def of_clips(
     import torch
 
     from withheld.data.moving import is_moving
+    from withheld.data.sample import spread
     from withheld.data.video import open_videos
     from withheld.errors import InputError
     from withheld.evaluate.frame_error import in_pixels
@@ -60,6 +61,6 @@ def of_clips(
     every, mean, std = modality.every, modality.mean or [0.0] * 3, modality.std or [1.0] * 3
     if run is None:
         objective.to(device).fit_parts(modality.sample)
-    at = np.unique(np.linspace(0, len(every) - 1, min(items, len(every))).round().astype(np.int64))
+    at = spread(len(every), items)
     clips = in_pixels(every.batch(at, device), mean, std).clamp(0, 1)
     return objective.split if run is None else objective, clips, every.names(at), mean, std

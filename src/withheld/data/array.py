@@ -12,6 +12,7 @@ from PIL import Image
 
 from withheld.data.decode import MAX_PIXELS, Raw, channels_first
 from withheld.data.labels import find_labels, given_labels
+from withheld.data.sample import spaced
 from withheld.data.scale import MAX_CHANNELS
 from withheld.data.source import Labels, Source, Store, digest, stamp_of
 from withheld.errors import InputError
@@ -82,7 +83,7 @@ def open_npy(path: Path, text: str, labels: Labels = None) -> Source:
     except Exception as error:  # a damaged header raises anything
         raise InputError(f"{text} cannot be read as a .npy array of numbers: {error}") from error
     images = stacked(whole, text)
-    spots = np.unique(np.linspace(0, len(images) - 1, 64).astype(int))
+    spots = spaced(len(images), 64)
     sample = hashlib.sha256(np.ascontiguousarray(images[spots]).data).hexdigest()
     names = _numbered(path.stem, len(images))
     fingerprint = digest([path.name, path.stat().st_size, sample])

@@ -17,6 +17,7 @@ import numpy as np
 
 from withheld.data.decode import MAX_PIXELS, as_hwc, decode
 from withheld.data.image import to_array
+from withheld.data.sample import spaced
 from withheld.data.video import Frames
 
 MOST_FRAMES = 20_000
@@ -78,7 +79,7 @@ def _of_images(images: list[Any], size: int, bars: bool) -> Clip:
         )
     frames = np.stack([to_array(image, size, 3) for image in images])
     note = f"its frames have {len(sizes)} different sizes, all were brought to one" if len(sizes) > 1 else ""
-    box = bars_of(frames[np.linspace(0, len(frames) - 1, min(len(frames), LOOKED_AT)).astype(int)].max(axis=1))
+    box = bars_of(frames[spaced(len(frames), LOOKED_AT)].max(axis=1))
     if bars and any(box):
         large = [to_array(image, 2 * size, 3) for image in images]
         frames = np.stack([_cut(image, box, size) for image in large])

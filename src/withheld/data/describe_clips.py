@@ -9,6 +9,7 @@ import numpy as np
 
 from withheld.data.clip import ASSUMED_RATE, MOST_RATE, opened
 from withheld.data.decode import decode
+from withheld.data.sample import spread
 from withheld.data.source import Labels, Source
 from withheld.data.video import Frames, open_videos
 from withheld.data.work import reason_of
@@ -35,7 +36,7 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
         InputError: where there are no clips.
     """
     source = open_videos(data, labels)
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_READ)).round().astype(np.int64))
+    chosen = spread(len(source), MOST_READ)
     looks: list[Look] = []
     broken = list(source.left_out)
     for position, raw in source.raw(chosen):

@@ -15,6 +15,7 @@ from withheld.data.decode import Raw
 from withheld.data.elsewhere import Local
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
+from withheld.data.sample import spaced
 from withheld.data.shards import TARS, locals_below, open_shards
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
 from withheld.data.wanted import IMAGES, Wanted, instead
@@ -185,7 +186,7 @@ def _fingerprint(root: Path, scan: Scan, names: list[str]) -> str:
     parts: list[str | bytes | int] = []
     for name in names:
         parts += [name, scan.items[name][0]]
-    for i in np.unique(np.linspace(0, len(names) - 1, 16).astype(int)):
+    for i in spaced(len(names), 16):
         try:
             with open(root / names[i], "rb") as stream:
                 parts.append(hashlib.sha256(stream.read(1 << 16)).digest())

@@ -114,11 +114,6 @@ def typical_size(seen: Sequence[Look]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def spread(count: int, sample: int) -> np.ndarray:
-    """Positions of a sample spread evenly over `count` items, ascending."""
-    return np.unique(np.linspace(0, count - 1, min(count, sample)).round().astype(np.int64))
-
-
 class ImageItems:
     """What the training loop asks for batches.
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from withheld.data.clip import ASSUMED_RATE, Made
 from withheld.data.clips import PreparedClips
 from withheld.data.decode import Raw
-from withheld.data.image import spread
 from withheld.data.rows import take
+from withheld.data.sample import spread
 from withheld.data.source import Labels, Source, Store, digest, open_source
 from withheld.data.synthetic import MOTIONS, bouncing, falling, moved
 from withheld.errors import InputError

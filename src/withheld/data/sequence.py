@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
+from withheld.data.sample import spread
 from withheld.errors import InputError
 
 LINE = 64
@@ -49,7 +50,7 @@ def _clip(path: Path) -> np.ndarray | None:
             ]
     except Exception as error:  # a damaged file may raise anything
         raise InputError(f"{path}: not a GIF that can be read: {error}") from None
-    chosen = np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).round().astype(int)
+    chosen = spread(len(frames), MOST_FRAMES)
     return np.stack([frames[i] for i in chosen]).transpose(0, 3, 1, 2)[None]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from withheld.data.decode import Decoded, Raw, decode, is_image
 from withheld.data.elsewhere import Local, Shard, is_address, shards_at
-from withheld.data.image import spread
+from withheld.data.sample import spread
 from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import windows as limits
+from withheld.data.sample import spread
 from withheld.data.source import digest
 from withheld.data.text_shards import Corpus
 from withheld.data.tokens import Blocks, Tokens, numbers_of
@@ -63,7 +64,7 @@ class Plan:
 
 def sampled(corpus: Corpus) -> list[int]:
     """The windows of the sample: the first, the last, and some between them."""
-    return np.unique(np.linspace(0, len(corpus) - 1, SAMPLED).round().astype(np.int64)).tolist()
+    return spread(len(corpus), SAMPLED).tolist()
 
 
 def beginnings(corpus: Corpus, characters: int) -> Iterator[str]:

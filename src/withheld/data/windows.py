@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withheld.data.decode import Raw
+from withheld.data.sample import spread
 
 HELD_BYTES = 512 << 20
 """Undecoded items that a process keeps in memory, in whole windows."""
@@ -83,8 +84,7 @@ class Windows:
 
     def _first(self, count: int, most: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many rows to take of which windows, spread evenly: of `SAMPLED`, or of more where these have not enough."""
-        windows = min(len(self), max(SAMPLED, -(-count // max(1, int(most.mean())))))
-        chosen = np.unique(np.linspace(0, len(self) - 1, windows).round().astype(np.int64))
+        chosen = spread(len(self), max(SAMPLED, -(-count // max(1, int(most.mean())))))
         each = -(-count // len(chosen))
         return np.minimum(most[chosen], each), chosen
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from withheld.data.sample import spread
 from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
 from withheld.image_encoder import ImageEncoder
 
@@ -71,7 +72,7 @@ def neighbors(seen: Seen, queries: int = 6, near: int = 5) -> list[tuple[str, Ti
         return []
     centered = seen.pooled - seen.pooled.mean(axis=0)
     unit = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
-    asked = np.unique(np.linspace(0, len(unit) - 1, min(queries, len(unit))).round().astype(int))
+    asked = spread(len(unit), queries)
     drawn = []
     for at in asked:
         likeness = unit @ unit[at]
@@ -88,7 +89,7 @@ def patch_colors(seen: Seen, items: int = 6) -> list[tuple[str, Tile]]:
     if seen.grid[0] * seen.grid[1] == 1:
         return []
     colors = _components(seen.tokens)
-    chosen = np.unique(np.linspace(0, len(colors) - 1, min(items, len(colors))).round().astype(int))
+    chosen = spread(len(colors), items)
     drawn = []
     for at in chosen:
         photo = _tile(seen.pixels[at])

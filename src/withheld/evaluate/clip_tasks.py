@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.sample import spread
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
 from withheld.evaluate.frame_error import MEASURES, beside, frame_errors, in_pixels
@@ -69,7 +70,7 @@ def evaluate_clips(
             "LABELLED, or --davis DIR"
         )
     if pictures is not None:
-        few = held.chosen[np.unique(np.linspace(0, len(held.chosen) - 1, DRAWN).round().astype(int))]
+        few = held.chosen[spread(len(held.chosen), DRAWN)]
         entries = task_entries(objective, held.items.batch(few, held.device), held.items.names(few), held)
         keep(pictures, entries)
     if results is not None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.sample import spread
 from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
 from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.latent_pictures import entry
@@ -31,7 +32,7 @@ def frame_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
     """
     if not isinstance(objective.network, FramePredictor):
         return []
-    some = np.unique(np.linspace(0, len(t_BTCHW) - 1, SHOWN).round().astype(int))
+    some = spread(len(t_BTCHW), SHOWN)
     pair = objective.split(t_BTCHW[some])
     told = in_pixels(objective.network(pair.x), mean, std).clamp(0, 1)
     true, given = (in_pixels(part, mean, std) for part in (pair.y, pair.x))
@@ -57,7 +58,7 @@ def frame_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
 
 def frame_strip(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> Tile:
     """Three rows: the last given frame and the true ones, the told ones, the absolute errors."""
-    at = np.unique(np.linspace(0, len(true_UCHW) - 1, min(ACROSS, len(true_UCHW))).round().astype(int))
+    at = spread(len(true_UCHW), ACROSS)
     times = enlargement(true_UCHW.shape[-1], SIDE)
     empty = blank(times * true_UCHW.shape[-1], times * true_UCHW.shape[-2])
     rows = [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.few import interval
+from withheld.data.sample import spread
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen
 from withheld.modalities.video import Videos
@@ -98,7 +99,7 @@ def held_clips(run: Run, data: Any, device: str, listen: Listen, windows: int | 
             "name others: --clips OTHER/, or hold some out when you pretrain: --set held_out=0.3 (of ten clips or more)"
         )
     items = modality.trial if own else modality.every
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), windows or MOST)).round().astype(np.int64))
+    chosen = spread(len(items), windows or MOST)
     owners = items.owners(chosen)
     told = (" that was held out" if len(chosen) == 1 else " that were held out") if own else ""
     said = f"{plural(len(chosen), 'window')} of {plural(len(np.unique(owners)), 'clip')} of {location}{told}"

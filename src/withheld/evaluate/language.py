@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.sample import spaced
 from withheld.data.text import open_texts
 from withheld.data.tokenizer import encode
 from withheld.data.tokens import prepare_tokens
@@ -204,7 +205,7 @@ def perplexity(
     chosen = source.part(part) or source
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell)
-    at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
+    at = spaced(len(tokens), items or len(tokens))
     nats, count = 0.0, 0
     for done, i in enumerate(at.tolist(), 1):
         found = -document_log_p(encoder, tokens.document(i))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sample import spaced
 from withheld.data.tokens import padded
 from withheld.errors import InputError
 from withheld.evaluate.decode_text import beam, draw, teller_of
@@ -162,7 +163,7 @@ def draw_sentences(network: SentenceAutoencoder, encoder: TextEncoder, trial: An
     lengths = trial.lengths
     usual = np.flatnonzero((lengths > 6) & (lengths < 20)) if len(lengths) else lengths
     usual = usual if len(usual) >= 2 else np.arange(len(lengths))
-    at = usual[np.unique(np.linspace(0, len(usual) - 1, max(SHOWN, 2 * PAIRS)).astype(np.int64))]
+    at = usual[spaced(len(usual), max(SHOWN, 2 * PAIRS))]
     t = trial.batch(at, encoder.device)
     z = network.infer(t)[0]
     items = [row[mask][1:-1].tolist() for row, mask in zip(t["item"].cpu(), t["mask"].cpu(), strict=True)]

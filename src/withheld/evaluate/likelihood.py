@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from withheld.data.prepared import prepare
+from withheld.data.sample import spaced
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.losses.latent import gaussian_kl, log_weights
@@ -137,7 +138,7 @@ def likelihood(
     whole = open_source(data)
     source = whole.part("test") or whole
     prepared = prepare(source, facts["size"], facts["channels"], scale=run.encoder().scale)
-    at = np.unique(np.linspace(0, len(prepared) - 1, min(items or len(prepared), len(prepared))).astype(np.int64))
+    at = spaced(len(prepared), items or len(prepared))
     elbos, bounds = [], []
     torch.manual_seed(seed)
     for first in range(0, len(at), 256):
@@ -163,7 +164,7 @@ def _of_table(run: Run, model: Any, data: Any, items: int | None, seed: int) -> 
 
     table = open_table(run, model, data, test=True)
     if items is not None and items < len(table):
-        table.values = table.values[np.linspace(0, len(table) - 1, items).astype(np.int64)]
+        table.values = table.values[spaced(len(table), items)]
     found = torch.cat([density for _, density in posteriors(model, table)])
     mean = float(found.mean())
     error = standard_error(found)

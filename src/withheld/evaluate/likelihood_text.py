@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sample import spaced
 from withheld.data.sentences import Sentences, end_behind, parted_as, parted_by
 from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
@@ -182,6 +183,6 @@ def _sentences(
     tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
     tokens = prepare_tokens(chosen, encoder.tokenizer, tell, parted=parted_by(how))
     sentences = Sentences(tokens, 1 << 20, end_behind(encoder.tokenizer), encoder.pad)
-    at = np.unique(np.linspace(0, len(tokens) - 1, min(items or len(tokens), len(tokens))).astype(np.int64))
+    at = spaced(len(tokens), items or len(tokens))
     at = at[np.argsort(sentences.lengths[at], kind="stable")]
     return sentences, at, int(tokens.words[at].sum()), f"{data}" + (" (test)" if chosen is not source else "")

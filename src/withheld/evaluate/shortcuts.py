@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.data.sample import spaced
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
 from withheld.learn.checkpoint import writing
@@ -196,7 +197,7 @@ class _Bench:
     def ask(self, probe: Probe, objective: Objective) -> dict[str, float]:
         """The answers to a probe, its random numbers a function of the seed."""
         seed_everything(self.given["seed"])
-        some = [items.batch(_spaced(len(items), self.most), self.device) for items in (self.learned, self.held)]
+        some = [items.batch(spaced(len(items), self.most), self.device) for items in (self.learned, self.held)]
         return probe.measure(objective.eval(), *some)
 
     def steps_for(self, minutes: float) -> int:
@@ -238,7 +239,7 @@ class _Bench:
         return Loop(objective, self.learned, recipe, steps=steps, seed=self.given["seed"], device=self.device)
 
     def _batches(self, items: Items) -> Any:
-        chosen = _spaced(len(items), self.most)
+        chosen = spaced(len(items), self.most)
         for first in range(0, len(chosen), AT_ONCE):
             yield first, items.batch(chosen[first : first + AT_ONCE], self.device)
 
@@ -299,7 +300,3 @@ def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _outside(found: dict[str, float], healthy: Bounds) -> tuple[str, ...]:
     return tuple(name for name, (low, high) in healthy.items() if name in found and not low <= found[name] <= high)
-
-
-def _spaced(items: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, items - 1, min(items, most)).astype(np.int64))

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
+from withheld.data.sample import spread
 from withheld.encoder import Encoder
 from withheld.errors import Diverged
 from withheld.evaluate.classify import batch_for, class_probabilities, loop_of, steps_for
@@ -117,7 +117,7 @@ class Tuning:
             m.notes.append(f"{row.method} at {per_class([count])}, seed {seed}: diverged, measured as it was then")
         self.told += steps
         common = self.labelled.common[seed]
-        test = common[np.linspace(0, len(common) - 1, min(tested, len(common))).round().astype(np.int64)]
+        test = common[spread(len(common), tested)]
         items = m.judged.items(self.encoder, m.images[rows(m.row_of, test)])
         m.score(row, count, seed, class_probabilities(loop.objective, items), test)
         row.budget[count] = {"steps": steps, "seconds": round(time.monotonic() - begun, 2)}

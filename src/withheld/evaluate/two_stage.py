@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sample import spaced
 from withheld.losses.latent import log_logistic
 from withheld.modalities.codes import as_fed, images_of, quantizing
 from withheld.networks.quantizer import perplexity
@@ -67,7 +68,7 @@ def two_stage(prior_run: Run, data: Any, items: int | None = None) -> TwoStage:
     network = quantizing(run)
     log_scale = _fitted_scale(run, network)
     test = images_of(run, data, "test")
-    at = np.unique(np.linspace(0, len(test) - 1, min(items or len(test), len(test))).astype(np.int64))
+    at = spaced(len(test), items or len(test))
     tops, top_codes, bottom_codes, squares = prior.shape.tops, [], [], 0.0
     sums = torch.zeros(3, dtype=torch.float64)
     total, square_total, count = 0.0, 0.0, 0

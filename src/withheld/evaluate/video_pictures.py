@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.data.sample import spaced
 from withheld.evaluate.arrow_pictures import arrow_entries
 from withheld.evaluate.canvas import enlargement, strip, tile
 from withheld.evaluate.frame_pictures import frame_entries
@@ -58,7 +59,7 @@ def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, folder: Path, 
 def _various(owners: Any) -> Any:
     """Places of up to `SHOWN` windows, of as many clips as there are and no more than two of one: windows of a clip look alike."""
     clips = [np.flatnonzero(owners == owner) for owner in dict.fromkeys(owners.tolist())]
-    clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).astype(int))]
+    clips = [clips[i] for i in spaced(len(clips), SHOWN)]
     firsts, lasts = [places[0] for places in clips], [places[-1] for places in clips]
     return np.unique(list(dict.fromkeys(firsts + lasts))[:SHOWN])
 
@@ -108,7 +109,7 @@ def _neighbors(encoder: VideoEncoder, items: Any, some: Any, names: list[str]) -
     middle = items.batch(some, "cpu")[:, items.frames // 2]
     pixels = to_pixels(middle, encoder.mean, encoder.std)
     drawn = []
-    for at in np.unique(np.linspace(0, len(some) - 1, min(QUERIES, len(some))).astype(int)):
+    for at in spaced(len(some), QUERIES):
         likeness, row = unit @ unit[at], [at]
         for other in np.argsort(-likeness, kind="stable"):
             if owner[other] not in owner[row] and len(row) <= NEAR:

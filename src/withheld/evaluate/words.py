@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.sample import spaced
 from withheld.errors import InputError
 from withheld.learn.checkpoint import write_json
 from withheld.objective import Objective
@@ -27,7 +27,7 @@ GAP = " \u00b7"
 @torch.no_grad()
 def draw_words(objective: Objective, encoder: TextEncoder, trial: Any, out: Path) -> None:
     """Writes pictures/words.json: texts that were never learned from, as `words_of` tells them."""
-    t = trial.batch(np.linspace(0, len(trial) - 1, min(TEXTS, len(trial))).astype(np.int64), encoder.device)
+    t = trial.batch(spaced(len(trial), TEXTS), encoder.device)
     masked, texts = words_of(objective, t, speaker(encoder.tokenizer))
     kept = [[{k: v for k, v in token.items() if k in ("text", "p", "guess")} for token in text] for text in texts]
     (out / "pictures").mkdir(parents=True, exist_ok=True)

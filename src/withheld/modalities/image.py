@@ -16,6 +16,7 @@ from withheld.data.duplicates import copies_each, grouped, near_duplicates
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.rows import Streamed, spread_over
+from withheld.data.sample import spaced
 from withheld.data.source import Source, open_source
 from withheld.data.windows import HELD_BYTES, Windows
 from withheld.errors import InputError
@@ -73,9 +74,9 @@ class Images(Modality):
         )
         if self.held_out:
             apart = ImageItems(self.prepared, self.mean, self.std, chosen=trial)
-            batch: Any = apart.batch(_spaced(len(apart), SAMPLE), self.device)
+            batch: Any = apart.batch(spaced(len(apart), SAMPLE), self.device)
         else:
-            some = _spaced(len(self.items), SAMPLE) if windows is None else windows.spread(SAMPLE)
+            some = spaced(len(self.items), SAMPLE) if windows is None else windows.spread(SAMPLE)
             batch = self.items.batch(some, self.device)
         self.sample = {**batch, "item": _sized(batch["item"], self.size)} if self.asks else _sized(batch, self.size)
 
@@ -86,11 +87,11 @@ class Images(Modality):
         """
         count = len(self.prepared)
         if recipe.most_items:
-            return _spaced(count, recipe.most_items), None
+            return spaced(count, recipe.most_items), None
         self.held_out = count >= SAMPLE * 4 and not self.asks
         if not self.held_out:
             return None, None
-        trial = _spaced(count, min(SAMPLE, count // 50))
+        trial = spaced(count, min(SAMPLE, count // 50))
         return np.setdiff1d(np.arange(count), trial), trial
 
     def _parted_windows(self, recipe: Recipe, windows: Windows) -> tuple[Windows, Any]:
@@ -273,7 +274,3 @@ def _sized(t: Tensor, size: int) -> Tensor:
     if t.shape[-1] == size:
         return t
     return F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-
-
-def _spaced(items: int, count: int) -> Any:
-    return np.unique(np.linspace(0, items - 1, min(items, count)).astype(np.int64))

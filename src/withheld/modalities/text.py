@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from withheld import distributed
 from withheld.data import cache
 from withheld.data.duplicates import copies_each
+from withheld.data.sample import spaced
 from withheld.data.sentences import alone, how_parted, notes_on, parted_by
 from withheld.data.source import digest
 from withheld.data.text import open_texts, spread_documents
@@ -148,7 +149,7 @@ class Texts(Modality):
             self._sentences()
         else:
             self._packed(recipe)
-        self.sample = self.trial.batch(_spaced(len(self.trial), SAMPLE), self.device)
+        self.sample = self.trial.batch(spaced(len(self.trial), SAMPLE), self.device)
 
     def _packed(self, recipe: Recipe) -> None:
         self.learned = self.items.plan.sample if self.stream else self.tokens.part("train") or self.tokens
@@ -344,7 +345,3 @@ class Texts(Modality):
         if not 0 < share < 1:
             raise InputError(f"held_out={share}: the share of the text that is never learned from, between 0 and 1")
         return share
-
-
-def _spaced(items: int, count: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, items - 1, min(items, count)).astype(np.int64))

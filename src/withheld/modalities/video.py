@@ -11,6 +11,7 @@ import numpy as np
 from withheld import distributed
 from withheld.data.clips import KEPT, ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
 from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
+from withheld.data.sample import spaced
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
 from withheld.errors import InputError
@@ -91,9 +92,7 @@ class Videos(Modality):
             self.items, self.trial = (MovingItems(self.made, part, self.mean, self.std) for part in (LEARN, HELD))
             self.held_out, self.every = True, self.trial
         self.groups = self.items.owners(np.arange(len(self.items)))
-        self.sample = self.trial.batch(
-            np.unique(np.linspace(0, len(self.trial) - 1, min(SAMPLE, len(self.trial))).astype(np.int64)), self.device
-        )
+        self.sample = self.trial.batch(spaced(len(self.trial), SAMPLE), self.device)
 
     def _feed_windows(self, mean: list[float], std: list[float]) -> None:
         found = find_windows(self.clips, self.frames, self.rate)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from withheld.data.decode import decode
 from withheld.data.image import to_array
+from withheld.data.sample import spread
 from withheld.data.voc import VocData
 from withheld.evaluate.canvas import fitted, strip
 from withheld.evaluate.detection.find import Detections
@@ -80,7 +81,7 @@ def draw_found(
     from withheld.evaluate.pictures import keep
 
     root = data.source.store.root  # type: ignore[attr-defined]
-    chosen = np.unique(np.linspace(0, len(at) - 1, min(SHOWN, len(at))).round().astype(int))
+    chosen = spread(len(at), SHOWN)
     entries: list[dict[str, Any]] = []
     for place in chosen:
         i = int(at[place])
