@@ -86,25 +86,10 @@ class Sums:
 
 
 def build(source: Source, form: Form, entry: Path, needed: int, progress: Progress | None) -> None:
-    temporary = cache.begin(entry)
-    try:
-        facts, kept = _write(source, form, temporary / "images.npy", progress)
-        np.save(temporary / "kept.npy", kept)
-        (temporary / "prepared.json").write_text(json.dumps(facts), encoding="ascii")
-        for name in ("images.npy", "kept.npy", "prepared.json"):
-            cache.sync(temporary / name)
-        cache.commit(temporary, entry)
-    except OSError as error:
-        raise cache.cannot_write(entry.parent, error, needed) from error
-    finally:
-        if temporary.exists():
-            _remove(temporary)
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    with cache.filling(entry, needed) as folder:
+        facts, kept = _write(source, form, folder / "images.npy", progress)
+        np.save(folder / "kept.npy", kept)
+        (folder / "prepared.json").write_text(json.dumps(facts), encoding="ascii")
 
 
 def _write(source: Source, form: Form, file: Path, progress: Progress | None) -> tuple[dict[str, Any], np.ndarray]:

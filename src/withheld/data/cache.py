@@ -67,20 +67,30 @@ def locked(key: str) -> Iterator[Path]:
         lock.release()
 
 
-def begin(entry: Path) -> Path:
-    """A new temporary folder beside an entry; what a killed process left there is removed. Call while locked."""
-    for stale in entry.parent.glob(f"{entry.name}.tmp-*"):
+@contextmanager
+def filling(entry: Path, needed: int | None = None) -> Iterator[Path]:
+    """Gives a folder to fill, which takes the entry's place at the end; of what fails nothing stays. Call while locked.
+
+    Raises:
+        CannotWrite: saying how many bytes are `needed`, where that is known.
+    """
+    for stale in entry.parent.glob(f"{entry.name}.tmp-*"):  # a killed process left it
         shutil.rmtree(stale, ignore_errors=True)
     temporary = entry.with_name(f"{entry.name}.tmp-{os.getpid()}")
-    temporary.mkdir()
-    return temporary
-
-
-def commit(temporary: Path, entry: Path) -> None:
-    """Puts a finished temporary folder into place. Call while locked."""
-    if entry.exists():
-        shutil.rmtree(entry)
-    os.rename(temporary, entry)
+    try:
+        temporary.mkdir()
+        yield temporary
+        files = [path for path in temporary.rglob("*") if path.is_file()]
+        for path in files:
+            sync(path)
+        make_room(sum(path.stat().st_size for path in files), entry.name)
+        if entry.exists():
+            shutil.rmtree(entry)
+        os.rename(temporary, entry)
+    except OSError as error:
+        raise cannot_write(entry.parent, error, needed) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def touch(entry: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import cache
-from withheld.data.build import Sums, _header
+from withheld.data.build import Progress, Sums, _header
 from withheld.data.clip import Clip, decode_clip
 from withheld.data.image import ImageItems
 from withheld.data.source import Source, digest
@@ -33,7 +32,6 @@ STILL = 0.001
 """Mean difference of neighboring frames, of 0..1, below which nothing moves."""
 KEPT = "kept, but "
 """How the reason begins of a clip with something to say that is an item all the same."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -83,13 +81,8 @@ def prepare_clips(
     images: Any = None
     with cache.locked(key) as entry:
         if not (entry / "prepared.json").is_file():
-            temporary = cache.begin(entry)
-            try:
-                _build(source, size, bars, temporary, progress, cache.allowance())
-                cache.make_room(sum(file.stat().st_size for file in temporary.iterdir()), key)
-                cache.commit(temporary, entry)
-            except OSError as error:
-                raise cache.cannot_write(entry, error) from error
+            with cache.filling(entry) as folder:
+                _build(source, size, bars, folder, progress, cache.allowance())
         else:
             cache.touch(entry)
         facts = json.loads((entry / "prepared.json").read_text(encoding="utf-8"))
@@ -154,8 +147,6 @@ def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progre
     np.save(folder / "cuts.npy", np.concatenate(cuts) if cuts else np.zeros(0, bool))
     facts = {"kept": kept, "rates": rates, "starts": starts, "skipped": skipped, "streamed": streamed, **sums.facts()}
     (folder / "prepared.json").write_text(json.dumps(facts), encoding="utf-8")
-    for path in folder.iterdir():
-        cache.sync(path)
 
 
 def _decoded(raw: Any, size: int, bars: bool) -> Clip | str:

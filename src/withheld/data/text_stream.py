@@ -8,7 +8,7 @@ many places as a sample says that it will have blocks, and a place shows, epoch 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import windows as limits
+from withheld.data.build import Progress
 from withheld.data.sample import spread
 from withheld.data.source import digest
 from withheld.data.text_shards import Corpus
@@ -36,7 +37,6 @@ MIXED = 1 / 16
 """Share of what may be held that blocks are mixed within: a run begins when so much is tokenized."""
 CHARACTERS_AT_ONCE = 500_000
 ALLOWED_BAD = 0.2
-Progress = Callable[[int, int], None]
 Block = dict[str, Tensor]
 Window = tuple[Blocks | None, dict[str, str]]
 

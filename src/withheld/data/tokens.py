@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import cache
+from withheld.data.build import Progress
 from withheld.data.source import Source, digest
 from withheld.data.text import documents
 from withheld.data.tokenizer import encode, end_of, pieces, start_of
@@ -27,7 +28,6 @@ from withheld.wording import plural
 FORMAT = 1
 AT_A_TIME = 2_000_000
 """Characters tokenized in one call."""
-Progress = Callable[[int, int], None]
 
 
 class Parted(NamedTuple):
@@ -106,14 +106,8 @@ def prepare_tokens(
     key = digest([fingerprint, source.stamp])[:32]
     with cache.locked(key) as entry:
         if not (entry / "prepared.json").is_file():
-            temporary = cache.begin(entry)
-            try:
-                _build(source, tokenizer, temporary, progress, parted)
-                size = sum(file.stat().st_size for file in temporary.iterdir())
-                cache.make_room(size, key)
-                cache.commit(temporary, entry)
-            except OSError as error:
-                raise cache.cannot_write(entry, error) from error
+            with cache.filling(entry) as folder:
+                _build(source, tokenizer, folder, progress, parted)
         else:
             cache.touch(entry)
         facts = json.loads((entry / "prepared.json").read_text(encoding="utf-8"))

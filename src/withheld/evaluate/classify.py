@@ -23,8 +23,6 @@ from withheld.networks.sentences import label_of
 from withheld.objective import Objective
 from withheld.types import Pair, Recipe, Split
 
-Listen = Callable[[dict[str, Any]], None]
-
 LARGEST_BATCH = 32
 AREA = 0.85
 FINE_TUNE = Recipe(base_learning_rate=0.03, batch_size=LARGEST_BATCH, warmup=0.1, clip=1.0, layer_decay=0.7)

@@ -38,6 +38,11 @@ def as_encoder(subject: Any, device: str = "auto") -> Encoder:
     return encoder.to(pick_device(device)).eval()
 
 
+def preparing(listen: Listen) -> Callable[[int, int], None]:
+    """Tells a listener how many items are prepared, of how many."""
+    return lambda done, total: listen({"kind": "prepare", "done": done, "total": total})
+
+
 def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: Listen = silent) -> NDArray[np.float32]:
     """Pooled features (N, D).
 
@@ -58,8 +63,9 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
 
 def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prepared:
     """The items of any data as an encoder takes them; broken ones are skipped and said."""
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=tell)
+    prepared = prepare(
+        open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=preparing(listen)
+    )
     if prepared.skipped:
         first = prepared.skipped[0]
         lost = plural(len(prepared.skipped), "item could not be read and was", "items could not be read and were")

@@ -18,7 +18,7 @@ from withheld.data.wanted import IMAGES
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.classify import FINE_TUNE, SCRATCH, classifier_objective
-from withheld.evaluate.features import Listen
+from withheld.evaluate.features import Listen, preparing
 from withheld.image_encoder import ImageEncoder
 from withheld.text_encoder import TextEncoder
 from withheld.types import Recipe
@@ -94,7 +94,7 @@ class JudgedImages(Judged):
         size, channels = getattr(self.encoder, "size", PLAIN_SIZE), getattr(self.encoder, "channels", 3)
         prepared = prepare(
             source, size, channels, scale=getattr(self.encoder, "scale", None),
-            progress=lambda done, total: listen({"kind": "prepare", "done": done, "total": total}),
+            progress=preparing(listen),
         )  # fmt: skip
         return prepared.images, np.asarray(prepared.kept)
 
@@ -190,8 +190,7 @@ class JudgedClips(Judged):
 
         if note := told_of_frames(source):
             listen({"kind": "note", "text": note})
-        tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-        found, kept = decoded_clips(source, self.encoder.size, tell)
+        found, kept = decoded_clips(source, self.encoder.size, preparing(listen))
         lost = np.setdiff1d(np.arange(len(source)), kept)
         if len(lost):
             were = plural(len(lost), "clip could not be read and was", "clips could not be read and were")

@@ -100,12 +100,9 @@ def _write(name: str, values: NDArray[np.float32]) -> None:
     try:
         if values.nbytes > cache.allowance():
             return
-        cache.make_room(values.nbytes, name)
-        with cache.locked(name) as entry:
-            temporary = cache.begin(entry)
-            np.save(temporary / "features.npy", values, allow_pickle=False)
+        with cache.locked(name) as entry, cache.filling(entry) as folder:
+            np.save(folder / "features.npy", values, allow_pickle=False)
             facts = {"sha256": hashlib.sha256(values.tobytes()).hexdigest()}
-            (temporary / cache.DONE).write_text(json.dumps(facts), encoding="utf-8")
-            cache.commit(temporary, entry)
+            (folder / cache.DONE).write_text(json.dumps(facts), encoding="utf-8")
     except (OSError, CannotWrite):
         return

@@ -21,7 +21,7 @@ from withheld.data.text import open_texts
 from withheld.data.tokenizer import encode
 from withheld.data.tokens import prepare_tokens
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.features import Listen, as_encoder, preparing, silent
 from withheld.text_encoder import TextEncoder
 from withheld.wording import plural
 
@@ -203,8 +203,7 @@ def perplexity(
         )
     source = open_texts(data)
     chosen = source.part(part) or source
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    tokens = prepare_tokens(chosen, encoder.tokenizer, tell)
+    tokens = prepare_tokens(chosen, encoder.tokenizer, preparing(listen))
     at = spaced(len(tokens), items or len(tokens))
     nats, count = 0.0, 0
     for done, i in enumerate(at.tolist(), 1):

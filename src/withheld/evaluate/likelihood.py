@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from withheld.data.prepared import prepare
 from withheld.data.sample import spaced
 from withheld.data.source import open_source
 from withheld.errors import InputError
+from withheld.evaluate.features import Listen
 from withheld.losses.latent import gaussian_kl, log_weights
 from withheld.networks.code_prior import CodePrior
 from withheld.networks.vae import LatentAutoencoder
@@ -28,7 +28,6 @@ from withheld.types import LatentModel
 
 CHUNK = 1 << 15
 """Decoded images at a time."""
-Listen = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Shapes: S samples of z, B batch, L tokens, Z latents.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from withheld.data.sample import spaced
 from withheld.data.sentences import Sentences, end_behind, parted_as, parted_by
 from withheld.data.text import open_texts
 from withheld.data.tokens import prepare_tokens
+from withheld.evaluate.features import Listen, preparing
 from withheld.evaluate.latent_text import open_sentences
 from withheld.evaluate.likelihood import give_or_take, standard_error
 from withheld.losses.latent import gaussian_kl
@@ -30,7 +31,6 @@ TOKENS = 8192
 """Tokens told at a time."""
 MUTUAL = 512
 """Sentences that the mutual information is estimated from; it is at most the logarithm of this."""
-Listen = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,7 @@ def _sentences(
     source = open_texts(data)
     chosen = source.part("test") or source
     how = parted_as(run.settings) or "auto"
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    tokens = prepare_tokens(chosen, encoder.tokenizer, tell, parted=parted_by(how))
+    tokens = prepare_tokens(chosen, encoder.tokenizer, preparing(listen), parted=parted_by(how))
     sentences = Sentences(tokens, 1 << 20, end_behind(encoder.tokenizer), encoder.pad)
     at = spaced(len(tokens), items or len(tokens))
     at = at[np.argsort(sentences.lengths[at], kind="stable")]

@@ -22,7 +22,7 @@ from withheld.data.moving import HELD, is_moving, open_moving
 from withheld.data.video import open_videos, told_of_frames
 from withheld.errors import InputError
 from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, fitted, strip
-from withheld.evaluate.features import Listen, printable_name, silent
+from withheld.evaluate.features import Listen, preparing, printable_name, silent
 from withheld.evaluate.fonts import font
 from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.frame_pictures import SIDE, to_tile
@@ -115,9 +115,7 @@ def _clips(
     if note := told_of_frames(source):
         listen({"kind": "note", "text": note})
     source = source.subset(np.arange(min(len(source), SPARE * count)))
-    decoded, kept = decoded_clips(
-        source, size, lambda done, total: listen({"kind": "prepare", "done": done, "total": total})
-    )
+    decoded, kept = decoded_clips(source, size, preparing(listen))
     short, yielded = "", 0
     for clip, at in zip(decoded, kept, strict=True):
         stride = max(1.0, clip.rate / rate) if rate > 0 else 1.0

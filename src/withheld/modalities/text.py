@@ -313,11 +313,11 @@ class Texts(Modality):
         with cache.locked(key) as entry:
             if not (entry / "prepared.json").is_file():
                 self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")
-                temporary = cache.begin(entry)
                 texts = beginnings(train, LEARNED_FROM) if self.stream else spread_documents(train, LEARNED_FROM)
-                train_tokenizer(kind, texts, count, masked, min(self.length, 1 << 20)).save_pretrained(temporary)
-                (temporary / "prepared.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
-                cache.commit(temporary, entry)
+                made = train_tokenizer(kind, texts, count, masked, min(self.length, 1 << 20))
+                with cache.filling(entry) as folder:
+                    made.save_pretrained(folder)
+                    (folder / "prepared.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
             else:
                 cache.touch(entry)
             return open_tokenizer(entry)

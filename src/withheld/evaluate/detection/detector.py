@@ -16,7 +16,8 @@ from torch import nn
 from withheld.errors import InputError
 from withheld.evaluate.detection.find import Detections, detect
 from withheld.evaluate.detection.network import RegionClassifier, RegionFeatures, RegionMachines, Way
-from withheld.evaluate.detection.proposals import Listen, SelectiveSearch
+from withheld.evaluate.detection.proposals import SelectiveSearch
+from withheld.evaluate.features import Listen
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import replacing, write_json, writing
 

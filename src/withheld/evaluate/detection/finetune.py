@@ -28,10 +28,10 @@ from withheld.evaluate.detection.learn import fast_rcnn
 from withheld.evaluate.detection.machines import fit_machines
 from withheld.evaluate.detection.network import Way, side_for
 from withheld.evaluate.detection.plan import steps_for
-from withheld.evaluate.detection.proposals import Listen, SelectiveSearch, propose
+from withheld.evaluate.detection.proposals import SelectiveSearch, propose
 from withheld.evaluate.detection.regions import Regions, load_regions
 from withheld.evaluate.detection.trial import Head, Pipeline, measured
-from withheld.evaluate.features import as_image_encoder, printable_name, silent
+from withheld.evaluate.features import Listen, as_image_encoder, printable_name, silent
 from withheld.evaluate.finetune import check_asked
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import replacing

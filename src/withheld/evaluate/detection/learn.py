@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,8 +12,6 @@ from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Loop
 from withheld.objective import Objective
 from withheld.types import Recipe
-
-Listen = Callable[[dict[str, Any]], None]
 
 TUNED = Recipe(base_learning_rate=0.064, batch_size=4, warmup=0.1, clip=1.0, layer_decay=0.75, weight_decay=0.05)
 FROM_SCRATCH = TUNED.change(layer_decay=1.0)

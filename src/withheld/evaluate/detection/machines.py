@@ -10,7 +10,6 @@ Shapes: N regions that are kept, F features, K classes, M boxes of an image.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from withheld.evaluate.detection.boxes import encode, overlap
 from withheld.evaluate.detection.network import RegionFeatures, RegionMachines, Way
 from withheld.evaluate.detection.regions import Regions, shares
+from withheld.evaluate.features import Listen
 from withheld.image_encoder import ImageEncoder
 
 NORM, COST, TWICE, RIDGE = 20.0, 1e-3, 2.0, 1000.0
@@ -32,8 +32,6 @@ MOST = 60_000
 """Regions that are kept of all images: of many images fewer each."""
 FEWEST = 10
 """Regions that a regression is fitted to, at least."""
-
-Listen = Callable[[dict[str, Any]], None]
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from withheld.data.image import to_array
 from withheld.data.source import digest
 from withheld.data.work import in_order
 from withheld.errors import InputError
+from withheld.evaluate.features import Listen
 
 FORMAT = "2"
-Listen = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)

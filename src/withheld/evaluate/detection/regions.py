@@ -19,7 +19,8 @@ from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.voc import Annotation, VocData
 from withheld.evaluate.detection.boxes import encode, overlap
-from withheld.evaluate.detection.proposals import Listen, SelectiveSearch, propose
+from withheld.evaluate.detection.proposals import SelectiveSearch, propose
+from withheld.evaluate.features import Listen, preparing
 from withheld.image_encoder import ImageEncoder
 from withheld.types import Pair, Split, Terms
 
@@ -61,8 +62,9 @@ def load_regions(
     for name in parts:
         part[voc.parts[name]] = name
     wanted = np.flatnonzero(part != "")
-    tell = lambda done, total: listen({"kind": "prepare", "done": done, "total": total})  # noqa: E731
-    prepared = prepare(voc.source.subset(wanted), side, encoder.channels, scale=encoder.scale, progress=tell)
+    prepared = prepare(
+        voc.source.subset(wanted), side, encoder.channels, scale=encoder.scale, progress=preparing(listen)
+    )
     problems = list(prepared.skipped)
     kept = wanted[prepared.kept]
     found = propose([voc.path(int(at)) for at in kept], search, listen)

@@ -19,8 +19,8 @@ from withheld.evaluate.detection.find import Detections, detect
 from withheld.evaluate.detection.learn import fast_rcnn
 from withheld.evaluate.detection.machines import fit_machines
 from withheld.evaluate.detection.network import Way, at_side
-from withheld.evaluate.detection.proposals import Listen
 from withheld.evaluate.detection.regions import Regions
+from withheld.evaluate.features import Listen
 from withheld.image_encoder import ImageEncoder
 
 Head = Literal["softmax", "svm"]

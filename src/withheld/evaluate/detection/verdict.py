@@ -23,10 +23,10 @@ from withheld.evaluate.detection.detector import Detector
 from withheld.evaluate.detection.learn import fast_rcnn
 from withheld.evaluate.detection.network import Way, side_for
 from withheld.evaluate.detection.plan import counts_for, draw, make_plan
-from withheld.evaluate.detection.proposals import Listen, SelectiveSearch
+from withheld.evaluate.detection.proposals import SelectiveSearch
 from withheld.evaluate.detection.regions import Regions, load_regions
 from withheld.evaluate.detection.trial import Pipeline, Trial, recall_of_proposals, run_trial
-from withheld.evaluate.features import as_image_encoder, silent
+from withheld.evaluate.features import Listen, as_image_encoder, silent
 from withheld.evaluate.sentence import FINE_TUNED
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Interrupted
