@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from withheld.errors import InputError
-from withheld.estimator import Array, DeadComponent, MixtureEstimator, shaped
+from withheld.estimator import DeadComponent, MixtureEstimator, shaped
 from withheld.networks.bayesian_mixture import BayesianMixtureModel
 from withheld.networks.bernoulli_mixture import BernoulliMixtureModel
 from withheld.networks.gaussian_mixture import GaussianMixtureModel
@@ -156,7 +156,3 @@ class BayesianGaussianMixture(MixtureEstimator):
 
     def _evidence(self, batch: Any) -> float:
         return self.lower_bound_
-
-    def _posterior(self, X: Any) -> tuple[Array, Array]:
-        """Responsibilities under the expected parameters; densities are expected log ones, as in scikit-learn."""
-        return super()._posterior(X)

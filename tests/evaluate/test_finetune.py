@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_vit import tiny_encoder
 
 import withheld
+from withheld.data.image import ImageItems
 from withheld.errors import InputError
 from withheld.evaluate import finetune as module
 from withheld.evaluate.classifier import Classifier, predict, write_labels
@@ -24,9 +25,9 @@ from withheld.evaluate.classify import (
     LightCrop,
     batch_for,
     class_probabilities,
-    classifier_loop,
     classifier_objective,
     cross_entropy,
+    loop_of,
 )
 from withheld.evaluate.features import features
 from withheld.evaluate.few_label import LinearProbe
@@ -39,6 +40,12 @@ def easy(n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     return (generator.integers(0, 100, (n, 8, 8)) + 120 * labels[:, None, None]).astype(np.uint8), labels
+
+
+def classifier_loop(encoder, images, labels, classes: int, *, steps: int, probe=None) -> Loop:
+    torch.manual_seed(0)
+    items = ImageItems(images, encoder.mean, encoder.std, labels)
+    return loop_of(classifier_objective(encoder, classes), items, FINE_TUNE, steps=steps, probe=probe)
 
 
 def test_a_test_part_that_is_not_tested_is_not_named():
@@ -94,7 +101,7 @@ def test_light_crops_keep_the_shape_the_labels_and_with_all_of_the_area_the_imag
 def test_it_begins_as_the_linear_probe(tiny, digits):
     pixels, labels = digits[0][:60, None], digits[1][:60]
     probe = LinearProbe(10).fit(features(tiny, pixels), labels)
-    loop = classifier_loop(tiny, pixels, labels, 10, FINE_TUNE, steps=1, probe=probe)
+    loop = classifier_loop(tiny, pixels, labels, 10, steps=1, probe=probe)
     found = class_probabilities(loop.objective, loop.items)
     np.testing.assert_allclose(found, probe.probabilities(features(tiny, pixels)), atol=1e-4)
 
@@ -103,7 +110,7 @@ def test_training_changes_a_copy_and_lowers_the_loss(tiny):
     pixels, labels = easy()
     before = tiny.transform(pixels)
     lines: list[dict] = []
-    loop = classifier_loop(tiny, pixels[:, None], labels, 2, FINE_TUNE, steps=30)
+    loop = classifier_loop(tiny, pixels[:, None], labels, 2, steps=30)
     loop.run(None, lines.append)
     assert np.array_equal(tiny.transform(pixels), before)
     assert np.mean([line["loss"] for line in lines[-5:]]) < 0.8 * lines[0]["loss"]
@@ -111,7 +118,7 @@ def test_training_changes_a_copy_and_lowers_the_loss(tiny):
 
 
 def test_lower_layers_learn_more_slowly(tiny):
-    loop = classifier_loop(tiny, np.zeros((8, 1, 8, 8), np.uint8), np.zeros(8, np.int64), 2, FINE_TUNE, steps=1)
+    loop = classifier_loop(tiny, np.zeros((8, 1, 8, 8), np.uint8), np.zeros(8, np.int64), 2, steps=1)
     scales = {round(group["scale"], 4) for group in loop.optimizer.param_groups}
     decay = FINE_TUNE.layer_decay
     assert scales == {1.0, *(round(decay**k, 4) for k in (1, 2, 3))}
@@ -245,7 +252,7 @@ def test_unlabelled_items_are_left_to_predict(tmp_path):
 def test_how_long(length, steps, monkeypatch):
     monkeypatch.setattr(Loop, "seconds_per_step", lambda self, *a: 0.5)
     pixels, labels = easy(54)
-    loop = classifier_loop(tiny_encoder(), pixels[:, None], labels, 2, FINE_TUNE, steps=1)
+    loop = classifier_loop(tiny_encoder(), pixels[:, None], labels, 2, steps=1)
     given = {"minutes": None, "epochs": None, "steps": None, **length}
     expected = round(3 * 54 / loop.recipe.batch_size) if "epochs" in length else steps
     assert module._steps(loop, 54, **given) == expected

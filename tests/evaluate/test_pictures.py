@@ -224,18 +224,3 @@ def test_the_report_shows_what_was_drawn(trained: tuple[Objective, Encoder], tmp
         assert f'<section id="{section}">' in page
     assert "<b>1.jpg" not in page
     assert "left out" not in page
-
-
-def test_redraw_opens_the_run_and_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from withheld.evaluate.pictures import redraw
-    from withheld.run import pretrain
-
-    monkeypatch.setenv("WITHHELD_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "photos").mkdir()
-    for at, each in enumerate(images(12)):
-        Image.fromarray(each.transpose(1, 2, 0)).save(tmp_path / "photos" / f"{at}.png")
-    run = pretrain(
-        "mae", tmp_path / "photos", tmp_path / "run", encoder="vit-nano", steps=1, batch_size=8, pictures=False
-    )
-    index = json.loads((redraw(run) / "index.json").read_text())
-    assert {"samples", "split", "neighbors", "patches", "map"} == {entry["section"] for entry in index}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from withheld.data.sample import spread
-from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.evaluate.canvas import Tile, blank, item_tile, strip
 from withheld.image_encoder import ImageEncoder
 
 Floats = NDArray[np.float32]
@@ -78,7 +78,7 @@ def neighbors(seen: Seen, queries: int = 6, near: int = 5) -> list[tuple[str, Ti
         likeness = unit @ unit[at]
         likeness[at] = -np.inf
         order = np.argsort(-likeness, kind="stable")[:near]
-        drawn.append((seen.names[at], strip([_tile(seen.pixels[i]) for i in (at, *order)])))
+        drawn.append((seen.names[at], strip([item_tile(seen.pixels[i]) for i in (at, *order)])))
     return drawn
 
 
@@ -92,7 +92,7 @@ def patch_colors(seen: Seen, items: int = 6) -> list[tuple[str, Tile]]:
     chosen = spread(len(colors), items)
     drawn = []
     for at in chosen:
-        photo = _tile(seen.pixels[at])
+        photo = item_tile(seen.pixels[at])
         small = Image.fromarray((colors[at].reshape(*seen.grid, 3) * 255).round().astype(np.uint8))
         large = small.resize(photo.size, Image.Resampling.BICUBIC)
         over = Image.blend(photo.convert("L").convert("RGB"), large, 0.72)
@@ -169,7 +169,3 @@ def _plane(pooled_ND: Floats, seed: int) -> NDArray[np.float64]:
 
 def _resampling(pixels: Bytes, side: int) -> Image.Resampling:
     return Image.Resampling.NEAREST if side > 2 * pixels.shape[0] else Image.Resampling.LANCZOS
-
-
-def _tile(pixels: Bytes) -> Tile:
-    return tile(pixels, None, enlargement(pixels.shape[1], 96))

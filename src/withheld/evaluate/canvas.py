@@ -41,6 +41,11 @@ def tile(pixels_HW3: NDArray[np.uint8], covered_HW: NDArray[np.uint8] | None = N
     return Image.fromarray(out)
 
 
+def item_tile(pixels_HW3: NDArray[np.uint8]) -> Tile:
+    """A whole item as a tile, large enough to look at."""
+    return tile(pixels_HW3, None, enlargement(pixels_HW3.shape[1], 96))
+
+
 def blank(width: int, height: int, words: str = "") -> Tile:
     """An empty tile, with words where something cannot be drawn."""
     out = Image.new("RGBA", (width, height), (0, 0, 0, 0))

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from withheld.data.image import ImageItems
 from withheld.evaluate.few_label import LinearProbe
 from withheld.image_encoder import ImageEncoder as Encoder
 from withheld.learn.gradient import Loop
@@ -149,31 +148,6 @@ def classifier_objective(
     seen = None if encoder.split is None else encoder.split.full
     change = LightCrop(area, encoder.flips) if augment is None else Augmented(augment)
     return Objective(AskLabel(seen), ItemClassifier(encoder.copy().trunk, classes), cross_entropy, change=change)
-
-
-def classifier_loop(
-    encoder: Encoder, images: Any, labels: NDArray[np.int64], classes: int, recipe: Recipe, *, steps: int,
-    seed: int = 0, device: torch.device | str = "cpu", probe: LinearProbe | None = None, area: float = AREA,
-) -> Loop:  # fmt: skip
-    """A loop that fine-tunes a copy of an encoder on labelled items; `run()` it.
-
-    Args:
-        encoder: where to begin, trained or fresh.
-        images: (N, C, size, size) uint8, of the encoder's size and channels.
-        labels: (N,) 0 to classes - 1.
-        classes: K.
-        recipe: the batch is made smaller where there are fewer items.
-        steps: of the run.
-        seed: of order and augmentation.
-        device: of the training.
-        probe: a linear probe of the encoder's features, where the head begins; None for a random head.
-        area: see `LightCrop`.
-    """
-    torch.manual_seed(seed)
-    return loop_of(
-        classifier_objective(encoder, classes, area), ImageItems(images, encoder.mean, encoder.std, labels), recipe,
-        steps=steps, seed=seed, device=device, probe=probe,
-    )  # fmt: skip
 
 
 def loop_of(

@@ -27,7 +27,7 @@ from withheld.losses.prediction import BinaryCrossEntropy, ColorCopied
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
 from withheld.networks.next_frame import FramePredictor
 from withheld.run import Run, pick_device
-from withheld.wording import plain, plural
+from withheld.wording import percent, plain, plural
 
 DRAWS, FOLDS, DRAWN = 8, 5, 6
 CONVENTIONS = (
@@ -141,7 +141,7 @@ def _answers(held: HeldClips, seed: int, listen: Listen) -> Measured:
     )
     shares = {"this run": held.mean_of(right.mean(axis=1)), simple: held.mean_of((floor == answers).mean(axis=1))}
     chance = chance_of(held.objective.split)
-    rows_of = [[name, _percent(*share)] for name, share in shares.items()] + [["chance", f"{100 * chance:.0f}"]]
+    rows_of = [[name, percent(*share)] for name, share in shares.items()] + [["chance", f"{100 * chance:.0f}"]]
     asked = "runs forward or backward" if clip else "is in order"
     title = f"Whether a clip {asked}: told right, %"
     notes = [
@@ -235,13 +235,9 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
         f"a difference of {100 * gap:+z.1f} points (95 % CI {100 * (gap - half):z.1f} to {100 * (gap + half):z.1f}), "
         f"over {held.said}."
     )
-    rows_of = [[name, _percent(*share)] for name, share in shares.items()]
+    rows_of = [[name, percent(*share)] for name, share in shares.items()]
     notes = [f"± is half the 95 % interval over {plural(held.clips, 'clip')}."]
     numbers = {name: {"share": mean, "half": width} for name, (mean, width) in shares.items()}
     return Measured(
         "clips", "Colors of a grey frame: told right, %", ["told right, %"], rows_of, sentence, notes, numbers
     )
-
-
-def _percent(mean: float, half: float) -> str:
-    return f"{100 * mean:.1f}" + ("" if math.isnan(half) else f" ± {100 * half:.1f}")

@@ -5,7 +5,6 @@ Shapes: B batch, T frames, C channels, H W pixels of the image given, S side the
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from withheld.errors import InputError, WithheldError, nearest
 from withheld.evaluate.classifier import CARD, Classifier
-from withheld.evaluate.export_text import text_to_hf, text_to_onnx, text_to_sentence_transformers
+from withheld.evaluate.export_text import text_to_hf, text_to_onnx, text_to_sentence_transformers, written
 from withheld.evaluate.features import as_encoder
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, need_onnx, quiet
 from withheld.image_encoder import ImageEncoder
@@ -71,22 +70,11 @@ def _opened(subject: Any) -> tuple[Any, Classifier | None]:
 def _to_hf(encoder: ImageEncoder | VideoEncoder, classifier: Classifier | None, out: Path) -> Path:
     from transformers import AutoModel
 
-    if classifier is not None:
-        classifier.save(out)
-        for file in (out / "encoder").iterdir():
-            shutil.copyfile(file, out / file.name)
-    else:
-        encoder.save(out)
-    with quiet():
-        again = AutoModel.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
+    again = written(encoder, classifier, out, AutoModel)
     whole = isinstance(encoder, VideoEncoder) and encoder.trunk.whole
     frames = (encoder.frames,) if whole else ()  # other models of clips are models of images, frame by frame
     shape = (2, *frames, encoder.trunk.channels, encoder.size, encoder.size)
     t = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    kept = dict(again.named_parameters())
-    for name, value in encoder.trunk.model.named_parameters():
-        if name not in kept or not torch.equal(value, kept[name]):
-            raise WithheldError(f"{out}: {name} is not what was written; check the disk and export again")
     with torch.no_grad():
         found = again(pixel_values=t).last_hidden_state
     if not bool(torch.isfinite(found).all()):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from withheld.encoder import Encoder
 from withheld.errors import InputError, WithheldError
 from withheld.evaluate.classifier import Classifier
 from withheld.evaluate.onnx_file import OPSET, compare_onnx, quiet
@@ -28,26 +30,37 @@ MOST_CHECKED = 256
 FAMILIES = "BERT, RoBERTa, DistilBERT, ELECTRA, GPT-2 and their kin"
 
 
-def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
-    """A folder for `AutoTokenizer` and `AutoModelForMaskedLM` or `AutoModelForCausalLM`; `AutoModel` of what tells no words."""
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+def written(encoder: Encoder, classifier: Classifier | None, out: Path, kind: Any) -> Any:
+    """Writes a transformers folder, and opens it again with a class of transformers.
 
+    Raises:
+        WithheldError: its weights are not those that were written.
+    """
     if classifier is not None:
         classifier.save(out)
         for file in (out / "encoder").iterdir():
             shutil.copyfile(file, out / file.name)
     else:
         encoder.save(out)
-    kind = AutoModelForCausalLM if encoder.trunk.causal else AutoModelForMaskedLM
-    if encoder.trunk.wordless:
-        kind = AutoModel
     with quiet():
         again = kind.from_pretrained(out, trust_remote_code=False, use_safetensors=True).eval()
-        tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     kept = dict(again.named_parameters())
     for name, value in encoder.trunk.model.named_parameters():
         if name not in kept or not torch.equal(value, kept[name]):
             raise WithheldError(f"{out}: {name} is not what was written; check the disk and export again")
+    return again
+
+
+def text_to_hf(encoder: TextEncoder, classifier: Classifier | None, out: Path) -> Path:
+    """A folder for `AutoTokenizer` and `AutoModelForMaskedLM` or `AutoModelForCausalLM`; `AutoModel` of what tells no words."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+    kind = AutoModelForCausalLM if encoder.trunk.causal else AutoModelForMaskedLM
+    if encoder.trunk.wordless:
+        kind = AutoModel
+    written(encoder, classifier, out, kind)
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
     text = "it is what it was"
     if tokenizer(text)["input_ids"] != encoder.tokenizer(text)["input_ids"]:
         raise WithheldError(f"{out}: its tokenizer answers otherwise than the one that was written")

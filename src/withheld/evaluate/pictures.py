@@ -17,13 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from withheld.data.prepared import prepare
-from withheld.data.rows import spread_over
-from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate import atlas
 from withheld.evaluate.atoms import atom_entries
-from withheld.evaluate.canvas import Tile, blank, enlargement, gif, ladder, png, sheet, strip, tile, write_png, written
+from withheld.evaluate.canvas import (
+    Tile,
+    blank,
+    enlargement,
+    gif,
+    item_tile,
+    ladder,
+    png,
+    sheet,
+    strip,
+    tile,
+    write_png,
+    written,
+)
 from withheld.evaluate.latent_pictures import Latent, entry, latent_entries
 from withheld.evaluate.parts import Column, columns_of, to_pixels, to_places
 from withheld.evaluate.pretext_pictures import own_rows, pretext_entries
@@ -31,7 +41,6 @@ from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import replacing, writing
 from withheld.networks.patch_dictionary import DictionaryLearner
 from withheld.objective import Objective
-from withheld.run import Run
 from withheld.types import Pair, Split, as_split
 from withheld.wording import plural
 
@@ -87,21 +96,6 @@ def draw_run(
     return keep(Path(folder), entries)
 
 
-def redraw(run: Run) -> Path:
-    """Draws the pictures of a run folder again, from its data and what it has learned so far.
-
-    Raises:
-        InputError: the data is no longer there, or the run has no encoder yet.
-    """
-    data, encoder = run.settings["data"], run.encoder()
-    size = data.get("stored", data["size"])
-    streamed = bool(data.get("streamed"))
-    source = open_source(data["location"], stream=streamed)
-    prepared = prepare(source, size, data["channels"], scale=encoder.scale, stream=streamed)
-    objective = None if run.settings["method"] is None else run.objective()
-    return draw_run(objective, encoder, *spread_over(prepared.images, prepared.names), run.folder)
-
-
 def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Path) -> Path:
     """Draws the thumbnails of classification errors for the report.
 
@@ -115,7 +109,7 @@ def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Pat
     if some is not None:
         pixels = to_pixels(torch.from_numpy(some).float() / 255, [0.0] * some.shape[1], [1.0] * some.shape[1])
         for error, each in zip(errors, pixels, strict=True):
-            entries.append(entry("errors", _enlarged(each), str(error.get("name", "")), "", dict(error)))
+            entries.append(entry("errors", item_tile(each), str(error.get("name", "")), "", dict(error)))
     return keep(Path(folder), entries, sections=["errors"])
 
 
@@ -226,7 +220,7 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     groups = [shown[first : first + SAMPLES_A_STRIP] for first in range(0, len(shown), SAMPLES_A_STRIP)]
     drawn = []
     for group in groups:
-        tiles = [_enlarged(each) for each in group]
+        tiles = [item_tile(each) for each in group]
         tiles += [blank(tiles[0].width, tiles[0].height)] * (SAMPLES_A_STRIP - len(tiles))
         caption = f"{plural(len(shown), 'item')}, picked at random." if len(shown) < len(pixels) else ""
         drawn.append(entry("samples", strip(tiles, 3), "", caption, {}))
@@ -282,10 +276,6 @@ def _likeness(seen: atlas.Seen, seed: int) -> list[dict[str, Any]]:
         said = f"{mapped:,} items: those with similar features are near each other (t-SNE, moved to free cells)."
         entries.append(entry("map", drawn, "", said, {}))
     return entries
-
-
-def _enlarged(pixels: NDArray[np.uint8]) -> Tile:
-    return tile(pixels, None, enlargement(pixels.shape[1], 96))
 
 
 def keep(folder: Path, entries: list[dict[str, Any]], sections: Sequence[str] = ()) -> Path:

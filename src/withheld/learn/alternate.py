@@ -13,7 +13,7 @@ from torch import Tensor
 
 from withheld import distributed
 from withheld.errors import Diverged
-from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
+from withheld.learn.checkpoint import load_state, save_state
 from withheld.learn.gradient import Interrupted, Keeper
 from withheld.learn.schedule import Items, seed_everything, shards_for
 from withheld.learn.signals import watch_signals
@@ -161,10 +161,7 @@ class Alternation:
 
     def resume(self, keeper: Keeper) -> int:
         """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""
-        folder, passed = newest(keeper.state)
-        for problem in passed:
-            keeper.warn(f"{problem}: passed over, using the checkpoint before it")
-        keeper.notes = notes_of(folder) if folder else {}
+        folder = keeper.newest()
         step = load_state(folder, self.objective, self) if folder else 0
         if self.converged:
             self.steps = step

@@ -56,6 +56,14 @@ class Keeper:
     before: Callable[[], None] = lambda: None
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def newest(self) -> Path | None:
+        """The newest checkpoint that verifies, its notes taken back; every damaged one is told of."""
+        folder, passed = newest(self.state)
+        for problem in passed:
+            self.warn(f"{problem}: passed over, using the checkpoint before it")
+        self.notes = notes_of(folder) if folder else {}
+        return folder
+
 
 def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by decay and rate: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay` and `rest`."""
@@ -285,10 +293,7 @@ class Loop:
 
     def resume(self, keeper: Keeper) -> int:
         """Loads the newest checkpoint that verifies and returns its step; 0 where there is none."""
-        folder, passed = newest(keeper.state)
-        for problem in passed:
-            keeper.warn(f"{problem}: passed over, using the checkpoint before it")
-        keeper.notes = notes_of(folder) if folder else {}
+        folder = keeper.newest()
         if folder is None:
             return 0
         step = load_state(folder, self.objective, self.optimizer)

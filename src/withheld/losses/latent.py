@@ -17,6 +17,7 @@ from torch import Tensor
 from withheld.types import UNKNOWN_LABEL, Terms
 
 LEVELS = 256
+FREE = "free bits are given to the mean over all items of a step"
 
 
 def log_bernoulli(told: Tensor, y: Tensor, log_scale: Tensor | None = None) -> Tensor:
@@ -82,7 +83,7 @@ class NegativeBound:
     @property
     def at_once(self) -> str:
         """Free bits are given to the mean over a batch."""
-        return "free bits are given to the mean over all items of a step" if self.free_bits else ""
+        return FREE if self.free_bits else ""
 
     def __call__(self, prediction: Mapping[str, Tensor], y: Tensor) -> Terms:
         """The terms, nats an item."""
@@ -90,11 +91,7 @@ class NegativeBound:
             weights = log_weights(prediction, y, self.likelihood)
             return {"bound": -(torch.logsumexp(weights, dim=0) - math.log(len(weights))).mean()}
         log_p = LIKELIHOODS[self.likelihood](prediction["told"], y, prediction.get("log_scale"))
-        kl_Z = gaussian_kl(prediction["mean"], prediction["log_variance"]).mean(dim=0)
-        return {
-            "reconstruction": -log_p.mean(),
-            "kl": kl_Z.clamp_min(self.free_bits).sum() if self.free_bits else kl_Z.sum(),
-        }
+        return {"reconstruction": -log_p.mean(), "kl": _kl_beyond(prediction, self.free_bits)}
 
 
 @dataclass(frozen=True)
@@ -110,16 +107,18 @@ class SentenceBound:
     @property
     def at_once(self) -> str:
         """Free bits are given to the mean over a batch."""
-        return "free bits are given to the mean over all items of a step" if self.free_bits else ""
+        return FREE if self.free_bits else ""
 
     def __call__(self, prediction: Mapping[str, Any], y_BL: Tensor) -> Terms:
         """Terms "reconstruction" and "kl"; tokens of -100 are not asked for."""
         told = prediction["told"].log_p(y_BL[y_BL != UNKNOWN_LABEL])
-        kl_Z = gaussian_kl(prediction["mean"], prediction["log_variance"]).mean(dim=0)
-        return {
-            "reconstruction": -told.sum() / len(y_BL),
-            "kl": kl_Z.clamp_min(self.free_bits).sum() if self.free_bits else kl_Z.sum(),
-        }
+        return {"reconstruction": -told.sum() / len(y_BL), "kl": _kl_beyond(prediction, self.free_bits)}
+
+
+def _kl_beyond(prediction: Mapping[str, Any], free_bits: float) -> Tensor:
+    """Nats an item, of each dimension at least those that are free."""
+    kl_Z = gaussian_kl(prediction["mean"], prediction["log_variance"]).mean(dim=0)
+    return kl_Z.clamp_min(free_bits).sum() if free_bits else kl_Z.sum()
 
 
 @dataclass(frozen=True)

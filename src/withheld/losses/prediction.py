@@ -17,11 +17,6 @@ def squared_error(prediction: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(prediction, y)
 
 
-def absolute_error(prediction: Tensor, y: Tensor) -> Tensor:
-    """Mean absolute error over all values: -log of a Laplace p(y|x) of unit scale, up to a constant."""
-    return F.l1_loss(prediction, y)
-
-
 @dataclass(frozen=True)
 class SmoothError:
     """Squared error up to `knee`, absolute beyond it, a mean over all values (Girshick 2015): few outliers decide little.

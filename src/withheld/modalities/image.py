@@ -185,7 +185,7 @@ class Images(Modality):
         return encoder.trunk, torch.zeros(2, encoder.channels, encoder.size, encoder.size)
 
     def _encoder(self, model: Any, title: str) -> ImageEncoder:
-        flips = any(getattr(part, "flip", False) for part in (model.change, model.split))
+        flips = any(getattr(part, "flip", False) for part in (model.change, model.split.augment))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
         trunk = merged(model.trunk) if is_adapted(model.trunk) else model.trunk
         return ImageEncoder(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,8 +58,7 @@ class ImageTrunk(nn.Module):
         self.patch: int = _first(getattr(config, "patch_size", 0) or 0)
         own = getattr(config, "grid_width", 0) or getattr(config, "hidden_size", 0)
         self.width: int = own or config.hidden_sizes[-1]
-        found = [LAYER.search(name) for name, _ in model.named_parameters()]
-        self.depth: int = 1 + max((int(match[1]) for match in found if match), default=0)
+        self.depth: int = depth_of(model)
         for name, parameter in model.named_parameters():
             if "mask_token" in name:
                 parameter.requires_grad_(False)  # never in the graph here, and idle parameters stall DDP
@@ -143,10 +142,7 @@ class ImageTrunk(nn.Module):
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
-        match = LAYER.search(name)
-        if match:
-            return int(match[1]) + 1
-        return 0 if "embed" in name or "cls_token" in name else self.depth + 1
+        return layer_of(name, self.depth, ("embed", "cls_token"))
 
     def _embed_visible(self, patches_BVP: Tensor, at_BV: Tensor) -> Tensor:
         embeddings = self.model.embeddings
@@ -169,6 +165,19 @@ class ImageTrunk(nn.Module):
         prefix = tokens.shape[1] - rows * rows
         index = (at_BV + prefix).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
         return torch.cat([tokens[:, :prefix], tokens.gather(1, index)], dim=1)
+
+
+def depth_of(model: nn.Module) -> int:
+    """How many layers it has, by the names of its parameters."""
+    found = [LAYER.search(name) for name, _ in model.named_parameters()]
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def layer_of(name: str, depth: int, embeddings: Sequence[str]) -> int:
+    """The layer of a parameter: 0 what has a name of embeddings, then 1 ... depth, depth + 1 what comes after."""
+    if match := LAYER.search(name):
+        return int(match[1]) + 1
+    return 0 if any(part in name for part in embeddings) else depth + 1
 
 
 @contextmanager

@@ -247,17 +247,28 @@ def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk,
 
 
 def _built(folder: Path, config: PretrainedConfig, size: int | None, seed: int) -> tuple[ImageTrunk, bool]:
-    if not list(folder.glob("*.safetensors")):
-        pickled = [f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
-        if pickled:
-            raise InputError(
-                f"{folder}: holds {pickled[0]}, a pickle, which is never opened; save it as model.safetensors first"
-            )
+    if not has_weights(folder):
         return fresh_trunk(_sized(config, size), seed), False
     trunk = _with_weights(str(folder), config, size)
     card = read_card(folder)
     trunk.pooling = card["pooling"] if card else trunk.pooling
     return trunk, True
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights, and no bare config.
+
+    Raises:
+        InputError: they are pickled.
+    """
+    if any(folder.glob("*.safetensors")):
+        return True
+    pickled = [f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+    if pickled:
+        raise InputError(
+            f"{folder}: holds {pickled[0]}, a pickle, which is never opened; save it as model.safetensors first"
+        )
+    return False
 
 
 def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:

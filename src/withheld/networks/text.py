@@ -20,7 +20,7 @@ from withheld.errors import InputError
 from withheld.networks import attention
 from withheld.networks.beginning import begin
 from withheld.networks.elmo import ElmoForCausalLM
-from withheld.networks.image import LAYER
+from withheld.networks.image import depth_of, layer_of
 from withheld.networks.word_vectors import WordVectors
 from withheld.types import Features
 
@@ -98,8 +98,7 @@ class TextTrunk(nn.Module):
         self.bidirectional = bool(getattr(config, "bidirectional", False))
         self.causal = not (self.bidirectional or self.wordless) and (self.recurrent or is_causal(config))
         self.length = UNBOUNDED if self.recurrent else _positions(model)
-        found = [LAYER.search(name) for name, _ in model.named_parameters()]
-        self.depth = 1 + max((int(match[1]) for match in found if match), default=0)
+        self.depth = depth_of(model)
         self._takes = set(inspect.signature(self.base.forward).parameters)
 
     def know(self, tokenizer: Any) -> None:
@@ -209,10 +208,7 @@ class TextTrunk(nn.Module):
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
-        match = LAYER.search(name)
-        if match:
-            return int(match[1]) + 1
-        return 0 if any(part in name for part in ("embed", "wte", "wpe", "tokens_embed")) else self.depth + 1
+        return layer_of(name, self.depth, ("embed", "wte", "wpe"))
 
     def _seen(self, x: Mapping[str, Tensor]) -> Tensor | None:
         """(B, 1, L, L), True where a token may look; None where the model's own mask does."""

@@ -15,7 +15,7 @@ from withheld.hub import hub_settings, why
 from withheld.networks.beginning import settings_of
 from withheld.networks.elmo import PUBLISHED_FILTERS, ElmoConfig
 from withheld.networks.lstm import LstmConfig
-from withheld.networks.open import encoder_folder, read_config
+from withheld.networks.open import encoder_folder, has_weights, read_config
 from withheld.networks.sentence import SentenceConfig
 from withheld.networks.text import TextTrunk, fresh_text_trunk, language_class, language_settings
 from withheld.networks.text import is_language as is_language
@@ -184,12 +184,7 @@ def open_text_trunk(
         if folder is None:
             raise InputError(f"{path}: no encoder in this folder (looked for config.json and encoder/config.json)")
         config = read_config(folder / "config.json")
-        if not list(folder.glob("*.safetensors")):
-            pickled = [f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
-            if pickled:
-                raise InputError(
-                    f"{folder}: holds {pickled[0]}, a pickle, which is never opened; save it as model.safetensors first"
-                )
+        if not has_weights(folder):
             return fresh_text_trunk(_sized(config, vocabulary), seed), False
         return TextTrunk(_with_weights(str(folder), config)), True
     try:

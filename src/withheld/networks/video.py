@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, VideoMAEConfig
 
 from withheld.errors import InputError
-from withheld.networks.image import LAYER, ImageTrunk, fresh_trunk, instead, model_settings
+from withheld.networks.image import ImageTrunk, fresh_trunk, instead, layer_of, model_settings
 from withheld.networks.open import PRESETS, encoder_folder, open_trunk, read_config
 from withheld.types import Features
 
@@ -138,10 +138,7 @@ class VideoTrunk(nn.Module):
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
-        match = LAYER.search(name)
-        if match:
-            return int(match[1]) + 1
-        return 0 if "embed" in name or "cls_token" in name else self.depth + 1
+        return layer_of(name, self.depth, ("embed", "cls_token"))
 
 
 def open_video_trunk(

@@ -33,11 +33,6 @@ class TwoViews(Split):
     other: View | None = None
 
     @property
-    def flip(self) -> bool:
-        """Whether views are mirrored."""
-        return self.view.flip
-
-    @property
     def augment(self) -> View:
         """How the first view is made."""
         return self.view
@@ -90,11 +85,6 @@ class LargeAndSmall(Split):
                 raise InputError(f"{name}={getattr(self, name)}: there must be one view at least")
 
     @property
-    def flip(self) -> bool:
-        """Whether views are mirrored."""
-        return self.large.flip
-
-    @property
     def augment(self) -> View:
         """How large views are made."""
         return self.large
@@ -127,11 +117,6 @@ class MultiCrop(Split):
     second: View = field(default_factory=View)
     small: View = field(default_factory=lambda: View(scale=(0.05, 0.4)))
     count: int = 4
-
-    @property
-    def flip(self) -> bool:
-        """Whether views are mirrored."""
-        return self.first.flip
 
     @property
     def augment(self) -> View:
@@ -177,11 +162,6 @@ class SharedView(Split):
     channels: int = 3
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-
-    @property
-    def flip(self) -> bool:
-        """Whether views are mirrored."""
-        return self.view.flip
 
     @property
     def augment(self) -> View:

@@ -47,11 +47,6 @@ class Detections:
         return Detections(self.boxes[kept], self.labels[kept], self.scores[kept])
 
 
-def none_found() -> Detections:
-    """No detections."""
-    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-
 @torch.no_grad()
 def detect(
     network: nn.Module, encoder: ImageEncoder, images: Any, proposals: Sequence[NDArray[np.float32]],
