@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
+from withheld.cli.narrator import Narrator, judge_aloud
 from withheld.cli.options import DATA, DETECTOR, device_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
 from withheld.errors import InputError
-from withheld.wording import plural
+from withheld.wording import percent, plural
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -52,18 +53,10 @@ def voc_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def detection_aloud(screen: Screen, subject: str, voc: Path, folder: Path, **options: Any) -> Any:
     """The verdict on detection with progress, table and closing sentence."""
     from withheld.evaluate.detection.verdict import detection_verdict
-    from withheld.provenance import command_line
-    from withheld.report import write
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = detection_verdict(
-            subject, voc, results=folder / "results.jsonl", command=command_line(), listen=narrator.hear, **options
-        )
-    show_detection(screen, found)
-    screen.say(f"Report: {write(folder)}")
-    screen.result(found.sentence)
-    return found
+    return judge_aloud(
+        screen, folder, partial(detection_verdict, subject, voc, **options), partial(show_detection, screen)
+    )
 
 
 def show_detection(screen: Screen, found: Any) -> None:
@@ -89,8 +82,7 @@ def show_detection(screen: Screen, found: Any) -> None:
 def _shown(line: dict[str, Any] | None) -> str:
     if line is None:
         return ""
-    half = f" ± {100 * line['half']:.1f}" if line["half"] == line["half"] else ""
-    return f"{100 * line['mean']:.1f}{half}"
+    return percent(line["mean"], line["half"])
 
 
 def _percent(value: float | None) -> str:
@@ -172,7 +164,7 @@ def detect_command(
     if boxes is not None:
         write_boxes(boxes, rows)
         screen.say(f"Boxes: {boxes}")
-    found = f"{len(rows)} {'object' if len(rows) == 1 else 'objects'} in {count} {'image' if count == 1 else 'images'}"
+    found = f"{plural(len(rows), 'object')} in {plural(count, 'image')}"
     asked = f"{detector.threshold if least is None else least:g}"
     screen.say(
         found if rows else f"{found}: none has a score of {asked} or more; a lower --score shows what is less sure"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from withheld.cli.detection import Shares, detection_aloud, voc_options
-from withheld.cli.narrator import Narrator
+from withheld.cli.narrator import Narrator, judge_aloud
 from withheld.cli.options import COUNTS, DATA, RUN, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
 from withheld.errors import neighbor
@@ -191,24 +192,17 @@ def evaluate_aloud(screen: Screen, subject: Any, data: Any, folder: Path, **opti
     """The verdict with progress, table and closing sentence; results.jsonl and report.html in the folder."""
     from withheld.evaluate.sentence import SELF_TRAINED
     from withheld.evaluate.verdict import verdict
-    from withheld.provenance import command_line
-    from withheld.report import write
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = verdict(
-            subject, data, results=folder / "results.jsonl", command=command_line(), listen=narrator.hear, **options
-        )
-    show_verdict(screen, found)
-    if SELF_TRAINED in found.sentence and isinstance(subject, (str, Path)):
-        screen.say("A model that learns from unlabelled items too:")
-        labels = options.get("labels")
-        named = f" --labels {shlex.quote(str(labels))}" if isinstance(labels, (str, Path)) else ""
-        known = f"{shlex.quote(str(subject))} --data {shlex.quote(str(data))}{named}"
-        screen.say(f"  withheld finetune {known} --unlabelled DATA --out MODEL")
-    screen.say(f"Report: {write(folder)}")
-    screen.result(found.sentence)
-    return found
+    def show(found: Any) -> None:
+        show_verdict(screen, found)
+        if SELF_TRAINED in found.sentence and isinstance(subject, (str, Path)):
+            screen.say("A model that learns from unlabelled items too:")
+            labels = options.get("labels")
+            named = f" --labels {shlex.quote(str(labels))}" if isinstance(labels, (str, Path)) else ""
+            known = f"{shlex.quote(str(subject))} --data {shlex.quote(str(data))}{named}"
+            screen.say(f"  withheld finetune {known} --unlabelled DATA --out MODEL")
+
+    return judge_aloud(screen, folder, partial(verdict, subject, data, **options), show)
 
 
 def show_verdict(screen: Screen, found: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
+from withheld.cli.narrator import Narrator, judge_aloud
 from withheld.cli.options import DATA, SUBJECT, device_option, talking
 from withheld.cli.outputs import check_output, force_option
 from withheld.cli.screen import Screen
@@ -56,39 +57,25 @@ def track_command(run: str, clip: str, mask: Path, output: Path, force: bool, de
 def clips_aloud(screen: Screen, run: str, out: Path, data: str | None, device: str) -> None:
     """Measures what a run was trained for on clips it has not seen, with table and closing sentence."""
     from withheld.evaluate.clip_tasks import evaluate_clips
-    from withheld.provenance import command_line
-    from withheld.report import write
 
-    out.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = evaluate_clips(
-            run, data, device=device, results=out / "results.jsonl", pictures=out, command=command_line(),
-            listen=narrator.hear,
-        )  # fmt: skip
-    screen.table(found.title, ["", *found.columns], found.rows)
-    for note in found.notes:
-        screen.say(note)
-    screen.say(f"Report: {write(out)}")
-    screen.result(found.sentence)
+    def show(found: Any) -> None:
+        screen.table(found.title, ["", *found.columns], found.rows)
+        for note in found.notes:
+            screen.say(note)
+
+    judge_aloud(screen, out, partial(evaluate_clips, run, data, device=device, pictures=out), show)
 
 
 def davis_aloud(screen: Screen, run: str, out: Path, folder: Path, against: tuple[str, ...], device: str) -> None:
     """Follows masks with progress, table and closing sentence."""
     from withheld.evaluate.tracking.davis import evaluate_davis
     from withheld.evaluate.tracking.pictures import draw_tracked
-    from withheld.provenance import command_line
-    from withheld.report import write
 
-    out.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = evaluate_davis(
-            run, folder, against=against, device=device, results=out / "results.jsonl", command=command_line(),
-            listen=narrator.hear,
-        )  # fmt: skip
-    show_tracked(screen, found)
-    draw_tracked(found, folder, out)
-    screen.say(f"Report: {write(out)}")
-    screen.result(found.sentence)
+    def show(found: Any) -> None:
+        show_tracked(screen, found)
+        draw_tracked(found, folder, out)
+
+    judge_aloud(screen, out, partial(evaluate_davis, run, folder, against=against, device=device), show)
 
 
 def show_tracked(screen: Screen, found: Any) -> None:

@@ -33,9 +33,9 @@ class ArrayStore(Store):
 
 
 class ListStore(Store):
-    """Items of a Python list, images of any size or the error each one gave."""
+    """Items in memory, of any kind and size, or the error each one gave."""
 
-    def __init__(self, images: list[Raw]) -> None:
+    def __init__(self, images: Sequence[Raw]) -> None:
         self.images = images
 
     def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:

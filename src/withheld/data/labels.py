@@ -9,7 +9,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +99,12 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
         InputError: with every line that is wrong, at most 20.
     """
     rows = _rows(data, shown)
-    file_at, label_at, start = _columns(rows, shown, names)
+    is_item = lambda cell: _Names(names[:100_000], "").find(cell) is not None  # noqa: E731
+    file_at, label_at, start = _columns(rows, shown, FILE_COLUMNS, is_item)
     known = _Names(names, layout.root if layout else "")
     above = _shared_folders([row[file_at] for _, row in rows[start:] if len(row) > file_at])
-    errors: list[str] = []
-    values: dict[int, tuple[str, int]] = {}
-    for line, row in rows[start:]:
-        if len(row) <= max(file_at, label_at):
-            errors.append(
-                f"{shown}:{line}: {plural(len(row), 'column')} where at least {max(file_at, label_at) + 1} are needed"
-            )
-            continue
-        name, value = row[file_at].strip(), row[label_at].strip()
-        value = "" if value == str(UNKNOWN_LABEL) else value
+
+    def find(name: str, hint: bool) -> int | str:
         position = known.find(name)
         if position is None:
             position = next(
@@ -119,18 +112,49 @@ def read_label_words(data: bytes, shown: str, names: Sequence[str], layout: Layo
             )
         if position is None and above and ABSOLUTE.match(above[0]):
             position = known.find(_slashes(name).removeprefix(above[-1]))
-        if position is None:
-            errors.append(f"{shown}:{line}: {known.complain(name, hint=len(errors) < MOST_ERRORS)}")
-        elif position in values and values[position][0] != value:
-            before = values[position]
+        return known.complain(name, hint) if position is None else position
+
+    values = _values(rows[start:], shown, file_at, label_at, find, _show)
+    return [values.get(i, "") for i in range(len(names))]
+
+
+def _values(
+    rows: list[tuple[int, list[str]]], shown: str, item_at: int, label_at: int, find: Callable[[str, bool], int | str],
+    called: Callable[[str], str],
+) -> dict[int, str]:  # fmt: skip
+    """The label of every item that rows tell of.
+
+    Args:
+        item_at, label_at: the columns.
+        find: gives the item that a cell names, or what is wrong with it; told whether to look for what was meant.
+        called: how messages call a cell.
+
+    Raises:
+        InputError: with every line that is wrong, at most 20.
+    """
+    errors: list[str] = []
+    values: dict[int, tuple[str, int]] = {}
+    for line, row in rows:
+        if len(row) <= max(item_at, label_at):
             errors.append(
-                f"{shown}:{line}: {_show(name)} is labelled {_show(value)} here, {_show(before[0])} on line {before[1]}"
+                f"{shown}:{line}: {plural(len(row), 'column')} where at least {max(item_at, label_at) + 1} are needed"
+            )
+            continue
+        cell, value = row[item_at].strip(), row[label_at].strip()
+        value = "" if value == str(UNKNOWN_LABEL) else value
+        item = find(cell, len(errors) < MOST_ERRORS)
+        if isinstance(item, str):
+            errors.append(f"{shown}:{line}: {item}")
+        elif item in values and values[item][0] != value:
+            before = values[item]
+            errors.append(
+                f"{shown}:{line}: {called(cell)} is labelled {_show(value)} here, {_show(before[0])} on line {before[1]}"
             )
         else:
-            values[position] = value, line
+            values[item] = value, line
     if errors:
         raise InputError(_told(shown, errors))
-    return [values[i][0] if i in values else "" for i in range(len(names))]
+    return {item: value for item, (value, _) in values.items()}
 
 
 def as_cell(text: str) -> str:
@@ -154,55 +178,22 @@ def read_row_labels(data: bytes, shown: str, count: int) -> tuple[np.ndarray, li
         InputError: with every line that is wrong, at most 20.
     """
     rows = _rows(data, shown)
-    row_at, label_at, start = _row_columns(rows, shown)
-    errors: list[str] = []
-    values: dict[int, tuple[str, int]] = {}
-    for line, row in rows[start:]:
-        if len(row) <= max(row_at, label_at):
-            errors.append(
-                f"{shown}:{line}: {plural(len(row), 'column')} where at least {max(row_at, label_at) + 1} are needed"
-            )
-            continue
-        number, value = row[row_at].strip(), row[label_at].strip()
-        value = "" if value == str(UNKNOWN_LABEL) else value
-        if not number.isdecimal() or int(number) >= count:
-            errors.append(f"{shown}:{line}: {_show(number)} is no row of the table; its rows are 0 to {count - 1:,}")
-        elif int(number) in values and values[int(number)][0] != value:
-            before = values[int(number)]
-            errors.append(
-                f"{shown}:{line}: row {number} is labelled {_show(value)} here, {_show(before[0])} on line {before[1]}"
-            )
-        else:
-            values[int(number)] = value, line
-    if errors:
-        raise InputError(_told(shown, errors))
-    texts = [""] * count
-    for at, (value, _) in values.items():
-        texts[at] = value
-    return _numbered(texts, shown)
+    more = ", and row 0 is the first row of the table"
+    row_at, label_at, start = _columns(rows, shown, ROW_COLUMNS, str.isdecimal, more)
+
+    def find(number: str, hint: bool) -> int | str:
+        if number.isdecimal() and int(number) < count:
+            return int(number)
+        return f"{_show(number)} is no row of the table; its rows are 0 to {count - 1:,}"
+
+    values = _values(rows[start:], shown, row_at, label_at, find, "row {}".format)
+    return _numbered([values.get(row, "") for row in range(count)], shown)
 
 
 def names_rows(data: bytes, shown: str) -> bool:
     """Whether a csv of labels counts rows instead of naming files."""
     words = [cell.strip().lower() for cell in _rows(data, shown)[0][1]]
     return any(word in words for word in ROW_COLUMNS) and not any(word in words for word in FILE_COLUMNS)
-
-
-def _row_columns(rows: list[tuple[int, list[str]]], shown: str) -> tuple[int, int, int]:
-    """Places of the row and the label column, and the first row of data."""
-    line, header = rows[0]
-    words = [cell.strip().lower() for cell in header]
-    row_at = next((words.index(w) for w in ROW_COLUMNS if w in words), None)
-    label_at = next((words.index(w) for w in LABEL_COLUMNS if w in words), None)
-    if row_at is not None and label_at is not None:
-        return row_at, label_at, 1
-    if row_at is None and label_at is None and len(header) == 2 and words[0].isdecimal():
-        return 0, 1, 0
-    wanted = "row" if row_at is None else "label"
-    raise InputError(
-        f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)}"
-        f"{_near(wanted, words)}; the first line must be row,label, and row 0 is the first row of the table"
-    )
 
 
 def _slashes(name: str) -> str:
@@ -289,24 +280,28 @@ def _rows(data: bytes, shown: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _columns(rows: list[tuple[int, list[str]]], shown: str, names: Sequence[str]) -> tuple[int, int, int]:
-    """Places of the file and the label column, and the first row of data."""
+def _columns(
+    rows: list[tuple[int, list[str]]], shown: str, known: Sequence[str], is_item: Callable[[str], bool], more: str = ""
+) -> tuple[int, int, int]:
+    """Places of the column of items and of that of labels, and the first row of data.
+
+    Args:
+        known: names that the column of items may have. is_item: whether a cell names one, where there is no header.
+        more: what else to say of a first line.
+    """
     line, header = rows[0]
     words = [cell.strip().lower() for cell in header]
-    file_at = next((words.index(w) for w in FILE_COLUMNS if w in words), None)
+    item_at = next((words.index(w) for w in known if w in words), None)
     label_at = next((words.index(w) for w in LABEL_COLUMNS if w in words), None)
-    if file_at is not None and label_at is not None:
-        return file_at, label_at, 1
-    known = _Names(names[:100_000], "")
-    if file_at is None and label_at is None and len(header) == 2 and known.find(header[0].strip()) is not None:
+    if item_at is not None and label_at is not None:
+        return item_at, label_at, 1
+    if item_at is None and label_at is None and len(header) == 2 and is_item(header[0].strip()):
         return 0, 1, 0
-    for at, wanted in ((file_at, "file"), (label_at, "label")):
-        if at is None:
-            raise InputError(
-                f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)}"
-                f"{_near(wanted, words)}; the first line must be file,label"
-            )
-    raise AssertionError("one of the columns is missing")
+    wanted = known[0] if item_at is None else "label"
+    raise InputError(
+        f"{shown}:{line}: no column {wanted!r}; the columns are {', '.join(_show(c) for c in header)}"
+        f"{_near(wanted, words)}; the first line must be {known[0]},label{more}"
+    )
 
 
 def _near(word: str, known: list[str]) -> str:

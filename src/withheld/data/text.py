@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def decode_text(raw: Raw) -> Text:
     if not isinstance(raw, bytes):
         raise ValueError(f"is {type(raw).__name__}, not text")
     if raw[:2] == b"\x1f\x8b":
-        with gzip.open(_as_stream(raw)) as stream:
+        with gzip.open(io.BytesIO(raw)) as stream:
             raw = stream.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
         raise ValueError(f"has more than {MOST_BYTES >> 30} GB; split it")
@@ -89,12 +90,6 @@ def _kept(text: str, mended: str) -> Text:
     if not text.strip():
         raise ValueError("is empty")
     return Text(text.replace("\r\n", "\n"), mended)
-
-
-def _as_stream(raw: bytes) -> Any:
-    import io
-
-    return io.BytesIO(raw)
 
 
 def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from withheld.data.decode import Raw
+from withheld.data.array import ListStore
 from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import find_layout
@@ -59,17 +59,6 @@ class FramesStore(Store):
             frames[place[at]] = contents
             if all(frame is not None for frame in frames):
                 yield clip, Frames(tuple(waiting.pop(clip)))
-
-
-class ClipStore(Store):
-    """Clips in memory, each an array (T, H, W[, C])."""
-
-    def __init__(self, clips: Any) -> None:
-        self.clips = clips
-
-    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
-        for place, position in enumerate(positions):
-            yield place, self.clips[int(position)]
 
 
 def open_videos(data: Any, labels: Labels = None) -> Source:
@@ -253,7 +242,7 @@ def _open_arrays(data: Any, labels: Labels) -> Source:
     for clip in data:
         total.update(f"{clip.shape}{clip.dtype}".encode() + np.ascontiguousarray(clip).tobytes())
     names = [f"clip:{i}" for i in range(len(data))]
-    source = Source("clips in memory", "array", names, ClipStore(data), total.hexdigest())
+    source = Source("clips in memory", "array", names, ListStore(data), total.hexdigest())
     if labels is True and own is None:
         raise InputError("labels were asked for: give (clips, labels)")
     if labels is not None and labels is not False:

@@ -25,6 +25,7 @@ from withheld.networks.code_prior import CodePrior
 from withheld.networks.vae import LatentAutoencoder
 from withheld.run import Run, open_run, pick_device
 from withheld.types import LatentModel
+from withheld.wording import plural
 
 CHUNK = 1 << 15
 """Decoded images at a time."""
@@ -57,7 +58,7 @@ class Likelihood:
         bits = f", {self.bits:.3f} bits a value" if self.bits is not None else ""
         bound = f"-ELBO {-self.elbo:z.2f}{give_or_take(self.elbo_error)}, " if self.samples else ""
         found = f"{bound}-log p(x) {self.nll:z.2f}{give_or_take(self.nll_error)} nats an item"
-        return f"{found} ({how}{bits}; {self.items:,} {'item' if self.items == 1 else 'items'} of {self.data})"
+        return f"{found} ({how}{bits}; {plural(self.items, 'item')} of {self.data})"
 
     def to_json(self) -> dict[str, Any]:
         """A line of results.jsonl."""

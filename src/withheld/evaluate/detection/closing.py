@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from withheld.evaluate.compare import Row
 from withheld.evaluate.sentence import find, outcome, told
+from withheld.wording import plural
 
 METRIC = "mAP@0.5"
 
@@ -36,7 +37,7 @@ def sentence(rows: Sequence[Row], total: int) -> str:
         return "No verdict: no pretrained row was measured; give it more --minutes."
     share = f"{100 * at / total:.0f} % of them" if at < total else "all there are"
     text = told(found).replace("times the labels", "times the labelled images")
-    return f"With {at} labelled {'image' if at == 1 else 'images'} ({share}), by {METRIC}, {text}."
+    return f"With {plural(at, 'labelled image')} ({share}), by {METRIC}, {text}."
 
 
 def outcome_of(rows: Sequence[Row]) -> str:

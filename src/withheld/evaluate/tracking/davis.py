@@ -29,6 +29,7 @@ from withheld.evaluate.tracking.measures import Followed, followed
 from withheld.evaluate.tracking.propagate import Pointer, full_size, on_grid, propagate
 from withheld.learn.checkpoint import writing
 from withheld.run import pick_device
+from withheld.wording import plural
 
 IDENTITY, FLOW, UNTRAINED = "copy the first mask", "optical flow (Farneback)", "the same encoder untrained"
 SEEDS = 3
@@ -221,7 +222,7 @@ def sentence(rows: dict[str, dict[str, Followed]]) -> str:
         start = "So few sequences do not decide whether pretraining helps to follow things"
     else:
         start = "Pretraining does not help to follow things"
-    return f"{start}: J&F {100 * mean:.1f} over {count} sequence{'s' if count != 1 else ''}, {', '.join(parts)}."
+    return f"{start}: J&F {100 * mean:.1f} over {plural(count, 'sequence')}, {', '.join(parts)}."
 
 
 HEADS = {

@@ -63,11 +63,15 @@ def track(
         )
     cut = " (longer clips are not followed to their end)" if len(squashed) == LONGEST else ""
     values = [int(v) for v in np.unique(first) if v]
-    told = f"{len(values)} object" + ("s" if len(values) != 1 else "")
     start = np.zeros_like(first)
     for number, value in enumerate(values, 1):
         start[first == value] = number
-    listen({"kind": "note", "text": f"following {told} through {plural(len(squashed), 'frame')}{cut}"})
+    listen(
+        {
+            "kind": "note",
+            "text": f"following {plural(len(values), 'object')} through {plural(len(squashed), 'frame')}{cut}",
+        }
+    )
     found = in_full(followed_on_grid(encoder, squashed, start, pointer, listen), start)
     if out.suffix:
         write_video(out, overlaid((frame for frame, _ in frames_of(clip)), found), rate)
