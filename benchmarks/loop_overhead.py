@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from withheld.data.image import ImageItems
-from withheld.learn.gradient import Keeper, Loop
+from withheld.learn.checkpoint import Keeper
+from withheld.learn.gradient import Loop
 from withheld.learn.log import Log
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk

@@ -15,8 +15,8 @@ from withheld import continuing, distributed
 from withheld.asked import check_asked, check_thrift
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.care import Care, Sick
-from withheld.learn.checkpoint import save_folder, tensors_of, write_json
-from withheld.learn.gradient import Interrupted, Keeper, Loop
+from withheld.learn.checkpoint import Keeper, save_folder, tensors_of, write_json
+from withheld.learn.gradient import Interrupted, Loop
 from withheld.learn.illness import facts_of
 from withheld.learn.memory import recompute
 from withheld.learn.schedule import seed_everything

@@ -156,6 +156,7 @@ def test_rows_of_a_table_are_labelled_by_number(text: str) -> None:
     ("text", "message"),
     [
         ("row,label\n0,cat\n4,dog\n", r"labels\.csv:3: '4' is no row of the table; its rows are 0 to 3"),
+        ("row,label\n0,cat\n" + "1" * 5000 + ",dog\n", r"labels\.csv:3: '1+\.\.\.' is no row of the table"),
         ("row,label\n0,cat\nx,dog\n", r"labels\.csv:3: 'x' is no row"),
         ("row,label\n0,cat\n1\n", r"labels\.csv:3: 1 column where at least 2"),
         ("row,label\n0,cat\n0,dog\n", r"labels\.csv:3: row 0 is labelled 'dog' here, 'cat' on line 2"),

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from withheld.errors import Diverged, InputError
-from withheld.learn.checkpoint import damage, newest
-from withheld.learn.gradient import Interrupted, Keeper, Loop, parameter_groups, train
+from withheld.learn.checkpoint import Keeper, damage, newest
+from withheld.learn.gradient import Interrupted, Loop, parameter_groups, train
 from withheld.learn.schedule import Order, shards_for
 from withheld.losses.prediction import squared_error
 from withheld.methods.mae import mae

@@ -13,7 +13,8 @@ from transformers import BertConfig, BertModel
 from withheld.data.image import ImageItems
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder
-from withheld.learn.gradient import Keeper, Loop
+from withheld.learn.checkpoint import Keeper
+from withheld.learn.gradient import Loop
 from withheld.networks.frozen import FrozenEncoder
 from withheld.networks.open import open_trunk
 from withheld.networks.teacher import HiddenStates, HiddenWords, Teacher

@@ -20,8 +20,8 @@ from deaths import Server, contents
 
 import withheld
 from withheld.errors import CannotWrite, Diverged, InputError
-from withheld.learn.checkpoint import newest, save_state
-from withheld.learn.gradient import Keeper, Loop
+from withheld.learn.checkpoint import Keeper, newest, save_state
+from withheld.learn.gradient import Loop
 from withheld.lock import locked
 from withheld.losses.prediction import squared_error
 from withheld.objective import Objective

@@ -251,9 +251,13 @@ def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IM
                     archive.members.clear()  # type: ignore[attr-defined]
                     if not member.isdir():
                         plain = member.isreg() and not member.issparse()
-                        listing.note(_tar_name(member.name), member.size, member.offset_data, member.chksum, plain)
+                        listing.note(
+                            member.name.removeprefix("./"), member.size, member.offset_data, member.chksum, plain
+                        )
                 check_end(stream, archive.offset)  # type: ignore[attr-defined]
-            read = {name: _read_at(stream, *place) for name, place in listing.tables.items()} if labels is True else {}
+            read = (
+                {name: _read_at(stream, *place[:2]) for name, place in listing.tables.items()} if labels is True else {}
+            )
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -294,11 +298,7 @@ def check_end(stream: IO[bytes], offset: int) -> None:
         raise tarfile.ReadError("the next header is damaged")
 
 
-def _tar_name(name: str) -> str:
-    return name.removeprefix("./")
-
-
-def _read_at(stream: IO[bytes], size: int, offset: int, check: int) -> bytes:
+def _read_at(stream: IO[bytes], size: int, offset: int) -> bytes:
     stream.seek(offset)
     return stream.read(size)
 

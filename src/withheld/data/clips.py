@@ -91,7 +91,7 @@ def prepare_clips(
         motion, cuts = (np.load(entry / f"{name}.npy", allow_pickle=False) for name in ("motion", "cuts"))
     kept = np.array(facts["kept"], np.int64)
     skipped = source.left_out + facts["skipped"]
-    _check(source, len(kept), skipped, allow_bad)
+    source.check_readable("clips", len(kept), len(source) + len(source.left_out) - len(kept), skipped, allow_bad)
     starts = np.array(facts["starts"], np.int64)
     if facts.get("streamed"):
         images = StreamedFrames(source, kept, starts, size, bars)
@@ -100,17 +100,6 @@ def prepare_clips(
         [source.names[i] for i in kept], kept, None if source.labels is None else source.labels[kept], source.classes,
         None if source.parts is None else source.parts[kept], skipped, facts["mean"], facts["std"], fingerprint,
     )  # fmt: skip
-
-
-def _check(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: float) -> None:
-    total = len(source) + len(source.left_out)
-    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
-    if not good:
-        raise InputError(f"found 0 clips under {source.location} that can be read, of {total:,}; the first:\n{shown}")
-    if total - good > allow_bad * total:
-        raise InputError(
-            f"{total - good:,} of {total:,} clips under {source.location} cannot be read; the first:\n{shown}"
-        )
 
 
 def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progress | None, most: int) -> None:

@@ -182,7 +182,7 @@ def read_row_labels(data: bytes, shown: str, count: int) -> tuple[np.ndarray, li
     row_at, label_at, start = _columns(rows, shown, ROW_COLUMNS, str.isdecimal, more)
 
     def find(number: str, hint: bool) -> int | str:
-        if number.isdecimal() and int(number) < count:
+        if number.isdecimal() and len(number) < 20 and int(number) < count:  # Python refuses to convert very long ones
             return int(number)
         return f"{_show(number)} is no row of the table; its rows are 0 to {count - 1:,}"
 

@@ -127,7 +127,7 @@ def prepare(
         raise InputError(f"the prepared images in {entry} were changed while they were written; run again")
     images, facts, kept = found
     skipped = source.left_out + [{"file": source.names[i], "reason": why} for i, why in facts["skipped"]]
-    _check_share(source, len(kept), skipped, allow_bad, len(source) + len(source.left_out))
+    source.check_readable("images", len(kept), len(skipped), skipped, allow_bad)
     return _prepared(source, images, kept, skipped, facts, fingerprint)
 
 
@@ -155,17 +155,6 @@ def _prepared(
     )
 
 
-def _check_share(source: Source, good: int, skipped: list[dict[str, str]], allow_bad: float, total: int) -> None:
-    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
-    if not good:
-        raise InputError(f"found 0 images under {source.location} that can be read, of {total:,}; the first:\n{shown}")
-    if len(skipped) > allow_bad * total:
-        raise InputError(
-            f"{len(skipped):,} of {total:,} images under {source.location} cannot be read ({len(skipped) / total:.0%}, "
-            f"allowed are {allow_bad:.0%}); remove or mend them, or allow more with allow_bad; the first:\n{shown}"
-        )
-
-
 def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) -> Prepared:
     images = Streamed(source, form)
     sums = Sums(form.channels)
@@ -177,7 +166,7 @@ def _streamed(source: Source, form: Form, allow_bad: float, fingerprint: str) ->
         except Exception as error:  # damaged files raise anything
             images.skipped[position] = reason_of(error)
             skipped.append({"file": source.names[position], "reason": images.skipped[position]})
-    _check_share(source, len(sample) - len(skipped), skipped, allow_bad, len(sample))
+    source.check_readable("images", len(sample) - len(skipped), len(skipped), skipped, allow_bad)
     # broken items are replaced here and absent in the cache: a resumed run must notice that it sees other items
     fingerprint = digest([fingerprint, "streamed", *images.laid()])
     facts = {**sums.facts(), "scale": form.scale.to_json() if form.scale else None}

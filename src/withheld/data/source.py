@@ -146,6 +146,28 @@ class Source:
         whole = self.store.array()
         return None if whole is None else whole[self.places(np.arange(start, min(stop, len(self))))]
 
+    def check_readable(self, what: str, good: int, lost: int, skipped: list[dict[str, str]], allowed: float) -> None:
+        """Refuses items of which too many are broken.
+
+        Args:
+            what: the items' name, several of them. good, lost: how many can be read, and cannot. skipped: these, with reasons.
+            allowed: the largest share that may be lost.
+
+        Raises:
+            InputError: none is good, or more are lost; with the first of them.
+        """
+        total = good + lost
+        shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
+        if not good:
+            raise InputError(
+                f"found 0 {what} under {self.location} that can be read, of {total:,}; the first:\n{shown}"
+            )
+        if lost > allowed * total:
+            raise InputError(
+                f"{lost:,} of {total:,} {what} under {self.location} cannot be read ({lost / total:.0%}, allowed are "
+                f"{allowed:.0%}); remove or mend them, or allow more with allow_bad; the first:\n{shown}"
+            )
+
     def places(self, index: np.ndarray) -> np.ndarray:
         """Where items of these numbers lie in the store."""
         return index if self.positions is None else self.positions[index]

@@ -114,14 +114,8 @@ def prepare_tokens(
         counts = np.load(entry / "counts.npy")
         ids = np.memmap(entry / "ids.bin", dtype=facts["type"], mode="r") if facts["tokens"] else np.zeros(0, np.uint16)
     skipped = source.left_out + facts["skipped"]
-    lost = len(source) - len(np.unique(counts[:, 3]))
-    shown = "\n".join(f"  {line['file']!r}: {line['reason']}" for line in skipped[:5])
-    if not len(counts):
-        raise InputError(f"found 0 texts under {source.location} that can be read; the first:\n{shown}")
-    if lost > allow_bad * len(source):
-        raise InputError(
-            f"{lost:,} of {len(source):,} texts under {source.location} cannot be read; the first:\n{shown}"
-        )
+    good = len(np.unique(counts[:, 3]))
+    source.check_readable("texts", good, len(source) - good, skipped, allow_bad)
     return Tokens(
         ids, np.concatenate([[0], np.cumsum(counts[:, 0])]).astype(np.int64), counts[:, 1], counts[:, 2], counts[:, 3],
         None if source.parts is None else source.parts[counts[:, 3]], skipped, fingerprint,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from withheld.evaluate.sentence import headline
 from withheld.wording import duration, per_class
@@ -61,6 +62,15 @@ class Pace:
     augmented: Mapping[int, float] | None = None
 
 
+class Option(NamedTuple):
+    """What may be run: label counts, seeds, items to test on, and the label counts of the third row."""
+
+    counts: list[int]
+    seeds: int
+    test: int
+    third: tuple[int, ...]
+
+
 def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seconds: float) -> Plan:
     """The first that fits: all as wanted; the third row at the headline only; fewer steps; 1,000 test items; 3 seeds; 500
     test items; fewer label counts; no third row.
@@ -73,28 +83,29 @@ def make_plan(wanted: Mapping[int, int], seeds: int, test: int, pace: Pace, seco
         seconds: there are.
     """
     counts = sorted(wanted)
-    half, least = min(test, SMALL_TEST), min(test, LEAST_TEST)
-    few = min(seeds, FEWEST_SEEDS)
+    least, few = min(test, LEAST_TEST), min(seeds, FEWEST_SEEDS)
     main: tuple[int, ...] = () if pace.augmented is None else (headline(counts),)
-    options = [(counts, seeds, test, main), (counts, seeds, half, main), (counts, few, half, main)]
-    options += [(kept, few, least, main) for kept in (counts, *_fewer(counts))]
-    options += [(*options[-1][:3], ())]
+    asked = Option(counts, seeds, test, main)
+    half = asked._replace(test=min(test, SMALL_TEST))
+    options = [asked, half, half._replace(seeds=few)]
+    options += [Option(kept, few, least, main) for kept in (counts, *_fewer(counts))]
+    options += [options[-1]._replace(third=())]
     if main:
-        options.insert(0, (counts, seeds, test, tuple(counts)))
-    for at, (kept, many, tested, third) in enumerate(options):
-        share = _share(kept, wanted, many, tested, third, pace, seconds)
+        options.insert(0, asked._replace(third=tuple(counts)))
+    for at, option in enumerate(options):
+        share = _share(option, wanted, pace, seconds)
         enough = 1.0 if at == 0 and main else LAST_SHARE if at >= len(options) - 2 else LEAST_SHARE
         if share >= enough:
             share = min(1.0, share)
-            steps = {count: max(1, int(share * wanted[count])) for count in kept}
-            said = _said(counts, kept, seeds, many, test, tested, share)
+            steps = {count: max(1, int(share * wanted[count])) for count in option.counts}
+            said = _said(asked, option, share)
             if pace.augmented is not None:
-                said += _third_said(kept, third)
-            return Plan(steps, many, tested, said, _seconds(steps, many, tested, third, pace), third)
-    need = _seconds({count: int(LAST_SHARE * wanted[count]) for count in options[-1][0]}, few, least, (), pace)
-    last = options[-1][0][0]
+                said += _third_said(option)
+            return Plan(steps, option.seeds, option.test, said, _seconds(option, steps, pace), option.third)
+    last = options[-1]
+    need = _seconds(last, {count: int(LAST_SHARE * wanted[count]) for count in last.counts}, pace)
     text = (
-        f'"fine-tuned" and "from scratch" for time: {few} seeds at {per_class([last])} alone need '
+        f'"fine-tuned" and "from scratch" for time: {few} seeds at {per_class([last.counts[0]])} alone need '
         f"{duration(need)} of training, there were {duration(max(0.0, seconds))} left (give more --minutes)"
     )
     return Plan({}, 0, least, [text])
@@ -109,40 +120,36 @@ def _fewer(counts: Sequence[int]) -> list[list[int]]:
     return options
 
 
-def _share(
-    kept: Sequence[int], wanted: Mapping[int, int], seeds: int, test: int, third: Sequence[int], pace: Pace,
-    seconds: float,
-) -> float:  # fmt: skip
+def _share(option: Option, wanted: Mapping[int, int], pace: Pace, seconds: float) -> float:
     """The share of the wanted steps that the time allows."""
-    fixed = _seconds(dict.fromkeys(kept, 0), seeds, test, third, pace)
-    steps = _seconds({count: wanted[count] for count in kept}, seeds, test, third, pace) - fixed
+    fixed = _seconds(option, dict.fromkeys(option.counts, 0), pace)
+    steps = _seconds(option, {count: wanted[count] for count in option.counts}, pace) - fixed
     return (seconds - fixed) / max(1e-9, steps)
 
 
-def _seconds(steps: Mapping[int, int], seeds: int, test: int, third: Sequence[int], pace: Pace) -> float:
-    each = test * pace.item + pace.cell
-    pairs = sum(2 * seeds * (n * pace.step[count] + each) for count, n in steps.items())
-    return pairs + sum(seeds * (steps[count] * (pace.augmented or {})[count] + each) for count in third)
+def _seconds(option: Option, steps: Mapping[int, int], pace: Pace) -> float:
+    each = option.test * pace.item + pace.cell
+    pairs = sum(2 * option.seeds * (n * pace.step[count] + each) for count, n in steps.items())
+    third = sum(option.seeds * (steps[count] * (pace.augmented or {})[count] + each) for count in option.third)
+    return pairs + third
 
 
-def _third_said(kept: Sequence[int], third: Sequence[int]) -> list[str]:
-    missing = [count for count in kept if count not in third]
-    where = f" at {per_class(missing)}" if third else ""
+def _third_said(option: Option) -> list[str]:
+    missing = [count for count in option.counts if count not in option.third]
+    where = f" at {per_class(missing)}" if option.third else ""
     return [f'"from scratch, augmented"{where}, for time'] if missing else []
 
 
-def _said(
-    counts: Sequence[int], kept: Sequence[int], seeds: int, many: int, test: int, tested: int, share: float
-) -> list[str]:
+def _said(asked: Option, option: Option, share: float) -> list[str]:
     rows = '"fine-tuned" and "from scratch"'
     said = []
-    if many < seeds:
-        said.append(f"{rows} beyond {many} of {seeds} seeds, for time")
-    dropped = [count for count in counts if count not in kept]
+    if option.seeds < asked.seeds:
+        said.append(f"{rows} beyond {option.seeds} of {asked.seeds} seeds, for time")
+    dropped = [count for count in asked.counts if count not in option.counts]
     if dropped:
         said.append(f"{rows} at {per_class(dropped)}, for time")
-    if tested < test:
-        said.append(f"{rows} on {test - tested} of {test} test items, for time")
+    if option.test < asked.test:
+        said.append(f"{rows} on {asked.test - option.test} of {asked.test} test items, for time")
     if share < 0.995:
         said.append(f"{100 * (1 - share):.0f} % of the steps that {rows} should have had, for time")
     return said

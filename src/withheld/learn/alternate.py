@@ -13,8 +13,8 @@ from torch import Tensor
 
 from withheld import distributed
 from withheld.errors import Diverged
-from withheld.learn.checkpoint import load_state, save_state
-from withheld.learn.gradient import Interrupted, Keeper
+from withheld.learn.checkpoint import Keeper, load_state, save_state
+from withheld.learn.gradient import Interrupted
 from withheld.learn.schedule import Items, seed_everything, shards_for
 from withheld.learn.signals import watch_signals
 from withheld.types import LatentModel, Recipe

@@ -14,8 +14,8 @@ from typing import Any
 from withheld import distributed
 from withheld.errors import Diverged, WithheldError
 from withheld.json_lines import read_lines
-from withheld.learn.checkpoint import load_state, newest, save_state, step_of, steps_in
-from withheld.learn.gradient import Keeper, Loop
+from withheld.learn.checkpoint import Keeper, load_state, newest, save_state, step_of, steps_in
+from withheld.learn.gradient import Loop
 from withheld.learn.illness import SICK, WARN, Finding
 from withheld.learn.log import Log
 from withheld.learn.remedy import HARMLESS, Treatment, apply, remedy_for

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,6 +150,35 @@ def newest(state: Path) -> tuple[Path | None, list[str]]:
             return folder, passed
         passed.append(problem)
     return None, passed
+
+
+@dataclass
+class Keeper:
+    """Where and how often a run is kept.
+
+    Attributes:
+        state: folder of the checkpoints.
+        every: seconds between two of them; they do not change what is computed.
+        resume: whether to start from the newest that verifies.
+        warn: is told of every damaged checkpoint that was passed over.
+        before: is called on every rank before a checkpoint is written.
+        notes: what else goes into every checkpoint and comes back with it, JSON.
+    """
+
+    state: Path
+    every: float = 120.0
+    resume: bool = False
+    warn: Callable[[str], None] = lambda message: None
+    before: Callable[[], None] = lambda: None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that verifies, its notes taken back; every damaged one is told of."""
+        folder, passed = newest(self.state)
+        for problem in passed:
+            self.warn(f"{problem}: passed over, using the checkpoint before it")
+        self.notes = notes_of(folder) if folder else {}
+        return folder
 
 
 class Stateful(Protocol):

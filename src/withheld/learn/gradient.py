@@ -6,8 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from withheld import distributed
 from withheld.errors import Diverged, InputError, Unreachable, WithheldError
-from withheld.learn.checkpoint import load_state, newest, notes_of, save_state
+from withheld.learn.checkpoint import Keeper, load_state, save_state
 from withheld.learn.memory import check_pieces, counting, counts_of
 from withheld.learn.muon import Muon
 from withheld.learn.schedule import InWindows, Items, Windowed, order_of, seed_everything, shards_for
@@ -34,35 +32,6 @@ class Interrupted(WithheldError):
         self.exit_code = 128 + number
         self.step = step
         super().__init__(f"stopped at step {step}" + (": continue with --resume" if kept else ""))
-
-
-@dataclass
-class Keeper:
-    """Where and how often a run is kept.
-
-    Attributes:
-        state: folder of the checkpoints.
-        every: seconds between two of them; they do not change what is computed.
-        resume: whether to start from the newest that verifies.
-        warn: is told of every damaged checkpoint that was passed over.
-        before: is called on every rank before a checkpoint is written.
-        notes: what else goes into every checkpoint and comes back with it, JSON.
-    """
-
-    state: Path
-    every: float = 120.0
-    resume: bool = False
-    warn: Callable[[str], None] = lambda message: None
-    before: Callable[[], None] = lambda: None
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def newest(self) -> Path | None:
-        """The newest checkpoint that verifies, its notes taken back; every damaged one is told of."""
-        folder, passed = newest(self.state)
-        for problem in passed:
-            self.warn(f"{problem}: passed over, using the checkpoint before it")
-        self.notes = notes_of(folder) if folder else {}
-        return folder
 
 
 def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
