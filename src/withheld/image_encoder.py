@@ -170,12 +170,12 @@ class ImageEncoder(Encoder):
         )  # fmt: skip
 
     def _card(self) -> dict[str, Any]:
-        full = None if self.split is None else _named(self.split)
+        full = None if self.split is None else named_part(self.split)
         return {
             "format": 1, "modality": "image", "name": self.name, "size": self.size, "channels": self.channels,
             "mean": self.mean, "std": self.std,
             "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
-            "augment": None if self.augment is None else _named(self.augment),
+            "augment": None if self.augment is None else named_part(self.augment),
             "scale": self.scale.to_json() if self.scale else None,
             "full_in_words": " ".join((inspect.getdoc(type(self.split).full) or "").split()) if self.split else "everything",
             "how": "JPEG files decoded at the smallest of 1, 1/2, 1/4 and 1/8 of their size whose shorter side is not below size "
@@ -252,7 +252,7 @@ def open_augment(named: dict[str, Any] | None) -> Callable[[Tensor], Tensor] | N
     return None if named is None else _opened_part(named)
 
 
-def _named(part: Any) -> dict[str, Any]:
+def named_part(part: Any) -> dict[str, Any]:
     """A dataclass of withheld.splits as a card names it."""
     return {"class": f"{type(part).__module__}:{type(part).__name__}", "settings": dataclasses.asdict(part)}
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from withheld import distributed
+from withheld.json_lines import read_lines
 from withheld.learn.checkpoint import replace_text, writing
 
 NAME = "skipped.jsonl"
@@ -24,7 +25,7 @@ def add_skipped(out: Path, met: list[Line]) -> None:
     if distributed.rank() or not every:
         return
     with writing(out):
-        before = [json.loads(line) for line in (out / NAME).read_text(encoding="utf-8").splitlines()]
+        before = read_lines(out / NAME)
         known = {line["file"] for line in before}
         fresh = {line["file"]: line for line in every if line["file"] not in known}
         if fresh:

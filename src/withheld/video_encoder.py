@@ -5,7 +5,6 @@ Shapes: B batch, T frames, C channels, H W pixels, D width.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.image_encoder import normalization_of, open_split
+from withheld.image_encoder import named_part, normalization_of, open_split
 from withheld.networks.open import CARD, encoder_folder
 from withheld.networks.video import VideoTrunk, fresh_video_trunk, open_video_trunk
 from withheld.types import Features, Split
@@ -140,10 +139,7 @@ class VideoEncoder(Encoder):
     def write(self, folder: Path) -> None:
         """Weights, config and card."""
         self.trunk.model.save_pretrained(folder)
-        full = None
-        if self.split is not None:
-            kind = type(self.split)
-            full = {"class": f"{kind.__module__}:{kind.__name__}", "settings": dataclasses.asdict(self.split)}
+        full = None if self.split is None else named_part(self.split)
         card = {
             "format": 1, "modality": "video", "name": self.name, "size": self.size, "frames": self.frames,
             "rate": self.rate, "mean": self.mean, "std": self.std, "pooling": self.trunk.pooling, "full": full,

@@ -11,7 +11,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
-from withheld.cli.screen import Screen, duration
+from withheld.cli.screen import Screen, clock
 from withheld.errors import InputError, nearest
 from withheld.types import LEAST
 from withheld.wording import about, plural, size
@@ -234,7 +234,7 @@ def _cost(cost: Any) -> list[tuple[str, str]]:
     often = plan["recipe"]["epochs"]
     if plan["recipe"]["most_epochs"]:
         often = round(max(often, LEAST * plan["batch_size"] / cost.items))
-    once, all_ = (duration(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, often))
+    once, all_ = (clock(max(1.0, 60 * cost.minutes(epochs))) for epochs in (1, often))
     lines.append(("time", f"{once} an epoch, {all_} for {often:g} epochs"))
     if cost.memory_bytes is not None:
         lines.append(("memory", f"{size(cost.memory_bytes)} at most, while timing"))

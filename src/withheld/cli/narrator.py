@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from withheld.cli.screen import Screen, duration
+from withheld.cli.screen import Screen, clock
 from withheld.wording import about, percent, plural
 
 STAGES = {
@@ -193,7 +193,7 @@ def words_known(vitals: dict[str, float], floor: float | None) -> str:
 def _where_time_went(seconds: dict[str, float]) -> str:
     total = sum(seconds.values()) or 1.0
     parts = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in seconds.items())
-    return f"{duration(total)} in steps: {parts}"
+    return f"{clock(total)} in steps: {parts}"
 
 
 def judge_aloud(screen: Screen, folder: Path, measure: Callable[..., Any], show: Callable[[Any], None]) -> Any:

@@ -100,7 +100,7 @@ def console(file: Any) -> Console:
     return Console(file=file, width=width, highlight=False, soft_wrap=False)
 
 
-def duration(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """7 s, 3:05, 2:10:00."""
     seconds = round(seconds)
     if seconds < 60:
@@ -141,7 +141,7 @@ def _lines(title: str, wait: float) -> Callable[..., None]:
             return
         left = ""
         if total and first < done < total:
-            left = f"{duration((now - began) / (done - first) * (total - done))} left"
+            left = f"{clock((now - began) / (done - first) * (total - done))} left"
         last, told = now, True
         words = [f"{title} {done:,}{f'/{total:,}' if total else ''}", note, left]
         click.echo("  ".join(word for word in words if word), err=True)

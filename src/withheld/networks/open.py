@@ -282,17 +282,17 @@ def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:
         ) from None
 
 
+def with_weights(kind: Any, where: str, config: PretrainedConfig, settings: dict[str, Any]) -> PreTrainedModel:
+    """A model of a class of transformers with the weights of a folder or a hub's id; never pickled ones."""
+    return kind.from_pretrained(
+        where, config=config, use_safetensors=True, dtype=torch.float32, **hub_settings(where), **settings
+    )
+
+
 def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> ImageTrunk:
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # a ViT-MAE checkpoint: its own random masking is off, ours hides
-    model = AutoModel.from_pretrained(
-        where,
-        config=config,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **hub_settings(where),
-        **model_settings(config),
-    )
+    model = with_weights(AutoModel, where, config, model_settings(config))
     if size is not None:
         resize_positions(model, size)
     return ImageTrunk(model, _pooling(config))

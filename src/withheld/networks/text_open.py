@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, BertConfig, GPT2Config, OpenAIGPTConfig, PretrainedConfig, PreTrainedModel
 
 from withheld.errors import InputError, nearest
@@ -15,7 +14,7 @@ from withheld.hub import hub_settings, why
 from withheld.networks.beginning import settings_of
 from withheld.networks.elmo import PUBLISHED_FILTERS, ElmoConfig
 from withheld.networks.lstm import LstmConfig
-from withheld.networks.open import encoder_folder, has_weights, read_config
+from withheld.networks.open import encoder_folder, has_weights, read_config, with_weights
 from withheld.networks.sentence import SentenceConfig
 from withheld.networks.text import TextTrunk, fresh_text_trunk, language_class, language_settings
 from withheld.networks.text import is_language as is_language
@@ -219,15 +218,7 @@ def learned_from_labels(encoder: Any) -> bool:
 
 
 def _with_weights(where: str, config: PretrainedConfig) -> PreTrainedModel:
-    kind = language_class(config)
-    return kind.from_pretrained(
-        where,
-        config=config,
-        use_safetensors=True,
-        dtype=torch.float32,
-        **hub_settings(where),
-        **language_settings(config),
-    )
+    return with_weights(language_class(config), where, config, language_settings(config))
 
 
 def _sized(config: PretrainedConfig, vocabulary: int | None) -> PretrainedConfig:

@@ -16,7 +16,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel, VideoMAEC
 
 from withheld.errors import InputError
 from withheld.networks.image import ImageTrunk, fresh_trunk, instead, layer_of, model_settings
-from withheld.networks.open import PRESETS, encoder_folder, open_trunk, read_config
+from withheld.networks.open import PRESETS, encoder_folder, open_trunk, read_config, with_weights
 from withheld.types import Features
 
 WHOLE_CLIPS = ("videomae",)
@@ -169,10 +169,7 @@ def open_video_trunk(
         config = read_config(folder / "config.json")
         if not list(folder.glob("*.safetensors")):
             raise InputError(f"{folder}: no model.safetensors in this folder; pickled weights are never opened")
-        model = AutoModel.from_pretrained(
-            str(folder), config=config, use_safetensors=True, dtype=torch.float32, **model_settings(config)
-        )
-        return VideoTrunk(model), True
+        return VideoTrunk(with_weights(AutoModel, str(folder), config, model_settings(config))), True
     trunk, pretrained = open_trunk(encoder, size=size, channels=channels, seed=seed)
     return VideoTrunk(trunk.model, frames, trunk.pooling), pretrained
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
 
-from withheld.errors import CannotWrite, InputError
+from withheld.errors import InputError
 from withheld.report.clean import one_line
 from withheld.report.folder import read_folder
 from withheld.report.headline import parted
+from withheld.report.page import write_whole
 from withheld.report.scores import OURS, Row, Table, read_scores
 from withheld.report.svg import nice_ticks, spaced
 from withheld.wording import count as counted
@@ -42,16 +42,7 @@ def draw_figure(folder: Path, out_png: Path) -> Path:
             f"{folder} holds no scores to draw: evaluate it first, `withheld evaluate {folder} --data LABELLED`"
         )
     picture = _drawn(table, one_line(found.verdict.get("sentence") or ""))
-    waiting = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
-    try:
-        out_png.parent.mkdir(parents=True, exist_ok=True)
-        waiting.write_bytes(picture)
-        os.replace(waiting, out_png)
-    except OSError as error:
-        raise CannotWrite(
-            f"cannot write {out_png} ({error.strerror or error}): choose a folder that can be written"
-        ) from error
-    return out_png
+    return write_whole(out_png, picture)
 
 
 def _drawn(table: Table, sentence: str) -> bytes:

@@ -103,14 +103,20 @@ def write_page(folder: Path) -> Path:
 
 
 def write_text(path: Path, page: str) -> Path:
-    """Writes a page in one rename.
+    """As `write_whole`, of text."""
+    return write_whole(path, page.encode("utf-8", errors="backslashreplace"))
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes a file in one rename.
 
     Raises:
         CannotWrite: the disk is full or read-only.
     """
     waiting = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        waiting.write_bytes(page.encode("utf-8", errors="backslashreplace"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        waiting.write_bytes(content)
         os.replace(waiting, path)
     except OSError as error:
         waiting.unlink(missing_ok=True)

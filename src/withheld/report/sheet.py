@@ -31,7 +31,6 @@ def write_sheet(path: Path, title: str, notes: Sequence[str], entries: Sequence[
         {"name": one_line(e.name), "said": one_line(e.said), "text": e.text, "uri": _uri(e.picture)} for e in entries
     ]
     wide = WIDE if any(e.text for e in entries) else NARROW
-    path.parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, filled("sheet.html", {"title": title, "notes": notes, "entries": shown, "wide": wide}))
 
 

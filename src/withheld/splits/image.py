@@ -32,6 +32,20 @@ def unpatchify(patches_BLP: Tensor, patch: int, grid: tuple[int, int]) -> Tensor
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(B, C, grid[0] * patch, grid[1] * patch)
 
 
+def grid_of(t_BCHW: Tensor, patch: int) -> tuple[int, int]:
+    """Rows and columns of the patches of images.
+
+    Raises:
+        InputError: they cannot be cut into patches of this side.
+    """
+    H, W = t_BCHW.shape[-2:]
+    if H % patch or W % patch:
+        raise InputError(
+            f"images of {H}x{W} cannot be cut into patches of {patch}: choose --size as a multiple of {patch}"
+        )
+    return H // patch, W // patch
+
+
 def gather_tokens(tokens_BLD: Tensor, at_BV: Tensor) -> Tensor:
     """Picks tokens by position, (B, L, D) at (B, V) -> (B, V, D)."""
     return tokens_BLD.gather(1, at_BV.unsqueeze(-1).expand(-1, -1, tokens_BLD.shape[-1]))
@@ -78,9 +92,4 @@ class MaskPatches(Split):
         return unpatchify(gather_tokens(patches_BLP, at_BL.argsort(dim=1)), self.patch, self.grid or (side, side))
 
     def fitted(self, sample: Any) -> MaskPatches:
-        H, W = sample.shape[-2:]
-        if H % self.patch or W % self.patch:
-            raise InputError(
-                f"images of {H}x{W} cannot be cut into patches of {self.patch}: choose --size as a multiple of {self.patch}"
-            )
-        return dataclasses.replace(self, grid=(H // self.patch, W // self.patch))
+        return dataclasses.replace(self, grid=grid_of(sample, self.patch))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.splits.image import gather_tokens, patchify, unpatchify
+from withheld.splits.image import gather_tokens, grid_of, patchify, unpatchify
 from withheld.types import Pair, Split
 
 
@@ -46,15 +46,11 @@ class HiddenBlocks(Split):
             )
 
     def fitted(self, sample: Any) -> HiddenBlocks:
-        H, W = sample.shape[-2:]
-        if H % self.patch or W % self.patch:
-            raise InputError(
-                f"images of {H}x{W} cannot be cut into patches of {self.patch}: choose --size as a multiple of {self.patch}"
-            )
-        found = dataclasses.replace(self, grid=(H // self.patch, W // self.patch))
+        found = dataclasses.replace(self, grid=grid_of(sample, self.patch))
         if found.seen(*found.grid) < 1:
             raise InputError(
-                f"blocks of share={self.share} leave nothing of a {H}x{W} image to see: give a smaller share"
+                f"blocks of share={self.share} leave nothing of a {sample.shape[-2]}x{sample.shape[-1]} image to see: give a "
+                "smaller share"
             )
         return found
 
@@ -111,11 +107,7 @@ class HiddenInContext(Split):
             )
 
     def fitted(self, sample: Any) -> HiddenInContext:
-        H, W = sample.shape[-2:]
-        if H % self.patch or W % self.patch:
-            raise InputError(
-                f"images of {H}x{W} cannot be cut into patches of {self.patch}: choose --size as a multiple of {self.patch}"
-            )
+        grid_of(sample, self.patch)
         return self
 
     def __call__(self, t: Tensor) -> Pair:
