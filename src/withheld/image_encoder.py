@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.data.scale import Scale
 from withheld.encoder import Encoder
 from withheld.errors import InputError
+from withheld.modes import evaluating
 from withheld.networks.image import ImageTrunk, fresh_trunk
 from withheld.networks.open import CARD, encoder_folder, normalization_of, open_trunk, read_card
+from withheld.resize import at_size
 from withheld.types import Features, Split
 
 LUMA = (0.299, 0.587, 0.114)
@@ -82,9 +83,7 @@ class ImageEncoder(Encoder):
     def normalize(self, images: Tensor) -> Tensor:
         """What the trunk gets: (B, C, size, size), channels matched, resized with antialiasing, normalized, `full` applied."""
         t = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-        t = _match_channels(t, self.channels)
-        if t.shape[-2:] != (self.size, self.size):
-            t = F.interpolate(t, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        t = at_size(_match_channels(t, self.channels), self.size)
         shape = (1, self.channels, 1, 1)
         t = (t - t.new_tensor(self.mean).view(shape)) / t.new_tensor(self.std).view(shape)
         return t if self.split is None else self.split.full(t)
@@ -131,13 +130,9 @@ class ImageEncoder(Encoder):
         return np.concatenate(parts) if parts else np.zeros((0, 0, 0, self.width), np.float32)
 
     def _seen(self, images: Any, batch_size: int, layers: bool) -> Iterator[Features]:
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             for batch in _batches(images, batch_size, self.size, self.channels, self.scale):
                 yield self(torch.from_numpy(batch).to(self.device), layers)
-        finally:
-            self.train(was)
 
     def fresh(self, seed: int) -> ImageEncoder:
         """The same architecture, untrained: for the from-scratch rows."""

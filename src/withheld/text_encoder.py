@@ -20,6 +20,7 @@ from withheld.data.tokenizer import encode, end_of, open_tokenizer, pieces, star
 from withheld.data.tokens import padded
 from withheld.encoder import Encoder
 from withheld.errors import InputError
+from withheld.modes import evaluating
 from withheld.networks.open import CARD, encoder_folder
 from withheld.networks.text import TextTrunk, fresh_text_trunk
 from withheld.networks.text_open import open_text_trunk
@@ -137,16 +138,12 @@ class TextEncoder(Encoder):
 
     def _seen(self, texts: list[str], batch_size: int, layers: bool) -> Iterator[tuple[np.ndarray, Features]]:
         """Features of texts of about one length at a time, and which they are."""
-        was = self.training
-        self.eval()
         rows = self.rows(texts)
         order = np.argsort([len(row) for row in rows], kind="stable")
-        try:
+        with evaluating(self):
             for some in batches_of([len(rows[i]) for i in order], batch_size):
                 index = order[some]
                 yield index, self.trunk(padded([rows[i] for i in index], self.pad, self.device), layers=layers)
-        finally:
-            self.train(was)
 
     def fresh(self, seed: int) -> TextEncoder:
         """The same architecture, untrained: for the from-scratch rows."""

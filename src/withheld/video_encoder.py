@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.image_encoder import named_part, normalization_of, open_split
+from withheld.modes import evaluating
 from withheld.networks.open import CARD, encoder_folder
 from withheld.networks.video import VideoTrunk, fresh_video_trunk, open_video_trunk
+from withheld.resize import at_size
 from withheld.types import Features, Split
 
 VIEWS = 3
@@ -70,11 +71,7 @@ class VideoEncoder(Encoder):
     def normalize(self, clips: Tensor) -> Tensor:
         """What the trunk gets: (B, T, C, size, size), resized, normalized, `full` applied."""
         t = clips.float() / 255 if clips.dtype == torch.uint8 else clips.float()
-        if t.shape[-2:] != (self.size, self.size):
-            flat = F.interpolate(
-                t.flatten(0, 1), size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-            )
-            t = flat.view(*t.shape[:2], *flat.shape[1:])
+        t = at_size(t.flatten(0, 1), self.size).unflatten(0, t.shape[:2])
         shape = (1, 1, len(self.mean), 1, 1)
         t = (t - t.new_tensor(self.mean).view(shape)) / t.new_tensor(self.std).view(shape)
         return t if self.split is None else self.split.full(t)
@@ -118,9 +115,7 @@ class VideoEncoder(Encoder):
         """Features of windows, and which clip each is of."""
         if isinstance(clips, str | Path):
             raise InputError(f"give a list of clips, not one: [{str(clips)!r}]; of a folder: withheld embed, or glob")
-        was = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             for number, clip in enumerate(clips):
                 frames, rate = _opened(clip, self.size)
                 windows = torch.from_numpy(np.ascontiguousarray(frames[self.windows(len(frames), rate)])).to(
@@ -128,8 +123,6 @@ class VideoEncoder(Encoder):
                 )
                 for some in windows.split(batch_size):
                     yield self(some, layers), [number] * len(some)
-        finally:
-            self.train(was)
 
     def fresh(self, seed: int) -> VideoEncoder:
         """The same architecture, untrained: for the from-scratch rows."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from withheld.evaluate.canvas import blank, enlargement, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.parts import to_pixels
+from withheld.modes import evaluating
 from withheld.networks.clip_heads import ArrowJudge
 from withheld.objective import Objective
 
@@ -34,10 +35,8 @@ def arrow_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
     if not isinstance(network, ArrowJudge):
         return []
     t = t_BTCHW[:SHOWN]
-    was = objective.training
-    objective.eval()
-    evidence = network.net_evidence({"clip": objective.split.full(t), "mirror": objective.split.full(t.flip(1))})
-    objective.train(was)
+    with evaluating(objective):
+        evidence = network.net_evidence({"clip": objective.split.full(t), "mirror": objective.split.full(t.flip(1))})
     pixels = frames_of(t, mean, std)
     strongest = float(evidence.abs().flatten().quantile(0.99)) + 1e-9
     entries: list[dict[str, Any]] = []

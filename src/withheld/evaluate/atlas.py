@@ -15,6 +15,7 @@ from PIL import Image
 from withheld.data.sample import spread
 from withheld.evaluate.canvas import Tile, blank, item_tile, strip
 from withheld.image_encoder import ImageEncoder
+from withheld.modes import evaluating
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -50,18 +51,14 @@ def how_many(encoder: ImageEncoder, items: int) -> int:
 @torch.no_grad()
 def look(encoder: ImageEncoder, images_NCHW: Bytes, pixels: Bytes, names: list[str], batch_size: int = 32) -> Seen:
     """Features of these items; the encoder is left in the mode it was in."""
-    was = encoder.training
-    encoder.eval()
     pooled, tokens, grid, kept = [], [], None, 0
-    try:
+    with evaluating(encoder):
         for first in range(0, len(images_NCHW), batch_size):
             found = encoder(torch.from_numpy(images_NCHW[first : first + batch_size]).to(encoder.device))
             pooled.append(found.pooled.float().cpu().numpy())
             if kept < TOKENS:
                 tokens.append(found.tokens.float().cpu().numpy())
                 kept, grid = kept + len(tokens[-1]), found.grid
-    finally:
-        encoder.train(was)
     return Seen(pixels, names, np.nan_to_num(np.concatenate(pooled)), np.nan_to_num(np.concatenate(tokens)), grid)
 
 

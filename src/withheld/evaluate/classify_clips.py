@@ -18,6 +18,7 @@ from torch import Tensor
 from withheld.data.clip import Clip
 from withheld.evaluate.classify import AskLabel, ItemClassifier, cross_entropy
 from withheld.objective import Objective
+from withheld.resize import at_size
 from withheld.types import Recipe
 from withheld.video_encoder import VideoEncoder
 
@@ -98,9 +99,7 @@ def clip_floors() -> dict[str, ClipFloor]:
 def middle_pixels(frames_TCSS: NDArray[np.uint8], side: int = 16) -> Array:
     """(side * side * 3,) pixels of the middle frame, in 0..1: what can be known without motion."""
     frame = torch.from_numpy(np.array(frames_TCSS[len(frames_TCSS) // 2 :][:1])).float() / 255
-    return (
-        F.interpolate(frame, size=(side, side), mode="bilinear", antialias=True, align_corners=False).flatten().numpy()
-    )
+    return at_size(frame, side).flatten().numpy()
 
 
 def motion_histogram(frames_TCSS: NDArray[np.uint8]) -> Array:

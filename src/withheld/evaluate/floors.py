@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from skimage.feature import hog
+
+from withheld.resize import at_size
 
 Images = NDArray[np.uint8]
 Array = NDArray[np.floating]
@@ -35,7 +36,7 @@ def raw_pixels(images_NCHW: Images, side: int = SIDE) -> Array:
     for first in range(0, len(images_NCHW), 512):
         t = torch.from_numpy(np.ascontiguousarray(images_NCHW[first : first + 512])).float() / 255
         if max(t.shape[-2:]) > side:
-            t = F.interpolate(t, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+            t = at_size(t, side)
         parts.append(t.flatten(1).numpy())
     return np.concatenate(parts)
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.modes import evaluating
 from withheld.objective import Objective
 from withheld.types import CannotMerge, Pair, Split, as_split, map_tensors
 
@@ -80,12 +81,8 @@ def _asked(split: Split, t: Tensor) -> Any:
 
 
 def _quietly(objective: Objective, t: Any) -> tuple[Pair, Any]:
-    was = objective.training
-    objective.eval()
-    try:
+    with evaluating(objective):
         return objective.predict(t)
-    finally:
-        objective.train(was)
 
 
 def _covered(split: Split, t: Tensor, pair: Pair, seed: int) -> NDArray[np.uint8] | None:

@@ -41,6 +41,7 @@ from withheld.image_encoder import ImageEncoder
 from withheld.learn.checkpoint import replacing, writing
 from withheld.networks.patch_dictionary import DictionaryLearner
 from withheld.objective import Objective
+from withheld.resize import at_size
 from withheld.types import Pair, Split, as_split
 from withheld.wording import plural
 
@@ -230,10 +231,7 @@ def _samples(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
 def _as_fed(encoder: ImageEncoder, some: NDArray[np.uint8]) -> Tensor:
     """Images as the network is fed: of the encoder's size, normalized."""
     t = torch.from_numpy(some).to(encoder.device).float() / 255
-    if t.shape[-2:] != (encoder.size, encoder.size):
-        size = (encoder.size, encoder.size)
-        t = torch.nn.functional.interpolate(t, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return _normalized(t, encoder.mean, encoder.std)
+    return _normalized(at_size(t, encoder.size), encoder.mean, encoder.std)
 
 
 def _splits(

@@ -18,6 +18,7 @@ from torch import Tensor
 from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, strip, tile
 from withheld.evaluate.fonts import font
 from withheld.evaluate.latent_pictures import Entry, entry
+from withheld.modes import evaluating
 from withheld.objective import Objective
 
 FIRST, SECOND, OTHER = (0, 105, 180, 255), (199, 119, 0, 255), (255, 255, 255, 150)
@@ -78,9 +79,7 @@ def pretext_entries(objective: Objective, t: Tensor, few: int, names: list[str],
         t: (B, C, S, S) as the network is fed.
         few: of these the first so many are drawn, all are measured.
     """
-    was = objective.training
-    objective.eval()
-    try:
+    with evaluating(objective):
         rows = own_rows(objective.split, objective, t[:few], seed)
         if rows is None:
             return []
@@ -95,8 +94,6 @@ def pretext_entries(objective: Objective, t: Tensor, few: int, names: list[str],
                 torch.manual_seed(seed)
                 entries += [_confused(objective, t), *_near_patches(objective, t)]
         return entries
-    finally:
-        objective.train(was)
 
 
 def _pairs(split: Placed, objective: Objective | None, t: Tensor) -> Rows:
@@ -107,9 +104,8 @@ def _pairs(split: Placed, objective: Objective | None, t: Tensor) -> Rows:
     asked = torch.randint(pairs.shape[1], (len(t),)).tolist()
     told = None
     if objective is not None:
-        was = objective.training
-        told = objective.eval().network({"patches": patches, "pairs": pairs}).float().softmax(dim=-1)
-        objective.train(was)
+        with evaluating(objective):
+            told = objective.network({"patches": patches, "pairs": pairs}).float().softmax(dim=-1)
     rows = []
     for at, question in enumerate(asked):
         first, second = pairs[at, question].tolist()

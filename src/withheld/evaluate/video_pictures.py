@@ -18,6 +18,7 @@ from withheld.evaluate.frame_pictures import frame_entries
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.parts import columns_of, to_pixels, to_places
 from withheld.evaluate.pictures import keep
+from withheld.modes import evaluating
 from withheld.video_encoder import VideoEncoder
 
 SHOWN, FRAMES = 6, 8
@@ -66,12 +67,9 @@ def _various(owners: Any) -> Any:
 
 def task_entries(objective: Any, t_BTCHW: torch.Tensor, names: list[str], encoder: Any) -> list[dict[str, Any]]:
     """What a method has to show of its own: frames that were told, evidence for the direction of time."""
-    was = objective.training
-    objective.eval()
-    found = frame_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
-    found += arrow_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
-    objective.train(was)
-    return found
+    with evaluating(objective):
+        found = frame_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
+        return found + arrow_entries(objective, t_BTCHW, names, encoder.mean, encoder.std)
 
 
 def _line(section: str, clip: torch.Tensor, encoder: VideoEncoder, name: str) -> dict[str, Any]:
@@ -93,13 +91,11 @@ def _below(tiles: list[Any], gap: int = 6) -> Any:
 @torch.no_grad()
 def _neighbors(encoder: VideoEncoder, items: Any, some: Any, names: list[str]) -> list[dict[str, Any]]:
     """A strip for each query: the middle frame of the clip, and of the nearest windows of other clips."""
-    was = encoder.training
-    encoder.eval()
-    found = [
-        encoder.trunk(items.batch(some[i : i + 16], encoder.device)).pooled.cpu().numpy()
-        for i in range(0, len(some), 16)
-    ]
-    encoder.train(was)
+    with evaluating(encoder):
+        found = [
+            encoder.trunk(items.batch(some[i : i + 16], encoder.device)).pooled.cpu().numpy()
+            for i in range(0, len(some), 16)
+        ]
     pooled = np.concatenate(found)
     pooled = pooled - pooled.mean(axis=0)
     unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)

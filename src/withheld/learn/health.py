@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from withheld import distributed
 from withheld.losses.contrast import alignment_and_uniformity
+from withheld.modes import evaluating
 from withheld.objective import Objective
 from withheld.types import UNKNOWN_LABEL, Features, Moment, Pair
 
@@ -94,20 +95,17 @@ class Measured(Protocol):
 @contextmanager
 def untouched(objective: Objective) -> Iterator[None]:
     """In `eval` and without gradients; whatever a forward pass notes in buffers is put back, and other processes are not asked."""
-    was = objective.training
     kept = [
         (module, name, tensor, tensor.clone())
         for module in objective.modules()
         for name, tensor in module._buffers.items()
         if tensor is not None
     ]
-    objective.eval()
     try:
-        with torch.no_grad(), distributed.alone(), torch.random.fork_rng(devices=[]):
+        with evaluating(objective), torch.no_grad(), distributed.alone(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             yield
     finally:
-        objective.train(was)
         for module, name, tensor, before in kept:
             tensor.copy_(before)
             module._buffers[name] = tensor

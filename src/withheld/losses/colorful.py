@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.color import gamut_bins
 from withheld.losses.color import chroma_ratio, rebalancing, soft_bins
+from withheld.resize import at_size
 
 FARTHEST = 150.0
 AT_ONCE = 64
@@ -46,7 +46,7 @@ def measures_of(guess: Guess, objective: Any, held: Tensor) -> dict[str, float]:
     Args:
         guess: `guess(objective, items) -> ab` (B, 2, H, W).
     """
-    held = sized(held, objective.trunk.size)
+    held = at_size(held, objective.trunk.size)
     true = objective.split(held).y
     ab = torch.cat([guess(objective, part) for part in held.split(AT_ONCE)])
     weight = rare_weights(true)
@@ -56,13 +56,6 @@ def measures_of(guess: Guess, objective: Any, held: Tensor) -> dict[str, float]:
         "AuC": chromatic_auc(ab, true), "AuC rebalanced": rebalanced, "rebalanced over grey": rebalanced - grey,
         "chroma_ratio": chroma_ratio(ab, true),
     }  # fmt: skip
-
-
-def sized(t_B3HW: Tensor, size: int) -> Tensor:
-    """Items as large as the network sees them."""
-    if t_B3HW.shape[-1] == size:
-        return t_B3HW
-    return F.interpolate(t_B3HW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def told(objective: Any, seen: Tensor, held: Tensor) -> dict[str, float]:
@@ -77,5 +70,5 @@ def grey(objective: Any, seen: Tensor, held: Tensor) -> dict[str, float]:
 
 def mean_color(objective: Any, seen: Tensor, held: Tensor) -> dict[str, float]:
     """Of the mean color of the items that were learned from, everywhere."""
-    mean = objective.split(sized(seen, objective.trunk.size)).y.mean(dim=(0, 2, 3))
+    mean = objective.split(at_size(seen, objective.trunk.size)).y.mean(dim=(0, 2, 3))
     return measures_of(lambda network, part: mean.view(1, 2, 1, 1).expand_as(part[:, :2]), objective, held)

@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.losses.prediction import CrossEntropy
 from withheld.networks.fusion import LateFusion
 from withheld.networks.image import ImageTrunk
 from withheld.objective import Objective
+from withheld.resize import at_size
 from withheld.shortcuts import Probe, Shortcut, Variant
 from withheld.splits.position import DIRECTIONS, RelativePosition, cut
 from withheld.splits.views import RandomResizedCrop
@@ -117,8 +117,7 @@ def _placed(objective: Objective, t: Tensor) -> tuple[Tensor, Tensor]:
     """Features (n, D) of patches cut anywhere in whole images, and where their middles are, -1 to 1; float64."""
     split, trunk = objective.split, objective.trunk
     size = trunk.size
-    if t.shape[-1] != size:
-        t = F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    t = at_size(t, size)
     assert isinstance(split, RelativePosition)  # noqa: S101 - it is this method's
     side = split.pixels(size)[0]
     corners = torch.randint(size - side + 1, (len(t), 9, 2), device=t.device)

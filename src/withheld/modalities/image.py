@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld import distributed
@@ -25,6 +24,7 @@ from withheld.modalities.modality import Modality
 from withheld.networks.adapters import adapt, is_adapted, merged
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
+from withheld.resize import at_size
 from withheld.run import constant, default_encoder
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
@@ -78,7 +78,7 @@ class Images(Modality):
         else:
             some = spaced(len(self.items), SAMPLE) if windows is None else windows.spread(SAMPLE)
             batch = self.items.batch(some, self.device)
-        self.sample = {**batch, "item": _sized(batch["item"], self.size)} if self.asks else _sized(batch, self.size)
+        self.sample = {**batch, "item": at_size(batch["item"], self.size)} if self.asks else at_size(batch, self.size)
 
     def _parted(self, recipe: Recipe) -> tuple[Any, Any]:
         """Rows that are learned from (None for all), and rows that never are: a fixed batch for vitals, where enough are left.
@@ -267,10 +267,3 @@ class Images(Modality):
 def augment_of(model: Any) -> Callable[[Tensor], Tensor] | None:
     """How an objective changes whole images in training: its views, or its crop; None where it does neither."""
     return model.split.augment or (model.change if isinstance(model.change, RandomResizedCrop) else None)
-
-
-def _sized(t: Tensor, size: int) -> Tensor:
-    """Whole items (B, C, H, W) as large as the encoder sees them."""
-    if t.shape[-1] == size:
-        return t
-    return F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

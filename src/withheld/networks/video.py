@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, VideoMAEConfig
 
 from withheld.errors import InputError
+from withheld.modes import evaluating
 from withheld.networks.image import ImageTrunk, fresh_trunk, instead, layer_of, model_settings
 from withheld.networks.open import PRESETS, encoder_folder, open_trunk, read_config, with_weights
 from withheld.types import Features
@@ -104,9 +105,8 @@ class VideoTrunk(nn.Module):
     def frame_grid(self) -> int:
         """Places along a side of the grid of a single frame's tokens."""
         blank = next(self.parameters()).new_zeros(1, self.channels, self.size, self.size)
-        was, found = self.training, self.eval().frame(blank)
-        self.train(was)
-        return (found.grid or (1,))[-1]
+        with evaluating(self):
+            return (self.frame(blank).grid or (1,))[-1]
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from withheld.errors import InputError
+from withheld.modes import evaluating
 from withheld.networks.image import ImageTrunk
 from withheld.networks.quantizer import Quantizer, perplexity
 from withheld.types import Pair
@@ -207,14 +208,11 @@ class VectorQuantizedAutoencoder(nn.Module):
     @torch.no_grad()
     def revive(self, t: Tensor) -> int:
         """Puts codes of both books that these images never choose vectors of them lie; returns how many."""
-        was = self.training
-        self.eval()
-        grids = self.trunk.model(pixel_values=t)
-        count = self.top.revive(_rows(self.to_top(grids.top)))
-        top = self.top(self.to_top(grids.top))[0]
-        count += self.bottom.revive(_rows(self._bottom_of(grids.last_hidden_state, top)))
-        self.train(was)
-        return count
+        with evaluating(self):
+            grids = self.trunk.model(pixel_values=t)
+            count = self.top.revive(_rows(self.to_top(grids.top)))
+            top = self.top(self.to_top(grids.top))[0]
+            return count + self.bottom.revive(_rows(self._bottom_of(grids.last_hidden_state, top)))
 
 
 def _rows(grid_BDHW: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.errors import InputError
+from withheld.resize import at_size
 from withheld.splits.views import LUMA, View
 from withheld.types import Pair, Split
 
@@ -171,7 +171,7 @@ class SharedView(Split):
     def __call__(self, t: Tensor) -> Pair:
         larger = dataclasses.replace(self.view, size=max(self.view.size or t.shape[-1], self.size))
         seen = larger(t)
-        return Pair(_resized(seen, self.view.size or t.shape[-1]), self._as_told(seen))
+        return Pair(at_size(seen, self.view.size or t.shape[-1]), self._as_told(seen))
 
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> SharedView:
         """A copy for images normalized by these."""
@@ -182,7 +182,7 @@ class SharedView(Split):
         return Pair(pair.x, pair.x)
 
     def _as_told(self, seen: Tensor) -> Tensor:
-        pixels = _resized(seen, self.size)
+        pixels = at_size(seen, self.size)
         if self.view.std:
             shape = (1, -1, 1, 1)
             pixels = pixels * seen.new_tensor(self.view.std).view(shape) + seen.new_tensor(self.view.mean).view(shape)
@@ -194,9 +194,3 @@ class SharedView(Split):
                 raise InputError(f"images have {have} channels, the teacher sees {self.channels}")
             pixels = pixels.expand(-1, self.channels, -1, -1)
         return (pixels - seen.new_tensor(self.mean).view(1, -1, 1, 1)) / seen.new_tensor(self.std).view(1, -1, 1, 1)
-
-
-def _resized(t: Tensor, size: int) -> Tensor:
-    if t.shape[-1] == size:
-        return t
-    return F.interpolate(t, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from withheld.errors import InputError
+from withheld.resize import at_size
 from withheld.types import Pair, Split
 
 
@@ -35,8 +35,8 @@ class Scattered(Split):
     size: int = 0
 
     def __call__(self, t: Tensor) -> Pair:
-        if self.size and t.shape[-2:] != (self.size, self.size):
-            t = F.interpolate(t, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        if self.size:
+            t = at_size(t, self.size)
         B, C, H, W = t.shape
         if min(H, W) < self.side:
             raise InputError(
