@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from withheld.evaluate.fonts import font
 from withheld.learn.checkpoint import replacing
@@ -39,6 +40,12 @@ def tile(pixels_HW3: NDArray[np.uint8], covered_HW: NDArray[np.uint8] | None = N
             out[here] = (128, 128, 132, ground)
             out[here & stripe] = (128, 128, 132, line)
     return Image.fromarray(out)
+
+
+def pixels_of(image_CHW: Tensor) -> NDArray[np.uint8]:
+    """(H, W, 3) of values in 0..1, of any number of channels: the first three, or the first as grey."""
+    pixels = (255 * image_CHW.float().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2))
 
 
 def item_tile(pixels_HW3: NDArray[np.uint8]) -> Tile:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data.sample import spread
-from withheld.evaluate.canvas import Tile, blank, enlargement, strip, tile
+from withheld.evaluate.canvas import Tile, blank, enlargement, pixels_of, strip, tile
 from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.latent_pictures import entry
 from withheld.motion import moving_places
@@ -84,5 +82,4 @@ def frame_film(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> list
 
 def to_tile(frame_CHW: Any, times: int) -> Tile:
     """A frame within 0..1, every pixel repeated `times` x `times`."""
-    pixels: NDArray[np.uint8] = (255 * frame_CHW.clamp(0, 1)).round().byte().cpu().numpy().transpose(1, 2, 0)
-    return tile(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, 2)), None, times)
+    return tile(pixels_of(frame_CHW), None, times)

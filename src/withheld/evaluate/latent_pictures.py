@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from withheld.evaluate.canvas import Tile, enlargement, strip, tile
+from withheld.evaluate.canvas import Tile, enlargement, pixels_of, strip, tile
 from withheld.evaluate.plot import COLORS, SOFT, drawn, plot
 from withheld.wording import plural
 
@@ -41,9 +41,8 @@ class Latent(Protocol):
 
 def to_tile(image_CHW: Tensor, wanted: int = WANTED) -> Tile:
     """One image as a tile."""
-    pixels = (255 * image_CHW.float().clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-    return tile(np.ascontiguousarray(pixels), None, enlargement(pixels.shape[1], wanted))
+    pixels = pixels_of(image_CHW)
+    return tile(pixels, None, enlargement(pixels.shape[1], wanted))
 
 
 def grid(images: Tensor, across: int, gap: int = 2) -> Tile:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import ImageDraw
 from torch import Tensor
 
-from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, strip, tile
+from withheld.evaluate.canvas import INK, SOFT, Tile, blank, enlargement, pixels_of, strip, tile
 from withheld.evaluate.fonts import font
 from withheld.evaluate.latent_pictures import Entry, entry
 from withheld.modes import evaluating
@@ -124,19 +122,14 @@ def _visible(normalized: Tensor) -> Tensor:
     return (normalized / 5 + 0.5).clamp(0, 1)
 
 
-def _pixels(image_CHW: Tensor) -> NDArray[np.uint8]:
-    pixels = (255 * image_CHW.float().clamp(0, 1)).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2))
-
-
 def _patch(image_CHW: Tensor, wanted: int = WANTED) -> Tile:
-    return tile(_pixels(image_CHW), None, enlargement(image_CHW.shape[-1], wanted))
+    return tile(pixels_of(image_CHW), None, enlargement(image_CHW.shape[-1], wanted))
 
 
 def _on_image(t_CSS: Tensor, corners_G2: Tensor, side: int, first: int, second: int) -> Tile:
     low, high = t_CSS.amin(), t_CSS.amax()
     times = 2 * enlargement(t_CSS.shape[-1], WANTED)
-    out = tile(_pixels((t_CSS - low) / (high - low).clamp_min(1e-6)), None, times)
+    out = tile(pixels_of((t_CSS - low) / (high - low).clamp_min(1e-6)), None, times)
     draw = ImageDraw.Draw(out)
     chosen = {first: FIRST, second: SECOND}
     order = [at for at in range(len(corners_G2)) if at not in chosen] + [first, second]
