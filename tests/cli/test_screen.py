@@ -6,7 +6,7 @@ import pytest
 
 from withheld.cli import narrator, screen
 from withheld.cli.narrator import Narrator, plan
-from withheld.cli.screen import Screen, duration, printable
+from withheld.cli.screen import Screen, clock, printable
 from withheld.wording import size
 
 
@@ -17,7 +17,7 @@ def test_control_characters_are_written_out() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (61, "1:01"), (7325, "2:02:05")])
 def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(512, "512 B"), (1500, "2 kB"), (2.5e9, "2.5 GB"), (3e12, "3000.0 GB")])
