@@ -13,7 +13,16 @@ import torch
 
 from withheld.errors import CannotWrite, InputError
 from withheld.learn import checkpoint
-from withheld.learn.checkpoint import damage, load_tensors, newest, save_folder, save_state, tensors_of, write_json
+from withheld.learn.checkpoint import (
+    damage,
+    load_tensors,
+    newest,
+    replacing,
+    save_folder,
+    save_state,
+    tensors_of,
+    write_json,
+)
 
 
 def network(width: int = 64) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -130,3 +139,20 @@ def test_files_are_synced_through_handles_that_may_write(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.os, "fsync", windows)
     save_state(tmp_path / "state", 1, *network())
     assert newest(tmp_path / "state")[0].name == "step-1"
+
+
+def test_a_file_that_could_not_be_written_leaves_the_one_before_and_nothing_else(tmp_path) -> None:
+    path = tmp_path / "new" / "rows.csv"
+    with replacing(path) as aside:
+        assert aside.suffix == ".csv"
+        aside.write_text("whole")
+
+    def full() -> None:
+        with replacing(path) as aside:
+            aside.write_text("ha")
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with pytest.raises(CannotWrite, match="no space"):
+        full()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
