@@ -14,6 +14,7 @@ import pytest
 from withheld.data.text import decode_text, documents, open_texts, spread_documents
 from withheld.data.tokenizer import PIECE, continues, encode, pieces, train_tokenizer
 from withheld.data.tokens import Blocks, prepare_tokens
+from withheld.data.wanted import named_modality
 from withheld.errors import InputError
 
 STORY = "The cat sat on the mat. It was a fine day, and nobody came.\nA dog barked; then it slept.\n"
@@ -292,3 +293,28 @@ def test_a_tokenizer_learns_from_all_of_a_large_source():
     tokenizer = train_tokenizer("wordpiece", learned, 400, True, 64)
     assert tokenizer.unk_token not in tokenizer.tokenize(russian[-1])
     assert sorted(spread_documents(open_texts(english + russian), 10**9)) == sorted(english + russian)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".csv", ".tsv"])
+def test_a_gzipped_table_is_read_as_the_plain_one(tmp_path, suffix):
+    rows = [{"text": f"a sentence number {i}, of some length", "label": "ab"[i % 2]} for i in range(6)]
+    mark = "\t" if suffix == ".tsv" else ";"
+    lines = [mark.join(rows[0]), *(mark.join(row.values()) for row in rows)]
+    lines = [json.dumps(row) for row in rows] if "json" in suffix else lines
+    (tmp_path / f"plain{suffix}").write_text("\n".join(lines))
+    zipped = tmp_path / "folder" / f"reviews{suffix}.gz"
+    zipped.parent.mkdir()
+    zipped.write_bytes(gzip.compress("\n".join(lines).encode()))
+    plain = open_texts(tmp_path / f"plain{suffix}", labels=True)
+    for where in (zipped, zipped.parent, f"{zipped}:text"):
+        found = open_texts(where, labels=True)
+        assert [text for _, text in documents(found, [])] == [text for _, text in documents(plain, [])]
+        assert (found.labels == plain.labels).all() and found.classes == ["a", "b"]
+    zipped.write_bytes(zipped.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cannot be gunzipped.*get it again"):
+        open_texts(zipped)
+
+
+def test_the_name_of_a_gzipped_table_tells_of_texts(tmp_path):
+    (tmp_path / "reviews.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a sentence of some length"}'))
+    assert named_modality(tmp_path / "reviews.jsonl.gz") == named_modality(tmp_path) == "text"

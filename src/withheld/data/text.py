@@ -30,7 +30,8 @@ MOST_WRONG = 0.1
 """Share of characters that may not be UTF-8; beyond it, a file is no text."""
 PASSES = 16
 """Over a source that has more text than is asked for, at most."""
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+LINED = (".csv", ".tsv", ".jsonl", ".ndjson")
+TABLES = (*LINED, *(f"{suffix}.gz" for suffix in LINED), ".parquet", ".pq")
 
 
 class Text(NamedTuple):
@@ -54,11 +55,7 @@ def decode_text(raw: Raw) -> Text:
         raw = raw.read_bytes()
     if not isinstance(raw, bytes):
         raise ValueError(f"is {type(raw).__name__}, not text")
-    if raw[:2] == b"\x1f\x8b":
-        with gzip.open(io.BytesIO(raw)) as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise ValueError(f"has more than {MOST_BYTES >> 30} GB; split it")
+    raw = gunzipped(raw)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _kept(raw.decode("utf-16"), "")
     if b"\0" in raw[:4096]:
@@ -92,6 +89,21 @@ def _kept(text: str, mended: str) -> Text:
     return Text(text.replace("\r\n", "\n"), mended)
 
 
+def gunzipped(raw: bytes) -> bytes:
+    """The same, or what it holds where it is gzipped.
+
+    Raises:
+        ValueError: where that is more than `MOST_BYTES`.
+        OSError, EOFError, zlib.error: where it is damaged.
+    """
+    if raw[:2] == b"\x1f\x8b":
+        with gzip.open(io.BytesIO(raw)) as stream:
+            raw = stream.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"has more than {MOST_BYTES >> 30} GB; split it")
+    return raw
+
+
 def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, str]]:
     """Yields (position, document); what cannot be read, or had to be mended, goes to `bad` as {"file", "reason"}."""
     for position, raw in source.raw():
@@ -122,7 +134,7 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
 
     Args:
         data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a .txt, a .csv,
-            .tsv, .jsonl or Parquet file (its column of text is found, or named as in reviews.csv:body), "hf:NAME", a
+            .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is found, or named as in reviews.csv:body), "hf:NAME", a
             list of strings, or (strings, labels).
         labels: as `withheld.data.source.open_source`.
 

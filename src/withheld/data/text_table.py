@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from withheld.data.decode import SUFFIXES, Raw
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, stamp_of
-from withheld.data.text import part_of
+from withheld.data.text import gunzipped, part_of
 from withheld.data.unicode import table_text
 from withheld.data.wanted import OTHERS
 from withheld.errors import InputError, nearest
@@ -163,7 +165,7 @@ def _label_of(columns: list[str], labels: Labels, shown: str) -> str | None:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    suffix = path.suffix.lower()
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in (".parquet", ".pq"):
         yield from _parquet(path)
     elif suffix in (".jsonl", ".ndjson"):
@@ -172,8 +174,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from _delimited(path, suffix)
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return gunzipped(path.read_bytes())
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path.name} cannot be gunzipped: {error}; get it again, or gunzip it") from None
+
+
 def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
-    content = table_text(path.read_bytes(), path.name)
+    content = table_text(_bytes_of(path), path.name)
     first = content.split("\n", 1)[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
     # published .tsv files hold quotes that quote nothing; texts hold marks that str.splitlines takes for ends of lines
@@ -204,7 +213,7 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
 
 
 def _lines_of_json(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(table_text(path.read_bytes(), path.name).split("\n"), 1):
+    for number, line in enumerate(table_text(_bytes_of(path), path.name).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -49,11 +49,16 @@ MOST_NAMES = 10_000
 
 def instead(names: Iterable[str]) -> str:
     """What files are that are no images, for an error: "; these are clips: ..." or nothing where it cannot be told."""
-    ends = tuple(Path(name).suffix.lower() or name.lower() for name in names)
+    ends = tuple(_ending(name) or name.lower() for name in names)
     for what, (modality, suffixes) in OTHERS.items():
         if any(end in suffixes for end in ends):
             return f"; these are {what}, for methods and runs of another kind (withheld list --modality {modality})"
     return ""
+
+
+def _ending(name: str) -> str:
+    """How a name ends, gzipped or not."""
+    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 def named_modality(data: object) -> str:
@@ -63,7 +68,7 @@ def named_modality(data: object) -> str:
     path = Path(os.fsdecode(data)).expanduser()
     files = (name for _, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path.name])
     kinds = {end: modality for modality, ends in OTHERS.values() for end in ends} | dict.fromkeys(SUFFIXES, "image")
-    found = Counter(kinds.get(Path(name).suffix.lower()) for name in itertools.islice(files, MOST_NAMES))
+    found = Counter(kinds.get(_ending(name)) for name in itertools.islice(files, MOST_NAMES))
     if found["video"] > found["image"]:
         return "video"
     return "text" if found["text"] and not found["image"] else "image"
