@@ -375,6 +375,20 @@ def test_the_second_stage_learns_the_codes_of_the_first(quantized, tmp_path):
     assert "bits a value" in said
 
 
+def test_what_is_drawn_of_an_unfinished_run_is_said_to_be_early(quantized, tmp_path):
+    """It drew noise without a word; killed before it kept anything, it ended in a traceback."""
+    prior = withheld.pretrain("code_prior", f"run:{quantized.folder}", tmp_path / "prior", steps=2, batch_size=16)
+    assert "not finished" not in typed("sample", prior.folder, "-n", 3, "-o", tmp_path / "done.png")
+    status = prior.folder / "status.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), "state": "stopped", "step": 1}))
+    said = typed("sample", prior.folder, "-n", 3, "-o", tmp_path / "early.png")
+    assert f"learned so far, early on from noise; {prior.folder} is not finished (step 1 of 2)" in said
+    assert f"--out {prior.folder} --resume" in said
+    (prior.folder / "model" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"kept no model yet.*not finished"):
+        prior.objective()
+
+
 def test_what_has_no_prior_says_so(quantized, vae, table, tmp_path):
     from withheld.evaluate.generate import sample, traverse
 

@@ -348,3 +348,24 @@ def test_a_run_that_died_before_it_began_is_begun_again(images, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"not empty and holds no run \(notes.txt"):
         withheld.pretrain("mae", images, tmp_path / "mine", steps=2, device="cpu")
+
+
+@pytest.mark.parametrize("method", ["vicreg", "simclr", "lejepa", "exemplar"])
+def test_a_batch_of_one_that_cannot_be_normalized_is_refused_before_a_run_begins(method, images, tmp_path):
+    """It ended in a traceback of torch, after the run had begun."""
+    with pytest.raises(InputError, match=r"--batch-size 1: a batch norm .* give 2 at least"):
+        withheld.pretrain(method, images, tmp_path / "run", steps=3, batch_size=1, device="cpu")
+    assert not (tmp_path / "run" / "run.json").exists()
+    uneven = withheld.pretrain(
+        method, images[:5], tmp_path / "two", steps=4, batch_size=2, device="cpu", pictures=False
+    )
+    assert len(uneven.log()) >= 4  # five items in batches of two: no batch is ever smaller
+
+
+def test_steps_that_are_enough_are_not_said_to_overfit(images, tmp_path):
+    heard = []
+    withheld.pretrain(
+        "patch_dictionary", images, tmp_path / "run", minutes=10, device="cpu", dry_run=True, listen=heard.append
+    )
+    told = [event["text"] for event in heard if event["kind"] == "note"]
+    assert any("steps are enough, more would not be better" in text for text in told), told

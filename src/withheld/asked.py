@@ -7,6 +7,7 @@ from typing import Any
 
 from withheld.errors import InputError
 from withheld.learn.care import ON_SICK
+from withheld.learn.gradient import Loop
 from withheld.learn.sharding import check_shares
 from withheld.objective import Objective
 from withheld.run import load_method, split_settings
@@ -62,3 +63,22 @@ def check_thrift(model: Any, method: str, given: dict[str, Any], pieces: int) ->
             f"--{name}: {method} takes no gradients, and goes through the items in slices anyway: leave it out, and take a smaller "
             "--batch-size for less memory"
         )
+
+
+def check_single(loop: Any) -> None:
+    """Says so where batches of one item cannot be learned from; all of a run are of one size.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if not isinstance(loop, Loop) or loop.recipe.batch_size > 1:
+        return
+    try:
+        loop.seconds_per_step(1, 0.0)  # leaves everything as it was
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "--batch-size 1: a batch norm of this method or encoder divides by the spread of a batch, and one item has none: give "
+            "2 at least; some hundred are usual"
+        ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from withheld import continuing, distributed
-from withheld.asked import check_asked, check_thrift
+from withheld.asked import check_asked, check_single, check_thrift
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.learn.care import Care, Sick
 from withheld.learn.checkpoint import Keeper, save_folder, tensors_of, write_json
@@ -200,15 +200,15 @@ class Pretraining:
             self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device,
             shards=shards, **self._thrift(pieces),
         )  # fmt: skip
+        check_single(self.loop)
         self.shards = self.loop.shards
         if steps is None:
             self._tell("timing")
             seconds = 60 * (self.given["minutes"] or DEFAULT_MINUTES)
             steps = max(1, int(distributed.from_first(PACE * seconds / self.loop.seconds_per_step())))
             if (enough := self.recipe.enough(len(self.modality.items), steps)) < steps:
-                self._tell(
-                    "note", text=f"{enough} steps are enough, more would overfit; --epochs and --steps take more"
-                )
+                text = f"{enough} steps are enough, more would not be better; --epochs and --steps take more"
+                self._tell("note", text=text)
             self.loop.steps = steps = enough
         on_sick, health = self.given["on_sick"] or "warn", kept.get("health") if kept else None
         if health is None:

@@ -141,7 +141,8 @@ class Run:
         """The whole trained `Objective` or `LatentModel`, for pictures.
 
         Raises:
-            InputError: where the run was trained with an objective of the user's own, whose code is not in the folder.
+            InputError: where the run was trained with an objective of the user's own, whose code is not in the folder, or was
+                killed before it kept anything.
         """
         from withheld.learn.checkpoint import load_tensors
         from withheld.modalities.modality import modality_named
@@ -151,6 +152,8 @@ class Run:
             raise InputError(
                 f"{self.folder}: trained with an objective of your own; build it again and load model/model.safetensors"
             )
+        if not (self.folder / "model" / "model.safetensors").is_file():
+            raise InputError(f"{self.folder}: this run has kept no model yet. {self.unfinished() or 'Learn it again'}")
         first, blank = modality_named(self.settings["modality"]).first(self.settings, self.folder)
         objective, _ = load_method(self.settings["method"])(first, **self.settings["settings"])
         if blank is not None:
@@ -159,6 +162,19 @@ class Run:
             objective.split = refitted(objective.split, self.settings["fitted"])
         load_tensors(objective, self.folder / "model" / "model.safetensors")
         return objective.eval()
+
+    def unfinished(self) -> str:
+        """What to say of a run that stopped before its end, with the remedy; "" where it is done."""
+        try:
+            status = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        if not isinstance(status, dict) or status.get("state") in (None, "done"):
+            return ""
+        return (
+            f"{self.folder} is not finished (step {int(status.get('step') or 0):,} of {self.settings['steps']:,}): "
+            f"continue it with withheld pretrain ... --out {self.folder} --resume"
+        )
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl."""

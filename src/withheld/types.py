@@ -186,7 +186,7 @@ class Recipe:
         optimizer: "adamw", "sgd" (plain), or "muon" (matrices of layers by Muon, all else by AdamW).
         matrix_rate: learning rate of Muon's matrices, times that of everything else.
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
-        most_epochs: how often an item is seen at most, where only minutes are given; 0 is no bound. Of what would overfit.
+        most_epochs: how often an item is seen at most, where only minutes are given; 0 is no bound.
         most_items: of a larger data set so many items, spread evenly, are learned from; 0 takes all.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
@@ -219,7 +219,7 @@ class Recipe:
         return self.base_learning_rate * self.batch_size / 256
 
     def enough(self, items: int, steps: int) -> int:
-        """As many of the steps that minutes allow as do not overfit."""
+        """As many of the steps that minutes allow as are of use."""
         return min(steps, max(round(self.most_epochs * items / self.batch_size), LEAST)) if self.most_epochs else steps
 
     def factor(self, moment: Moment) -> float:

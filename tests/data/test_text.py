@@ -309,7 +309,7 @@ def test_a_gzipped_table_is_read_as_the_plain_one(tmp_path, suffix):
     for where in (zipped, zipped.parent, f"{zipped}:text"):
         found = open_texts(where, labels=True)
         assert [text for _, text in documents(found, [])] == [text for _, text in documents(plain, [])]
-        assert (found.labels == plain.labels).all() and found.classes == ["a", "b"]
+        assert found.labels.tolist() == plain.labels.tolist() == [0, 1] * 3
     zipped.write_bytes(zipped.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"cannot be gunzipped.*get it again"):
         open_texts(zipped)

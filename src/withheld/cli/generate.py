@@ -56,6 +56,10 @@ def sample_command(
     from withheld.run import open_run
 
     opened = open_run(run)
+    codes = opened.settings.get("modality") == "codes"  # drawn by two runs
+    for one in [opened, *([open_run(opened.settings["data"]["location"][4:])] if codes else [])]:
+        if told := one.unfinished():
+            screen.say(f"note: this is drawn from what was learned so far, early on from noise; {told}")
     if opened.settings.get("modality") == "text":
         from withheld.evaluate.latent_text import sample_text, write_lines
 

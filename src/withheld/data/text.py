@@ -134,8 +134,8 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
 
     Args:
         data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a .txt, a .csv,
-            .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is found, or named as in reviews.csv:body), "hf:NAME", a
-            list of strings, or (strings, labels).
+            .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is found, or named as in
+            reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
         labels: as `withheld.data.source.open_source`.
 
     Raises:
