@@ -12,6 +12,7 @@ from withheld.evaluate.sentence import (
     FINE_TUNED,
     M2_ROW,
     MIXTURE,
+    MORE,
     NEIGHBORS,
     PROBE,
     RANDOM_ROW,
@@ -20,6 +21,7 @@ from withheld.evaluate.sentence import (
     outcome,
     sentence,
 )
+from withheld.evaluate.verdict import _remedy as remedy_of
 
 KINDS = {
     AUGMENTED_ROW: SCRATCH, FINE_TUNED: PRETRAINED, PROBE: PRETRAINED, NEIGHBORS: PRETRAINED, SCRATCH_ROW: SCRATCH,
@@ -160,6 +162,18 @@ def test_random_features_as_good_is_said_without_advice_to_use_them():
     text = sentence([TUNED, FROM_SCRATCH, made(RANDOM_ROW, n10=0.72)])
     assert "not better than the same network frozen at random" in text
     assert "it needs more data or a longer run" in text
+
+
+def test_a_method_that_a_longer_run_does_not_help_says_what_does():
+    """An untrained patch dictionary is nearly as good, and "more data or a longer run" was advised."""
+    rows = [TUNED, FROM_SCRATCH, made(RANDOM_ROW, n10=0.72)]
+    assert remedy_of("simclr") == remedy_of(None) == MORE
+    text = sentence(rows, remedy=remedy_of("patch_dictionary"))
+    assert "it needs more data or a longer run" not in text
+    assert "another method (simclr, with more minutes) or more labels may" in text
+    alone = sentence([made(PROBE, n10=0.5), made(RANDOM_ROW, n10=0.5)], remedy=remedy_of("patch_dictionary"))
+    assert "nothing useful here yet" not in alone
+    assert "or more labels may" in alone
 
 
 def test_the_better_of_fine_tuned_and_linear_probe_meets_the_rivals():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from withheld.evaluate.compare import (
     AIDED,
@@ -46,6 +46,7 @@ MIXTURE, SELF_TRAINED, M2_ROW = "semi-supervised mixture", "self-training", "M1 
 UNLABELLED_TOO = (MIXTURE, SELF_TRAINED, M2_ROW)
 """What the names of rows begin with that also learn from unlabelled items."""
 HEADLINE = 10
+MORE = "it needs more data or a longer run"
 LONG_NAMES = {
     SCRATCH_ROW: "training from scratch",
     AUGMENTED_ROW: "training from scratch with the augmentations of the pretraining",
@@ -65,6 +66,7 @@ class Finding:
         pretrained, control: the rows of `worth`.
         times: what it is worth in labels.
         rival: the best floor, public encoder or control that pretraining did not beat, and `gap` pretrained minus it.
+        remedy: what helps where that is the untrained network.
         best: the pretrained row that rivals were set against. spared: it minus the control, where it is not `pretrained`.
     """
 
@@ -79,6 +81,7 @@ class Finding:
     rival_kind: str = ""
     control_kind: str = ""
     spared: Difference | None = None
+    remedy: str = MORE
 
 
 def headline(counts: Sequence[int]) -> int:
@@ -114,15 +117,19 @@ def find(rows: Sequence[Row], test_share: float | None = None, at: int | None = 
     )  # fmt: skip
 
 
-def sentence(rows: Sequence[Row], test_share: float | None = None, classes: int | None = None) -> str:
+def sentence(
+    rows: Sequence[Row], test_share: float | None = None, classes: int | None = None, remedy: str = MORE
+) -> str:
     """The closing sentence for these rows.
 
     Args:
         classes: how many there are, which says what guessing scores.
+        remedy: what helps the method where an untrained network is as good.
     """
     found = find(rows, test_share)
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
+    found = replace(found, remedy=remedy)
     start = f"With {per_class([found.labels])}, "
     text = start + told(found) + _over_floor(found, rows, test_share) + _unlabelled(found, rows, test_share)
     text += _by_guessing(rows, found.labels, test_share, classes)
@@ -256,7 +263,8 @@ def _not_better(found: Finding) -> str:
         return f"nothing was measured that {found.pretrained} could be compared with"
     if found.worth.seeds < 2:
         return f"pretraining scored {_points(found.worth)} over {_control(found)}: too few seeds to tell"
-    instead = "train from scratch" if found.control == SCRATCH_ROW else "it has learned nothing useful here yet"
+    learned = "it has learned nothing useful here yet" if found.remedy == MORE else found.remedy
+    instead = "train from scratch" if found.control == SCRATCH_ROW else learned
     text = f"pretraining is {_no(found.worth)} than {_control(found)} ({_numbers(found.worth, found.pretrained)})"
     if found.spared is not None and found.spared.better:
         return f"{found.pretrained}, {text}; its {found.best} is better than that by {_points(found.spared)}: use it"
@@ -317,7 +325,7 @@ def _control(found: Finding) -> str:
 
 def _instead(found: Finding) -> str:
     if found.rival_kind == RANDOM:
-        return "it needs more data or a longer run"
+        return found.remedy
     if found.rival == AUGMENTED_ROW:
         return "train from scratch with them"
     return f"use {found.rival}"

@@ -31,7 +31,7 @@ from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabelled
 from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
-from withheld.run import open_run, pick_device
+from withheld.run import constant, method_names, open_run, pick_device
 from withheld.types import Score
 from withheld.wording import plural
 
@@ -111,21 +111,21 @@ def verdict(
     place = pick_device(device)
     check_rivals(against)
     check_also(also)
-    learned_on = _learned_on(subject)
+    behind = _settings_of(subject)
     subject = subject if _is_plain(subject) else as_encoder(subject, place)
     check_layers(layers, subject)
     kind = judged(subject, data)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds, kind.open)
     book = _Book(labelled, results, command, listen)
     measurement = _begin(kind, labelled, minutes, started, listen, book)
-    measurement.notes += seen_note(measurement.labelled, learned_on)
+    measurement.notes += seen_note(measurement.labelled, behind.get("data", {}).get("location"))
     try:
         _measure(measurement, subject, against, also, layers is not None, place)
     except Interrupted as error:
         kept = f": the scores measured so far are in {results}" if results is not None else ""
         error.args = (f"the evaluation was stopped{kept}",)
         raise
-    return book.close(measurement)
+    return book.close(measurement, _remedy(behind.get("method")))
 
 
 def _check(labels_per_class: Sequence[int], seeds: int, minutes: float, subject: Any) -> None:
@@ -139,13 +139,18 @@ def _check(labels_per_class: Sequence[int], seeds: int, minutes: float, subject:
         raise InputError(f"a verdict is on a run, an encoder or something with transform, not {type(subject).__name__}")
 
 
-def _learned_on(subject: Any) -> str | None:
-    """Where the data lies that a run, or the encoder in its folder, was pretrained on."""
+def _settings_of(subject: Any) -> dict[str, Any]:
+    """Those of a run, or of the one whose encoder it is; none of anything else."""
     if not isinstance(subject, (str, Path)):
-        return None
+        return {}
     folder = Path(subject)
     run = next((f for f in (folder, folder.parent) if (f / "run.json").is_file()), None)
-    return None if run is None else open_run(run).settings.get("data", {}).get("location")
+    return {} if run is None else open_run(run).settings
+
+
+def _remedy(method: str | None) -> str:
+    """What helps where pretraining is no better than an untrained network; a method's file may define REMEDY."""
+    return str(constant(method, "REMEDY", closing.MORE)) if method in method_names() else closing.MORE
 
 
 def _is_plain(subject: Any) -> bool:
@@ -234,10 +239,10 @@ class _Book:
         self._append(score.to_json())
         self.listen({**score.to_json(), "kind": "score"})
 
-    def close(self, measurement: Measurement) -> Verdict:
+    def close(self, measurement: Measurement, remedy: str) -> Verdict:
         """The verdict, written."""
         share = self.labelled.test_share
-        sentence = closing.sentence(measurement.rows, share, len(self.labelled.classes))
+        sentence = closing.sentence(measurement.rows, share, len(self.labelled.classes), remedy)
         outcome = closing.outcome(measurement.rows, share)
         details = {
             "data": self.data, "labels_per_class": self.labelled.counts, "classes": self.labelled.classes,
