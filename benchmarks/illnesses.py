@@ -32,6 +32,7 @@ from induced import INDUCED, Rows, named_at  # noqa: E402
 RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "images": [
         ("mae", {}), ("relative_position", {}), ("colorization", {}), ("exemplar", {}), ("vae", {"steps": 600}), ("vq_vae2", {}),
+        ("patch_dictionary", {}),
     ],
     "texts": [("bert", {"size": 64}), ("gpt", {"size": 64}), ("sentence_vae", {"size": 32, "steps": 300})],
     "clips": [("videomae", {"size": 32}), ("next_frame", {"size": 32, "settings": {"frames": 8}})],
@@ -178,7 +179,7 @@ def main() -> None:
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:
         page += "\n## Healthy recipes, and the worst that was said of them at any step\n\n" + "\n".join(wells) + "\n"
-        page += "\nJudged by their logs; what a log does not hold is not judged. Only byol has all vitals:\n"
+        page += "\nJudged by their logs; what a log does not hold is not judged. Only byol and patch_dictionary have all vitals:\n"
         page += "the others are older than those of inputs, copies, targets and the length of a step.\n"
     page += "\n## What a checkup costs\n\n" + "\n".join(dear) + "\n"
     page += "\nProcessor time, medians of 12 in turn. Near-copies of images are looked for once, in half a second.\n"
