@@ -1,6 +1,7 @@
 """What a run on clips was trained for, measured on clips it has not seen; and the shortcut tests of the methods of clips."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -249,3 +250,40 @@ def test_shortcuts_of_clips_are_measured(home, method, settings, rows, monkeypat
     if method == "arrow_of_time":
         assert found["both directions"].measures["sum of logits"] < 1e-3
         assert "accuracy on the run's task" in found["a drifting black bar"].measures
+
+
+def _street(folder, name, seed):
+    """Frames of a fixed camera: one scene, in which another thing moves in each clip."""
+    scene = np.kron(np.random.default_rng(0).integers(60, 190, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    start, way = rng.integers(0, 24, 2), rng.integers(-2, 3, 2)
+    (folder / name).mkdir(parents=True)
+    for t in range(50):
+        frame = scene.copy()
+        y, x = (start + t * (way + (way == 0))) % 24
+        frame[y : y + 8, x : x + 8] = 255 * (seed % 2)
+        Image.fromarray(frame).save(folder / name / f"{t:02d}.png")
+
+
+def test_other_clips_that_are_copies_of_learned_ones_are_named(tmp_path):
+    """They were taken for unseen ones without a word."""
+    for seed in range(4):
+        _street(tmp_path / "learned", f"one{seed}", seed)
+        _street(tmp_path / "fresh", f"two{seed}", 10 + seed)
+    shutil.copytree(tmp_path / "fresh", tmp_path / "mixed")
+    shutil.copytree(tmp_path / "learned" / "one2", tmp_path / "mixed" / "again")
+    run = withheld.pretrain(
+        "frame_order",
+        tmp_path / "learned",
+        tmp_path / "run",
+        steps=2,
+        size=32,
+        batch_size=8,
+        settings={"motion": 1.0},
+        pictures=False,
+    ).folder
+    told = " ".join(evaluate_clips(run, tmp_path / "mixed", windows=20).notes)
+    assert "1 of 5 clips is nearly one that the run learned from (such as 'again' and 'one2')" in told
+    assert "the run learned from" not in " ".join(evaluate_clips(run, tmp_path / "fresh", windows=20).notes)
+    shutil.rmtree(tmp_path / "learned")
+    assert "the run learned from" not in " ".join(evaluate_clips(run, tmp_path / "mixed", windows=20).notes)

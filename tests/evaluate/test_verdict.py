@@ -229,6 +229,26 @@ def test_training_that_turns_out_slow_costs_whole_seeds(digits, monkeypatch):
     assert any("beyond 2 of 4 seeds: training was slower" in text for text in made.left_out)
 
 
+def test_training_that_is_hopelessly_slow_is_left_out_after_a_run_and_said(digits, monkeypatch):
+    """Two seeds always ran, however long they took; the frozen rows and their verdict stay."""
+    ran = []
+    cell = tuned.Tuning._cell
+
+    def slow(self, *given):
+        ran.append(given)
+        cell(self, *given)
+        self.measurement.started -= 1000  # as if it had taken so long
+
+    monkeypatch.setattr(tuned.Tuning, "_cell", slow)
+    made = verdict(tiny_encoder(), subset(digits, 3, 20), labels_per_class=[1], seeds=4, minutes=5)
+    methods = {score.method for score in made.scores}
+    assert len(ran) == 1
+    assert PROBE in methods
+    assert not {FINE_TUNED, SCRATCH_ROW} & methods
+    assert any("slower than it had been timed, and two seeds would have ended after" in text for text in made.left_out)
+    assert made.details["errors_of"] == PROBE
+
+
 @pytest.mark.parametrize(
     ("finished", "elapsed", "late"), [(1, 900, False), (2, 500, False), (2, 700, True), (3, 400, False), (3, 600, True)]
 )

@@ -69,6 +69,7 @@ def evaluate_clips(
             f"{run.folder}: {run.settings['title']} is judged by what its encoder is good for: withheld evaluate RUN --data "
             "LABELLED, or --davis DIR"
         )
+    found.notes.extend(held.notes)
     if pictures is not None:
         few = held.chosen[spread(len(held.chosen), DRAWN)]
         entries = task_entries(objective, held.items.batch(few, held.device), held.items.names(few), held)

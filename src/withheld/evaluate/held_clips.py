@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.clips import PreparedClips
+from withheld.data.duplicates import near_duplicates
 from withheld.data.few import interval
+from withheld.data.moving import is_moving
 from withheld.data.sample import spread
+from withheld.data.stream_clips import StreamedFrames
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen
 from withheld.modalities.video import Videos
@@ -34,6 +38,7 @@ class HeldClips:
     Attributes:
         objective: the run's, in `eval`. items: as the loop asks for them. chosen: (W,) which of them are measured.
         owners: (W,) the clip of each. said: what they are, in words. mean, std: how they are normalized.
+        notes: what there is to know.
     """
 
     objective: Objective
@@ -44,6 +49,7 @@ class HeldClips:
     mean: list[float]
     std: list[float]
     device: torch.device
+    notes: list[str] = field(default_factory=list)
 
     def batches(self) -> Iterator[tuple[slice, Tensor]]:
         """A few windows at a time, and which rows they are."""
@@ -103,7 +109,48 @@ def held_clips(run: Run, data: Any, device: str, listen: Listen, windows: int | 
     owners = items.owners(chosen)
     told = (" that was held out" if len(chosen) == 1 else " that were held out") if own else ""
     said = f"{plural(len(chosen), 'window')} of {plural(len(np.unique(owners)), 'clip')} of {location}{told}"
-    return HeldClips(objective, items, chosen, owners, said, modality.mean, modality.std, torch.device(device))
+    notes = [] if own else _seen_note(modality, np.unique(owners), run, given)
+    return HeldClips(objective, items, chosen, owners, said, modality.mean, modality.std, torch.device(device), notes)
+
+
+def _seen_note(others: Videos, measured: NDArray[np.int64], run: Run, given: dict[str, Any]) -> list[str]:
+    """Says how many of other clips are nearly those that a run learned from, where these are still there."""
+    location = run.settings["data"]["location"]
+    if others.made is not None or is_moving(location) or not Path(location).expanduser().exists():
+        return []
+    learned = Videos(location, given, others.device, lambda kind, **event: None)
+    learned.open(run.settings["method"])
+    learned.feed(Recipe())
+    if any(isinstance(each.clips.images, StreamedFrames) for each in (others, learned)):
+        return []
+    known = np.unique(learned.items.windows.clip)
+    pairs = _copies(others.clips, measured, learned.clips, known)
+    if not pairs:
+        return []
+    twice = len({one for one, _ in pairs})
+    names = others.clips.names[measured[pairs[0][0]]], learned.clips.names[known[pairs[0][1]]]
+    are = "is nearly one" if twice == 1 else "are nearly ones"
+    return [
+        f"{twice} of {plural(len(measured), 'clip')} {are} that the run learned from (such as {names[0]!r} and {names[1]!r}): "
+        "what is measured on them says nothing of unseen clips"
+    ]
+
+
+def _copies(
+    one: PreparedClips, some: NDArray[np.int64], other: PreparedClips, known: NDArray[np.int64]
+) -> list[tuple[int, int]]:
+    """Pairs of clips whose middle frames agree, and what has moved before them: of a fixed camera frames alone are alike."""
+    found = [
+        near_duplicates(a, b) for a, b in zip(_looks(one, some), _looks(other, known), strict=True)
+    ]  # of frames, and of differences
+    return sorted(set(map(tuple, found[0].tolist())) & set(map(tuple, found[1].tolist())))
+
+
+def _looks(clips: PreparedClips, some: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(N, 3, S, S) the middle frames of clips, and their differences from those of the first quarter."""
+    begin, end = clips.starts[some], clips.starts[some + 1]
+    middle, quarter = (np.asarray(clips.images[begin + (end - begin) * k // 4]) for k in (2, 1))
+    return middle, ((middle.astype(np.int16) - quarter) // 2 + 128).astype(np.uint8)
 
 
 def named_run(run: str | Path | Run) -> Run:

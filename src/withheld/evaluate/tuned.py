@@ -59,6 +59,9 @@ class Tuning:
         )
         trained = [Row(FINE_TUNED, PRETRAINED), Row(SCRATCH_ROW, SCRATCH_KIND), Row(AUGMENTED_ROW, SCRATCH_KIND)]
         finished = self._seeds(trained, plan)
+        if not finished:
+            m.guesses.pop(FINE_TUNED, None)
+            return
         most = max(len(self.labelled.tested(seed)) for seed in self.labelled.seeds)
         for row in trained if plan.augmented else trained[:2]:
             row.keep(finished)
@@ -82,6 +85,8 @@ class Tuning:
                 break
             for count, steps in plan.steps.items():
                 for row in trained if count in plan.augmented else trained[:2]:
+                    if self._hopeless(plan):
+                        return []
                     self._cell(row, count, seed, steps, plan.test)
             finished.append(seed)
         return finished
@@ -92,6 +97,20 @@ class Tuning:
             return False
         ends = self.measurement.elapsed + (self.measurement.elapsed - self.began) / finished
         return ends > (LATE if finished >= FEWEST_SEEDS else TOO_LATE) * self.measurement.budget
+
+    def _hopeless(self, plan: Plan) -> bool:
+        """Whether the two seeds that an interval needs would end far too late, by the pace so far; then it is said."""
+        m, needed = self.measurement, min(plan.seeds, 2) * plan.runs
+        if not 0 < self.told < needed:
+            return False
+        ends = self.began + (m.elapsed - self.began) * needed / self.told
+        if ends <= TOO_LATE * m.budget:
+            return False
+        m.left_out.append(
+            f'"fine-tuned" and "from scratch" for time: training is slower than it had been timed, and two seeds would have '
+            f"ended after {duration(ends)}, of {duration(m.budget)} (give more --minutes)"
+        )
+        return True
 
     def _cell(self, row: Row, count: int, seed: int, steps: int, tested: int) -> None:
         """One row at one label count with one seed: trained, tested and recorded."""

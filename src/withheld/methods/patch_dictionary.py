@@ -11,7 +11,9 @@ from withheld.types import Recipe
 
 ENCODER = "patch-dictionary"
 SIDE = 64  # of photographs
-REMEDY = "a longer run or more images help this method little; another method (simclr, with more minutes) or more labels may"
+REMEDY = (
+    "a longer run or more images help this method little; another method (simclr, with more minutes) or more labels may"
+)
 
 
 def patch_dictionary(trunk: ImageTrunk, *, patches: int = 6) -> tuple[Objective, Recipe]:
