@@ -8,7 +8,7 @@ import socket
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 WAIT = 3.0
@@ -34,6 +34,26 @@ def reachable() -> bool:
     thread.start()
     thread.join(WAIT)
     return found.is_set()
+
+
+class Named(NamedTuple):
+    """A data set as the user names it, and the column that holds its items where that is said; None for the default."""
+
+    name: str
+    config: str | None
+    column: str | None
+
+    @property
+    def saved(self) -> bool:
+        """Whether `datasets` has saved it on this machine."""
+        return any((Path(self.name) / file).is_file() for file in ("state.json", "dataset_dict.json"))
+
+
+def named_set(text: str) -> Named:
+    """Of "hf:NAME", "hf:NAME:CONFIG", "hf:NAME:CONFIG:COLUMN" or "hf:NAME::COLUMN"; of a saved one "hf:FOLDER:COLUMN", too."""
+    name, config, column, *_ = (*text.removeprefix("hf:").split(":", 2), "", "")
+    found = Named(name, config or None, column or None)
+    return Named(name, None, config) if found.saved and config and not column else found
 
 
 def hub_settings(where: str | Path) -> dict[str, Any]:

@@ -204,3 +204,7 @@ def test_texts_where_they_lie(hub: Hub, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "exported" / "default" / "train" / "0000.parquet")
     corpus = open_corpus("hf:me/birds")
     assert list(corpus.documents(0, {})) == [f"row {i}" for i in range(9)]
+    named = table.append_column("body", pa.array([f"a longer body {i}" for i in range(9)]))
+    pq.write_table(named, tmp_path / "exported" / "default" / "train" / "0000.parquet")
+    for name in ("hf:me/birds::body", "hf:me/birds:default:body"):
+        assert list(open_corpus(name).documents(0, {})) == [f"a longer body {i}" for i in range(9)]

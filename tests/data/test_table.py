@@ -108,3 +108,33 @@ def test_what_the_hub_does_not_have_is_told(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     with pytest.raises(InputError, match=r"cannot load hf:.*check the name and the network"):
         open_source(f"hf:{tmp_path / 'nothing'}")
+
+
+def test_a_column_of_images_of_the_hub_is_named(tmp_path: Path) -> None:
+    """It could not be, and several columns were refused with "rename one"."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"left": datasets.Image(), "right": datasets.Image(), "label": datasets.Value("int64")}
+    )
+    rows = [
+        {
+            "left": {"bytes": encoded(photo(i)), "path": None},
+            "right": {"bytes": encoded(photo(10 + i)), "path": None},
+            "label": i,
+        }
+        for i in range(4)
+    ]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "pairs"))
+    where = f"hf:{tmp_path / 'pairs'}"
+    with pytest.raises(InputError, match=rf"several image columns \(left, right\); name one: {where}::left"):
+        open_source(where)
+    found = {side: open_source(f"{where}::{side}", labels=True) for side in ("left", "right")}
+    assert found["left"].fingerprint != found["right"].fingerprint
+    for at, side in enumerate(("left", "right")):
+        seen = prepare(found[side], 16).images[:]
+        assert np.array_equal(seen, prepare(open_source(f"{where}:{side}"), 16).images[:])
+        cells = pa.table({"image": [encoded(photo(10 * at + i)) for i in range(4)]})
+        pq.write_table(cells, tmp_path / f"{side}.parquet")
+        assert np.array_equal(seen, prepare(open_source(tmp_path / f"{side}.parquet"), 16).images[:])
+    with pytest.raises(InputError, match=r"no image column 'middle'; its image columns are left, right; all .* label"):
+        open_source(f"{where}::middle")

@@ -16,6 +16,7 @@ from withheld.data.tokenizer import PIECE, continues, encode, pieces, train_toke
 from withheld.data.tokens import Blocks, prepare_tokens
 from withheld.data.wanted import named_modality
 from withheld.errors import InputError
+from withheld.hub import named_set
 
 STORY = "The cat sat on the mat. It was a fine day, and nobody came.\nA dog barked; then it slept.\n"
 
@@ -318,3 +319,27 @@ def test_a_gzipped_table_is_read_as_the_plain_one(tmp_path, suffix):
 def test_the_name_of_a_gzipped_table_tells_of_texts(tmp_path):
     (tmp_path / "reviews.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a sentence of some length"}'))
     assert named_modality(tmp_path / "reviews.jsonl.gz") == named_modality(tmp_path) == "text"
+
+
+def test_a_column_of_text_of_the_hub_is_named(tmp_path):
+    """The remedy was to save the set as a table; a second part behind a colon was taken for a configuration, without a word."""
+    datasets = pytest.importorskip("datasets")
+    table = {"text": [f"short words {i}" for i in range(3)], "body": [f"a longer body of number {i}" for i in range(3)]}
+    datasets.Dataset.from_dict(table).save_to_disk(str(tmp_path / "hub"))
+    where = f"hf:{tmp_path / 'hub'}"
+    plain = open_texts(where)
+    assert plain.told.endswith(f"to take another one: {where}::body")
+    for named in (f"{where}::body", f"{where}:body"):
+        source = open_texts(named)
+        assert [text for _, text in documents(source, [])] == table["body"]
+        assert source.told == ""
+        assert source.fingerprint != plain.fingerprint
+    with pytest.raises(InputError, match=r"has no column 'bod'.*body"):
+        open_texts(f"{where}::bod")
+
+
+def test_what_a_set_of_the_hub_is_called():
+    assert named_set("hf:me/set") == ("me/set", None, None)
+    assert named_set("hf:me/set:en") == ("me/set", "en", None)
+    assert named_set("hf:me/set:en:body") == ("me/set", "en", "body")
+    assert named_set("hf:me/set::body") == ("me/set", None, "body")

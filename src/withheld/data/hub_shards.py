@@ -14,7 +14,7 @@ from withheld.data.layout import PARTS
 from withheld.data.shards import TARS, RowNames, open_shards
 from withheld.data.source import Labels, Source
 from withheld.errors import InputError, Unreachable, WithheldError
-from withheld.hub import reachable, why
+from withheld.hub import named_set, reachable, why
 
 IMAGES_IN = (TARS, (".parquet",))
 """How names of shards of images end, all of a set in one of these ways."""
@@ -23,8 +23,8 @@ EXPORT = "refs/convert/parquet"
 
 
 def open_hub_shards(text: str, labels: Labels = None) -> Source:
-    """Opens "hf:NAME" or "hf:NAME:CONFIG": the Parquet files or tars that `datasets` would read, or else the Parquet files that the
-    hub has made of them; of the commit that is newest now.
+    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:NAME:CONFIG:COLUMN": the Parquet files or tars that `datasets` would read, or else
+    the Parquet files that the hub has made of them; of the commit that is newest now.
 
     Raises:
         InputError: where there is no such set or configuration, or neither kind of file.
@@ -38,20 +38,20 @@ def shards_of_set(text: str, kinds: tuple[tuple[str, ...], ...]) -> tuple[list[S
     """The files of a set, and the split of each.
 
     Args:
-        text: "hf:NAME" or "hf:NAME:CONFIG".
+        text: see `withheld.hub.named_set`.
         kinds: how names of the set's own files may end, all in one way of these; else the hub's Parquet files are taken.
 
     Raises:
         InputError: where there is no such set or configuration, or no such files.
         Unreachable: where the hub cannot be reached.
     """
-    name, _, config = text.removeprefix("hf:").partition(":")
+    name, config, _ = named_set(text)
     if not reachable():
         raise Unreachable(
             f"{text}: the hub cannot be reached from here; check the network (or HF_ENDPOINT), or copy the shards here and give "
             "them by a pattern ('shards/*.parquet')"
         )
-    splits = _own(name, config or None, text, kinds) or _exported(name, config, text)
+    splits = _own(name, config, text, kinds) or _exported(name, config, text)
     system = _system()
     split_of = {path.removeprefix("hf://"): split for split, paths in splits.items() for path in paths}
     with _asking(text):
@@ -88,7 +88,7 @@ def _own(
     return found if any(all(file.lower().endswith(ends) for file in names) for ends in kinds if names) else {}
 
 
-def _exported(name: str, config: str, text: str) -> dict[str, list[str]]:
+def _exported(name: str, config: str | None, text: str) -> dict[str, list[str]]:
     """The Parquet files that the hub has made of a set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

@@ -21,6 +21,7 @@ from withheld.data.sample import spread
 from withheld.data.wanted import instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
+from withheld.hub import named_set
 from withheld.redact import redact
 from withheld.wording import plural
 
@@ -229,7 +230,7 @@ def open_source(data: Any, labels: Labels = None, stream: bool = False) -> Sourc
             from withheld.data.hub_shards import open_hub_shards
             from withheld.data.table import open_hub
 
-            there = stream and not Path(text.removeprefix("hf:")).exists()
+            there = stream and not Path(named_set(text).name).exists()
             return open_hub_shards(text, labels) if there else open_hub(text, labels)
         return _open_path(Path(text).expanduser(), text, labels)
     from withheld.data.array import open_array

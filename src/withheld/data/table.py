@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withheld.data.decode import Raw
-from withheld.data.elsewhere import Shard
+from withheld.data.elsewhere import Shard, is_address
 from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
@@ -23,6 +23,7 @@ from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import Windows, cut
 from withheld.data.work import in_order
 from withheld.errors import InputError, WithheldError, nearest
+from withheld.hub import named_set
 from withheld.types import UNKNOWN_LABEL
 
 VIDEO_COLUMNS = ("video", "clip", "videos", "clips", "movie", "film")
@@ -215,6 +216,15 @@ def _image_column(schema: Any, text: str) -> str:
 
 
 def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, columns: list[str]) -> str:
+    """The column of items; of the hub's sets it may be named."""
+    hub = named_set(text) if text.startswith("hf:") and not is_address(text) else None
+    if hub is not None and hub.column is not None:
+        if hub.column in fits:
+            return hub.column
+        holds = f"its {what} columns are {', '.join(fits)}" if fits else f"it has no {what} column"
+        raise InputError(
+            f"{text} has no {what} column {hub.column!r}; {holds}; all of its columns: {', '.join(columns)}"
+        )
     for name in preferred:
         if name in fits:
             return name
@@ -222,7 +232,10 @@ def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, colum
         return fits[0]
     if not fits:
         raise InputError(f"{text} has no {what} column; its columns are {', '.join(columns)}")
-    raise InputError(f"{text} has several {what} columns ({', '.join(fits)}); rename one to {preferred[0]!r}")
+    remedy = (
+        f"rename one to {preferred[0]!r}" if hub is None else f"name one: hf:{hub.name}:{hub.config or ''}:{fits[0]}"
+    )
+    raise InputError(f"{text} has several {what} columns ({', '.join(fits)}); {remedy}")
 
 
 def _parquet_labels(
@@ -266,13 +279,13 @@ def _numbered(values: list[Any], names: list[str] | None) -> tuple[np.ndarray, l
 
 
 def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
-    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" (of `save_to_disk`) through `datasets`; no code is run.
+    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" (of `save_to_disk`), each with ":COLUMN", through `datasets`; runs no code.
 
     Raises:
         InputError: where it cannot be loaded, or has no column of images; of videos, where these are `wanted`.
     """
-    name, _, config = text.removeprefix("hf:").partition(":")
-    splits = _load(name, config or None, text)
+    name, config, _ = named_set(text)
+    splits = _load(name, config, text)
     features = next(iter(splits.values())).features
     one = str(wanted).removesuffix("s")
     fits = [column for column, kind in features.items() if type(kind).__name__ == one.capitalize()]

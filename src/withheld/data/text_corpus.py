@@ -15,6 +15,7 @@ from withheld.data.text_lines import Lines, open_lines
 from withheld.data.text_shards import Corpus, open_table, open_tars_of_texts
 from withheld.data.wanted import TEXTS
 from withheld.errors import InputError, neighbor
+from withheld.hub import named_set
 from withheld.redact import redact
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -44,7 +45,7 @@ def open_corpus(data: Any) -> Corpus:
     text = os.fsdecode(text) if isinstance(text, bytes) else text
     if text.startswith("hf:") and not is_address(text):
         shards, parts = _on_the_hub(text)
-        return _opened(_train(shards, parts), redact(text), None)
+        return _opened(_train(shards, parts), redact(text), named_set(text).column)
     place, column = _column_of(text)
     shards = shards_at(place) if is_address(place) else _here(place)
     return _opened(_train(shards, [part_of(shard.name) for shard in shards]), redact(text), column)
@@ -109,7 +110,7 @@ def _opened(shards: list[Shard], text: str, column: str | None) -> Corpus:
 def _on_the_hub(text: str) -> tuple[list[Shard], list[str]]:
     from withheld.data.hub_shards import shards_of_set
 
-    if Path(text.removeprefix("hf:")).exists():
+    if Path(named_set(text).name).exists():
         raise InputError(f"{text} was saved by `datasets` here and is no set of shards: leave out --stream")
     shards, splits = shards_of_set(text, tuple(KINDS.values()))
     return shards, [part_named(split) for split in splits]

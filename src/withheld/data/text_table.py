@@ -22,6 +22,7 @@ from withheld.data.text import gunzipped, part_of
 from withheld.data.unicode import table_text
 from withheld.data.wanted import OTHERS
 from withheld.errors import InputError, nearest
+from withheld.hub import named_set
 from withheld.wording import plural
 
 TEXT_COLUMNS = (
@@ -240,33 +241,33 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def open_text_hub(text: str, labels: Labels) -> Source:
-    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER" through `datasets`; no code is run.
+    """Opens "hf:NAME", "hf:NAME:CONFIG" or "hf:FOLDER", each with ":COLUMN" (hf:NAME::COLUMN), through `datasets`; no code is run.
 
     Raises:
         InputError: where it cannot be loaded, or has no column of text.
     """
     from withheld.data.table import _label_column, _load, _numbered
 
-    name, _, config = text.removeprefix("hf:").partition(":")
-    splits = _load(name, config or None, text)
+    name, config, column = named_set(text)
+    splits = _load(name, config, text)
     features = next(iter(splits.values())).features
     rows = [dict(row) for row in next(iter(splits.values())).select(range(min(200, len(next(iter(splits.values()))))))]
     if not rows:
         raise InputError(f"{text} has no rows")
-    chosen = column_of(rows, None, text)
+    chosen = column_of(rows, column, text)
     texts: list[Raw] = [_joined(row, chosen) for split in splits.values() for row in split.select_columns(list(chosen))]
     names = [f"{key}:{i}" for key, split in splits.items() for i in range(len(split))]
     parts = np.concatenate([np.full(len(s), part_named(key)) for key, s in splits.items()])
     prints = [str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint)]
     source = Source(text, "hub", names, ListStore(texts), digest([text, *prints]))
-    source.told = told_of_columns(rows, chosen, "save it as a table, TABLE.parquet, and say TABLE.parquet:")
+    source.told = "" if column else told_of_columns(rows, chosen, f"hf:{name}:{config or ''}:")
     if (parts != "").any():
         source.parts = parts
     if labels is True or isinstance(labels, str):
         named = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel"]
-        column = _label_column(labels, named, list(features), text)
-        values = [value for split in splits.values() for value in split[column]]
-        source.labels, source.classes = _numbered(values, getattr(features[column], "names", None))
+        told = _label_column(labels, named, list(features), text)
+        values = [value for split in splits.values() for value in split[told]]
+        source.labels, source.classes = _numbered(values, getattr(features[told], "names", None))
     elif labels is not None and labels is not False:
         source.labels, source.classes = given_labels(labels, len(names))  # type: ignore[arg-type]
     return source
