@@ -266,3 +266,21 @@ def test_the_real_files(shared_data):
     found = find_tasks(shared_data / "glue")
     sizes = {name: len(read_task(path, TASKS[name]).parts["train"]) for name, path in found.items()}
     assert sizes == {"sst2": 67349, "cola": 8551, "stsb": 5749, "mrpc": 4076}
+
+
+@pytest.mark.parametrize("task", ["sst2", "stsb"])
+def test_word_vectors_are_fine_tuned_as_well(tmp_path, task):
+    """They were refused, with the advice to use evaluate."""
+    import withheld
+
+    words = ["good", "bad"]
+    texts = [f"a {words[i % 2]} film number {i} of many that were seen here" for i in range(60)]
+    single = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(40))
+    pairs = "\n".join(f"{i}\tx\ta {words[i % 2]} film\ta {words[i // 2 % 2]} film\t{i % 6}" for i in range(40))
+    content = f"sentence\tlabel\n{single}\n" if task == "sst2" else f"{PUBLISHED_FORMS['stsb'][0]}\n{pairs}\n"
+    place = written(tmp_path / "glue", task, content)
+    (place / "dev.tsv").write_text(content)
+    run = withheld.pretrain("same_text", texts, tmp_path / "run", steps=2, batch_size=8, pictures=False).folder
+    found = glue(run, tmp_path / "glue", seeds=1, epochs=1.0)
+    assert [row.name for row in found] == ["same_text word-vectors", "same_text word-vectors, from scratch", "tf-idf"]
+    assert all(np.isfinite(row.values[task]).all() for row in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,3 +139,14 @@ def test_many_classes_of_few_labels_are_more_than_are_looked_at():
     noise = random.normal(size=(3000, 8)).astype(np.float32)
     told = random.normal(size=(600, 8)).astype(np.float32)[labels] + 0.01 * noise
     assert choose_layer([noise, told], labels, 600, seed=0) == 1
+
+
+def test_an_encoder_of_one_layer_has_no_rows_of_layers(monkeypatch):
+    """Word vectors and patch dictionaries had "layer 1 of 1" and "best layer", each the linear probe again."""
+    from withheld.evaluate import layers as module
+
+    monkeypatch.setattr(module, "layer_tables", lambda m, subject: [object()])
+    m = SimpleNamespace(say=lambda text: None, elapsed=0.0, left_out=[], rows=[])
+    module.measure_layers(m, None)
+    assert m.rows == []
+    assert m.left_out == ['layer by layer: this encoder has one layer, and "linear probe" is of it']

@@ -73,7 +73,7 @@ def glue(
     Raises:
         InputError: for the subject, a task that is not there, or files that are wrong.
     """
-    encoders = _named([language_model(one, device) for one in (subject, *against)])
+    encoders = _named([language_model(one, device, words=False) for one in (subject, *against)])
     found = chosen_tasks(find_tasks(folder), tasks)
     first = next(iter(encoders))
     systems: dict[str, str] = {}

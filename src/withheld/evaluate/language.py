@@ -97,8 +97,11 @@ class Perplexity:
         return {"kind": "likelihood", **asdict(self), **more, "nll": self.nats / max(1, self.documents)}
 
 
-def language_model(subject: Any, device: str = "auto") -> TextEncoder:
+def language_model(subject: Any, device: str = "auto", words: bool = True) -> TextEncoder:
     """The language model of a run, an encoder folder or a transformers id.
+
+    Args:
+        words: whether it must tell words, which word vectors do not.
 
     Raises:
         InputError: where it is none.
@@ -107,7 +110,7 @@ def language_model(subject: Any, device: str = "auto") -> TextEncoder:
     if not isinstance(encoder, TextEncoder):
         of = "clips (of next_frame: withheld generate RUN --data clip.mp4)" if encoder.modality == "video" else "images"
         raise InputError(f"{subject}: an encoder of {of}; give a run on text, such as withheld pretrain bert makes")
-    if encoder.trunk.wordless and not encoder.trunk.recognition:
+    if words and encoder.trunk.wordless and not encoder.trunk.recognition:
         raise InputError(
             f"{subject}: word vectors tell what a text is about, and no words: use withheld search, suggest, evaluate or finetune"
         )

@@ -20,6 +20,7 @@ from withheld.evaluate.compare import PRETRAINED, Row
 from withheld.evaluate.few_label import FIXED, MOST_CHECKED, MOST_WORK, Array, LinearProbe
 from withheld.evaluate.measure import Measurement, Table, everything
 from withheld.evaluate.measure import rows as rows_of
+from withheld.evaluate.sentence import PROBE
 from withheld.wording import per_class
 
 SHARE = 0.3
@@ -53,6 +54,9 @@ def measure_layers(m: Measurement, subject: Encoder) -> None:
     m.say("features of every layer")
     begun = m.elapsed
     tables = layer_tables(m, subject)
+    if len(tables) == 1:
+        m.left_out.append(f'layer by layer: this encoder has one layer, and "{PROBE}" is of it')
+        return
     rows = [Row(layer_row(i, len(tables)), PRETRAINED) for i in range(1, len(tables) + 1)]
     best = Row(BEST, PRETRAINED)
     chosen: dict[int, Counter[int]] = {}

@@ -17,7 +17,7 @@ ITEMS = "sentences"
 SENTENCES = "passages"
 LENGTH = 512  # a passage whole
 TELLS_WORDS = False
-REMEDY = "it needs more texts, or more labels; a longer run would not help"
+REMEDY = "it needs more texts, or more labels; a run of more than ten epochs would not help"
 
 
 def same_text(
