@@ -188,6 +188,8 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
     found = suggest(reader, tmp_path / "texts.csv", 19)
     assert found.doubles == 1
     assert len(found.names) == 18
+    assert any("opinions" in note and "--how random" in note for note in found.notes), "typical texts tell subjects"
+    assert not any("opinions" in note for note in suggest(reader, tmp_path / "texts.csv", 9, how="random").notes)
     rows = write_labels_csv(tmp_path / "labels.csv", found).read_text().splitlines()
     assert rows[0] == "file,label,words"
     assert "a dull book number 3" in rows[1 + found.texts.index("a dull book number 3")]
