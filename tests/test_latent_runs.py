@@ -71,7 +71,7 @@ def typed(*words, code=0):
 def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     out = tmp_path / "run"
     said = typed("pretrain", "mixture", "--data", table, "--out", out, "--set", "components=3")
-    assert "'species' holds no numbers" in said
+    assert "'species' holds no numbers (the first: '" in said
     lines = withheld.open_run(out).log()
     assert all(b["loss"] <= a["loss"] + 1e-6 for a, b in itertools.pairwise(lines))
     assert {"smallest_weight", "smallest_determinant"} <= set(lines[-1]["vitals"])

@@ -87,6 +87,56 @@ class TestSources:
         assert len(open_texts(f"{tmp_path / 'r.csv'}:label")) == 2
         assert len(open_texts(tmp_path / "r.jsonl")) == 2
 
+    def test_objects_in_lines_of_json_are_columns_of_their_own(self, tmp_path):
+        rows = [
+            {"id": i, "review": {"text": f"a film about {i} cats", "title": "Cats"}, "label": "ab"[i]} for i in range(2)
+        ]
+        (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        source = open_texts(tmp_path / "r.jsonl", True)
+        assert [text for _, text in documents(source, [])] == ["a film about 0 cats", "a film about 1 cats"]
+        assert source.classes == ["a", "b"]
+        titles = open_texts(f"{tmp_path / 'r.jsonl'}:review.title")
+        assert [text for _, text in documents(titles, [])] == ["Cats", "Cats"]
+
+    def test_objects_and_lists_of_a_parquet_file_too(self, tmp_path):
+        pa = pytest.importorskip("pyarrow")
+        table = pa.table({"doc": [{"paragraphs": ["one day", "they left"], "n": 1}], "source": ["web"]})
+        pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "t.parquet")
+        source = open_texts(f"{tmp_path / 't.parquet'}:doc.paragraphs")
+        assert [text for _, text in documents(source, [])] == ["one day\nthey left"]
+
+    def test_json_too_deep_is_an_error_with_its_line(self, tmp_path):
+        (tmp_path / "r.jsonl").write_text('{"text": "a"}\n' + "[" * 200_000)
+        with pytest.raises(InputError, match=r"r\.jsonl:2: "):
+            open_texts(tmp_path / "r.jsonl")
+
+    def test_a_tsv_may_quote_texts_of_several_lines(self, tmp_path):
+        with (tmp_path / "r.tsv").open("w", newline="") as file:
+            csv.writer(file, delimiter="\t").writerows(
+                [["text", "label"], ['he said "no"\nand left', "a"], ["yes", "b"]]
+            )
+        texts = [text for _, text in documents(open_texts(tmp_path / "r.tsv"), [])]
+        assert texts == ['he said "no"\nand left', "yes"]
+        (tmp_path / "published.tsv").write_text('text\tlabel\n"so it begins\ta\nit ends\tb\n')
+        assert [text for _, text in documents(open_texts(tmp_path / "published.tsv"), [])] == [
+            '"so it begins',
+            "it ends",
+        ]
+
+    def test_markdown_is_read_where_nothing_else_is(self, tmp_path):
+        for i in range(3):
+            (tmp_path / f"{i}.md").write_text(f"# Note {i}")
+        assert named_modality(tmp_path) == "text"
+        assert [text for _, text in documents(open_texts(tmp_path), [])] == ["# Note 0", "# Note 1", "# Note 2"]
+        assert len(open_texts(tmp_path / "1.md")) == 1
+        (tmp_path / "a.txt").write_text("a text")
+        assert open_texts(tmp_path).names == ["a.txt"]
+
+    def test_notes_beside_other_data_make_it_no_texts(self, tmp_path):
+        for name in ("README.md", "images.gz", "labels.gz"):
+            (tmp_path / name).write_text("x")
+        assert named_modality(tmp_path) == "image"
+
     def test_a_table_may_be_utf_16(self, tmp_path):
         (tmp_path / "reviews.csv").write_bytes("text,label\nso schön war es,1\nund so übel,0\n".encode("utf-16"))
         source = open_texts(tmp_path / "reviews.csv", labels=True)

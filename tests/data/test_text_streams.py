@@ -330,6 +330,8 @@ def test_columns(tmp_path: Path) -> None:
     pair = {"sentence1": ["a b"] * 30, "sentence2": ["c d"] * 30}
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({k: v[i] for k, v in pair.items()}) + "\n" for i in range(30)))
     assert read(open_corpus(tmp_path / "b.jsonl")) == ["a b\nc d"] * 30
+    (tmp_path / "c.jsonl").write_text('{"id": "7", "review": {"text": "it rained all day", "stars": 3}}\n' * 30)
+    assert read(open_corpus(tmp_path / "c.jsonl")) == ["it rained all day"] * 30
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])

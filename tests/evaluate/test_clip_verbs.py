@@ -62,6 +62,7 @@ def test_clips_are_described(home, tmp_path):
     written(tmp_path / "mixed" / "slow.mp4", np.zeros((9, 32, 48), np.uint8), rate=5)
     written(tmp_path / "mixed" / "fast.mp4", np.zeros((9, 64, 64), np.uint8), rate=60)
     (tmp_path / "mixed" / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "mixed" / "old.wmv").write_bytes(b"a video of a kind that is not read")
     said = describe_clips(str(tmp_path / "mixed"))
     told = {name: value for name, value in said if name != "note"}
     assert told["items"] == "3"
@@ -71,6 +72,7 @@ def test_clips_are_described(home, tmp_path):
     assert "64x64 (1)" in told["sizes"]
     notes = " ".join(value for name, value in said if name == "note")
     assert "broken.mp4" in notes
+    assert "videos beside these (1 with .wmv) are of kinds that are not read here" in notes
     assert "sampled at that" in notes
     assert "mixed" in notes
 

@@ -233,6 +233,14 @@ def test_few_labels_are_all_learned_from(tmp_path):
     assert any("accuracy: not measured" in e.get("text", "") for e in heard)
 
 
+def test_classes_that_are_written_in_two_ways_are_said(tmp_path):
+    heard: list[dict] = []
+    pixels, labels = easy(12)
+    words = ["cat" if at else "Cat" for at in labels]
+    finetune(tiny_encoder(), (pixels, words), tmp_path / "m", steps=1, listen=heard.append)
+    assert any("'Cat' and 'cat'" in e.get("text", "") for e in heard)
+
+
 def test_unlabelled_items_are_left_to_predict(tmp_path):
     from withheld.data.prepared import prepare
     from withheld.data.source import open_source

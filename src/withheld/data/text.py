@@ -21,7 +21,7 @@ from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
-from withheld.data.wanted import TEXTS
+from withheld.data.wanted import MARKDOWN, TEXTS
 from withheld.errors import InputError, nearest, neighbor
 from withheld.wording import plural
 
@@ -133,9 +133,9 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
     """Opens whatever holds texts.
 
     Args:
-        data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a .txt, a .csv,
-            .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is found, or named as in
-            reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
+        data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a folder of .md files that
+            holds no other texts, a .txt, .md, .csv, .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is
+            found, or named as in reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
         labels: as `withheld.data.source.open_source`.
 
     Raises:
@@ -183,8 +183,13 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
         return _open_file(root / archives[0], text, labels, None)
     if archives:
         raise InputError(f"{text} holds {len(archives)} archives ({', '.join(archives[:5])}); give one of them")
+    notes = scan_folder(root, MARKDOWN)
+    if notes.items:
+        return source_of(notes, root, text, labels)
     told = f"; it holds {', '.join(sorted(scan.others)[:3])}" if scan.others else ""
-    raise InputError(f"found 0 texts under {text}; looked for .txt, {', '.join(TABLES)} and archives of them{told}")
+    raise InputError(
+        f"found 0 texts under {text}; looked for .txt, .md, {', '.join(TABLES)} and archives of .txt files{told}"
+    )
 
 
 def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Source:
@@ -194,7 +199,7 @@ def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Sou
 
     if path.name.lower().endswith(TABLES):
         return open_text_tables([path], text, labels, column)
-    if TEXTS.named(path.name):
+    if TEXTS.named(path.name) or MARKDOWN.named(path.name):
         info = path.stat()
         source = source_of(Scan(items={path.name: (info.st_size, info.st_mtime_ns)}), path.parent, text, None)
         if labels is not None and labels is not False:
@@ -204,9 +209,9 @@ def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Sou
         return archive.open_zip(path, text, labels, TEXTS)
     if archive.is_tar(Local(path, path.name)):
         return archive.open_tar(Local(path, path.name), text, labels, TEXTS)
-    hint = nearest(path.suffix, [*sorted(TEXTS.suffixes), *TABLES])
+    hint = nearest(path.suffix, [*sorted(TEXTS.suffixes | MARKDOWN.suffixes), *TABLES])
     raise InputError(
-        f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .csv, .tsv, "
+        f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .md, .csv, .tsv, "
         ".jsonl or Parquet file, a zip or tar of .txt files, or hf:NAME"
     )
 

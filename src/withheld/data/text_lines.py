@@ -17,7 +17,7 @@ from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
 from withheld.data.source import digest
 from withheld.data.text_shards import LOOKED_AT, Corpus, window_bytes
-from withheld.data.text_table import column_of, told_of_columns
+from withheld.data.text_table import column_of, flat, told_of_columns
 from withheld.data.work import in_order
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -243,6 +243,7 @@ def _text_of(line: bytes | Exception, columns: tuple[str, ...]) -> Raw:
     row = {columns[0]: row} if isinstance(row, str) else row
     if not isinstance(row, dict):
         return ValueError(f"is {type(row).__name__}, where an object with a text is wanted")
+    row = row if set(columns) <= row.keys() else flat(row)
     told = [(name, row[name]) for name in columns if row.get(name) is not None]
     wrong = next(((name, value) for name, value in told if not isinstance(value, str)), None)
     if wrong is not None:
@@ -281,4 +282,4 @@ def _object_of(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return None
-    return {"text": row} if isinstance(row, str) else row if isinstance(row, dict) else None
+    return {"text": row} if isinstance(row, str) else flat(row) if isinstance(row, dict) else None

@@ -37,6 +37,9 @@ csv.field_size_limit(1 << 30)
 LONGEST_NAME = 100
 """Characters of a column's name; a first line with more is a row, and would be lost."""
 
+DEEPEST = 8
+"""Objects within objects whose columns are named, review.text; what lies deeper stays as it is."""
+
 WORDY = 10
 """Characters of the texts of a column on average; what has fewer is a label, a name or a number."""
 
@@ -146,7 +149,26 @@ def _columns(rows: Rows) -> list[str]:
 
 
 def _joined(row: dict[str, Any], columns: tuple[str, ...]) -> str:
-    return "\n".join(str(row[c]) for c in columns if row.get(c) is not None)
+    return "\n".join(_text_of(row[c]) for c in columns if row.get(c) is not None)
+
+
+def _text_of(cell: Any) -> str:
+    """A list, of paragraphs say, is a line each."""
+    return "\n".join(map(str, cell)) if isinstance(cell, list) else str(cell)
+
+
+def flat(row: dict[str, Any], depth: int = DEEPEST) -> dict[str, Any]:
+    """A row whose objects are columns of their own: {"review": {"text": ...}} has the column "review.text".
+
+    An object that holds bytes is an image or a clip, and stays whole.
+    """
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and depth and "bytes" not in value:
+            found |= {f"{name}.{inner}": cell for inner, cell in flat(value, depth - 1).items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _label_of(columns: list[str], labels: Labels, shown: str) -> str | None:
@@ -186,10 +208,25 @@ def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
     content = table_text(_bytes_of(path), path.name)
     first = content.split("\n", 1)[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
-    # published .tsv files hold quotes that quote nothing; texts hold marks that str.splitlines takes for ends of lines
-    reader = csv.reader(
-        io.StringIO(content, newline=""), delimiter=mark, quoting=csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
-    )
+    if mark != "\t":
+        yield from _cells(content, path, mark, csv.QUOTE_MINIMAL)
+        return
+    # published .tsv files hold quotes that quote nothing; in those of spreadsheets and pandas a quoted text may hold lines
+    try:
+        rows = list(_cells(content, path, mark, csv.QUOTE_NONE))
+    except InputError:
+        try:
+            rows = list(_cells(content, path, mark, csv.QUOTE_MINIMAL))
+        except InputError:
+            rows = []
+        if not rows:
+            raise
+    yield from rows
+
+
+def _cells(content: str, path: Path, mark: str, quoting: Any) -> Iterator[dict[str, Any]]:
+    """Rows by column. Texts hold marks that str.splitlines takes for ends of lines."""
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=mark, quoting=quoting)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -219,13 +256,13 @@ def _lines_of_json(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path.name}:{number}: {error}; every line is one JSON object") from None
         if isinstance(row, str):
             row = {"text": row}
         if not isinstance(row, dict):
             raise InputError(f"{path.name}:{number}: {type(row).__name__} where an object with a text is wanted")
-        yield row
+        yield flat(row)
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
@@ -235,7 +272,7 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
+                yield from map(flat, batch.to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path.name} is a damaged Parquet file: {error}; get it again") from None
 

@@ -223,6 +223,7 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
     columns: list[str] = []
     notes: list[str] = []
     told: list[Any] | None = None
+    word = ""
     numbers = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal)
     try:
         names = table.column_names
@@ -247,12 +248,11 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
             if kinds.is_integer(column.type) and (np.abs(parts[-1]) > MOST_WHOLE).any():
                 notes.append(f"column {name!r} holds whole numbers beyond 2**53, which were rounded")
         else:
-            _check_words(name, column, path, 0 if first_line is None else first_line)
-            notes.append(f"column {name!r} holds no numbers ({column.type}) and was left out")
+            word = _check_words(name, column, path, 0 if first_line is None else first_line)
+            notes.append(f"column {name!r} holds no numbers ({word or column.type}) and was left out")
     if not parts:
-        raise InputError(
-            f"{path}: no column of numbers; its columns are {', '.join(n[:40] for n in table.column_names)}"
-        )
+        names = ", ".join(" ".join(name.split())[:40] for name in table.column_names)
+        raise InputError(f"{path}: no column of numbers; its columns are {names}{word and f' ({word})'}")
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return {"values": values, "columns": columns, "notes": notes, "first_line": first_line, "told": told}
 
@@ -276,8 +276,8 @@ def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
     return flat.reshape(-1, lengths[0])
 
 
-def _check_words(name: str, column: Any, path: Path, first_line: int) -> None:
-    """A column that is mostly numbers has a slip in it, and is not a column of words."""
+def _check_words(name: str, column: Any, path: Path, first_line: int) -> str:
+    """The first word of a column; one that is mostly numbers has a slip in it, and is not a column of words."""
     cells = ["" if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
     wrong = [i for i, cell in enumerate(cells) if not _is_number(cell) and cell not in MISSING]
     if wrong and len(wrong) < MOSTLY * sum(cell not in MISSING for cell in cells):
@@ -286,6 +286,7 @@ def _check_words(name: str, column: Any, path: Path, first_line: int) -> None:
             f"{path}: column {name!r} has cells that are no numbers ({said}): mend them, or leave them empty (NA, NaN, null "
             "and ? are missing, too)"
         )
+    return f"the first: {cells[wrong[0]][:40]!r}" if wrong else ""
 
 
 def _read_npy(path: Path, label: str | None = None) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Wanted:
 
 IMAGES = Wanted("images", SUFFIXES)
 TEXTS = Wanted("texts", frozenset((".txt", ".txt.gz", ".text")))
+MARKDOWN = Wanted("texts", frozenset((".md", ".markdown")))
+"""Texts where nothing else is: beside other data these are notes on it."""
 
 
 OTHERS = {
@@ -44,6 +46,8 @@ UNREAD = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf")
 )
 """Pictures of kinds that are not read here."""
+UNREAD_CLIPS = frozenset((".wmv", ".asf", ".flv", ".mts", ".m2ts", ".vob", ".rm", ".rmvb", ".m2v", ".divx", ".f4v"))
+"""Videos of kinds that are not read here."""
 MOST_NAMES = 10_000
 
 
@@ -62,13 +66,16 @@ def _ending(name: str) -> str:
 
 
 def named_modality(data: object) -> str:
-    """What the names of files tell of: "video" where clips are more than images, "text" of texts alone, else "image"."""
+    """What the names of files tell of: "video" where clips are more than images, "text" of texts alone (of Markdown, where it
+    is most of what is there), else "image"."""
     if not isinstance(data, str | os.PathLike):
         return "image"
     path = Path(os.fsdecode(data)).expanduser()
     files = (name for _, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path.name])
     kinds = {end: modality for modality, ends in OTHERS.values() for end in ends} | dict.fromkeys(SUFFIXES, "image")
+    kinds |= dict.fromkeys(MARKDOWN.suffixes, "notes")
     found = Counter(kinds.get(_ending(name)) for name in itertools.islice(files, MOST_NAMES))
     if found["video"] > found["image"]:
         return "video"
-    return "text" if found["text"] and not found["image"] else "image"
+    texts = found["text"] or found["notes"] > found[None]
+    return "text" if texts and not found["image"] else "image"

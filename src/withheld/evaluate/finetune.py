@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.data.classes import doubtful_classes
 from withheld.data.few import TESTED, few_label_splits
 from withheld.data.rows import take
 from withheld.errors import InputError
@@ -166,6 +167,8 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
         )
     source = source.subset(np.flatnonzero(source.labels != UNKNOWN_LABEL))
     assert source.labels is not None  # noqa: S101 - a subset of what has labels
+    for remark in doubtful_classes(source.classes):
+        listen({"kind": "note", "text": remark})
     items, kept = kind.decode(source, listen)
     known = Known(items, source.labels[kept], source.classes, None if source.parts is None else source.parts[kept])
     check_labelled(np.zeros((len(known), 1)), known.labels)

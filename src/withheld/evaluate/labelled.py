@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withheld.data.classes import doubtful_classes
 from withheld.data.duplicates import near_duplicates
 from withheld.data.few import FewLabels, affordable, few_label_splits
 from withheld.data.source import Source, open_source
@@ -112,7 +113,8 @@ def open_labelled(
     draws = {key: _moved(draw, needed) for key, draw in draws.items()}
     first = draws[counts[0], 0]
     common = {seed: _common(draws[counts[0], seed].test, 0 if first.test_share is None else seed) for seed in numbers}
-    notes += _few_tested(first) + _mostly_one(known[needed][first.test], source.classes) + _same_draws(draws, counts)
+    notes += doubtful_classes(source.classes) + _few_tested(first)
+    notes += _mostly_one(known[needed][first.test], source.classes) + _same_draws(draws, counts)
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(
         few, known[needed], source.classes, counts, numbers, draws, common, first.test_share, notes,
