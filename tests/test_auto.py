@@ -150,7 +150,7 @@ def test_what_is_wrong_is_told_of_the_kind_that_the_names_tell_of(tmp_path: Path
     with pytest.raises(InputError, match=r"a\.txt: is not UTF-8"):
         look(str(texts))
     (tmp_path / "t.jsonl").write_text('{"doc": {"n": 1}}\n')
-    with pytest.raises(InputError, match="no column of text among doc.n"):
+    with pytest.raises(InputError, match=r"no column of text among doc\.n"):
         look(str(tmp_path / "t.jsonl"))
     (tmp_path / "t.csv").write_bytes("Kommentar;Note\nschön und gut;eins\n".encode("latin-1"))
     with pytest.raises(

@@ -78,6 +78,7 @@ def test_a_mixture_from_a_table_to_its_report(table, tmp_path):
     assert json.loads((out / "status.json").read_text(encoding="utf-8"))["state"] == "done"
     page = (typed("report", out), (out / "report.html").read_text(encoding="utf-8"))[1]
     assert "Components" in page
+    assert "missing cells stand at the mean of their column" in page
     assert "The mean of each component (its weight) in every column" in page
     assert "nats an item" in page
     assert "withheld evaluate" not in page

@@ -203,10 +203,12 @@ def open_run(folder: str | Path) -> Run:
 
 
 def _check_keeps_encoder(folder: Path, settings: dict[str, Any]) -> None:
-    if settings.get("modality", "image") not in ("image", "text", "video"):
+    modality = settings.get("modality", "image")
+    groups = f"which row belongs to what: withheld predict {folder} DATA -o groups.csv; " if modality == "table" else ""
+    if modality not in ("image", "text", "video"):
         raise InputError(
             f"{folder}: a run of {settings.get('title') or settings.get('method')} keeps a model of items, and no encoder; "
-            f"new items from it: withheld sample {folder}"
+            f"{groups}new items from it: withheld sample {folder}"
         )
 
 

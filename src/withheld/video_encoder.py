@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.work import reason_of
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.image_encoder import named_part, normalization_of, open_split
@@ -192,7 +193,11 @@ def _opened(clip: Any, size: int) -> tuple[np.ndarray, float]:
         and clip.shape[1] == 3 < clip.shape[3]
     ):
         return clip, ASSUMED_RATE
-    found = decode_clip(
-        Path(clip) if isinstance(clip, str) else np.asarray(clip) if not isinstance(clip, Path) else clip, size
-    )
+    if not isinstance(clip, str | Path):
+        found = decode_clip(np.asarray(clip), size)
+        return found.frames, found.rate
+    try:
+        found = decode_clip(Path(clip), size)
+    except Exception as error:  # damaged files raise anything
+        raise InputError(f"{clip}: {reason_of(error)}; get it again, or leave it out") from error
     return found.frames, found.rate

@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 
 from withheld.cli.ending import ending
+from withheld.data.source import open_source
 from withheld.errors import CannotWrite, Diverged, InputError, RankFailed, RunInUse
 
 Run = Callable[..., Result]
@@ -296,4 +297,24 @@ def test_a_run_of_rows_keeps_no_encoder_and_need_not_be_finished(tmp_path: Path,
     (tmp_path / "groups").mkdir()
     (tmp_path / "groups" / "run.json").write_text('{"method": "mixture", "title": "mixture", "modality": "table"}')
     result = withheld("finetune", tmp_path / "groups", "--data", labelled, "--out", tmp_path / "m")
-    refused(result, 2, "a run of mixture keeps a model of items, and no encoder")
+    refused(
+        result,
+        2,
+        "a run of mixture keeps a model of items, and no encoder; which row belongs to what: withheld predict",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "said"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic", "is a picture of a kind that is not read here: save it as JPEG or PNG"),
+        ("a.jpg", b"", "is empty"),
+        ("a.png", b"hello", "is no image, whatever its name says"),
+    ],
+)
+def test_single_files_that_are_no_images_say_what_they_are(
+    tmp_path: Path, name: str, contents: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(contents)
+    with pytest.raises(InputError, match=said):
+        open_source(str(tmp_path / name))

@@ -89,10 +89,13 @@ def test_pictures_show_as_many_clips_as_there_are_and_each_at_most_twice():
     assert _various(np.arange(3)).tolist() == [0, 1, 2]
 
 
-def test_one_path_is_no_list():
+def test_one_path_is_no_list_and_an_unread_clip_is_named(tmp_path):
     trunk, _ = open_video_trunk("vit-nano", size=16, frames=2)
     with pytest.raises(InputError, match=r"give a list of clips, not one: \['a.mp4'\]"):
         VideoEncoder(trunk, [0.1] * 3, [0.3] * 3).transform("a.mp4")
+    (tmp_path / "old.wmv").write_bytes(b"a film of a kind that is not read")
+    with pytest.raises(InputError, match=r"old\.wmv: ValueError: is not a video of a format that is read"):
+        VideoEncoder(trunk, [0.1] * 3, [0.3] * 3).transform([str(tmp_path / "old.wmv")])
     image, _ = open_trunk("vit-nano", size=16, channels=3)
     encoder = ImageEncoder(image, [0.1] * 3, [0.3] * 3)
     with pytest.raises(InputError, match=r"give a list of images, not one: \['a.jpg'\]"):

@@ -155,6 +155,11 @@ def test_latest_evaluation_wins(tmp_path: Path) -> None:
             "use HOG; over training from scratch at equal steps it is worth +8.1 points (95 % CI 7.0 to 9.2).",
             "mixed",
         ),
+        (
+            "pretraining is not better than raw pixels (32.5 % against 40.0 %): use raw pixels; no row is certainly better than "
+            "guessing (10 %): give more labels, or more --seeds",
+            "worse",
+        ),
         ("With 1 label per class, pretraining scored +3.0 points: too few seeds to tell.", "unclear"),
         ("The intervals overlap at every number of labels", "unclear"),
     ],

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from withheld.data.decode import Decoded, Raw, decode, is_image
+from withheld.data.decode import SUFFIXES, Decoded, Raw, decode, is_image
 from withheld.data.elsewhere import Local, Shard, is_address, shards_at
 from withheld.data.sample import spread
-from withheld.data.wanted import instead
+from withheld.data.wanted import UNREAD, instead
 from withheld.data.windows import Windows
 from withheld.errors import InputError, neighbor
 from withheld.hub import named_set
@@ -281,6 +281,12 @@ def open_file(shard: Shard, text: str, labels: Labels) -> Source:
             f"{text!r} holds no images: where it tells the labels of some, give the folder they lie in as the data, and it as "
             f"--labels{instead([text])}"
         )
+    if not head:
+        raise InputError(f"{text!r} is empty: get it again, or leave it out")
+    if path.suffix.lower() in UNREAD:
+        raise InputError(f"{text!r} is a picture of a kind that is not read here: save it as JPEG or PNG")
+    if path.suffix.lower() in SUFFIXES:
+        raise InputError(f"{text!r} is no image, whatever its name says: get it again, or leave it out")
     raise InputError(
         f"{text!r} is not a kind of data that images are read from: give a folder of images, a tar, tar.gz or zip of images, "
         f"an IDX file, a .npy array, a Parquet file, or hf:NAME{instead([text]) or '; unpack other archives first'}"

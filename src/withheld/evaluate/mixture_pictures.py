@@ -78,7 +78,8 @@ def _scatter(model: Any, rows: NDArray[np.floating], columns: Sequence[str], cla
     axes.set_ylabel(named(names[1], 3.8), color=SOFT, fontsize=9)
     what = "class" if classes else "component"
     caption = f"{len(rows):,} rows in the color of their likeliest {what}, paler where it is unsure"
-    caption += "; outlines at two deviations." if matrices is not None else "."
+    caption += "; outlines at two deviations" if matrices is not None else ""
+    caption += "; missing cells stand at the mean of their column." if np.isnan(rows).any() else "."
     return entry("components", drawn(figure), "", caption, {})
 
 

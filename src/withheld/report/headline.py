@@ -23,7 +23,7 @@ _WORDS = {
 _NEGATIVE = re.compile(
     r"(?i)\bnot (?:certainly )?(?:better|worth)\b|\bdid not help\b|\bworse\b|\bworth\s+[-\u2212]\s*\d"
 )
-_POSITIVE = re.compile(r"(?i)\bworth\s+\+?\s*\d|(?<!not )(?<!not certainly )\bbetter than\b|\bhelped\b")
+_POSITIVE = re.compile(r"(?i)\bworth\s+\+?\s*\d|(?<!not )(?<!not certainly )\bbetter than\b(?! guessing)|\bhelped\b")
 _UNDECIDED = re.compile(r"(?i)\bno verdict\b|\btoo few\b|\bnothing was measured\b")
 
 
