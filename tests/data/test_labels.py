@@ -30,6 +30,7 @@ GOOD = {
     "quotes and blanks": 'file,label\n"a/000.jpg", cat \na/001.jpg,"dog"\n\nb/002.jpg,cat\n',
     "said twice alike": "file,label\na/000.jpg,cat\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n",
     "empty is unknown": "file,label\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\nb/é.jpg,\n",
+    "missing as pandas says it": "file,label\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\nb/é.jpg,nan\n",
 }
 
 

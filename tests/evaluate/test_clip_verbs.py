@@ -107,7 +107,9 @@ def test_a_classifier_of_clips_labels_the_rest(home, tmp_path):
     assert found.exit_code == 0, found.output
     (home / "clips" / "broken.mp4").write_bytes(b"no clip")
     found = run("predict", tmp_path / "model", home / "clips", "-o", tmp_path / "labels.csv")
+    suggested = run("suggest", home / "run", "--data", home / "clips", "-n", 4, "--out", tmp_path / "suggested")
     (home / "clips" / "broken.mp4").unlink()
+    assert suggested.output.count("could not be read") == 1, suggested.output
     assert found.exit_code == 0, found.output
     assert "1 clip could not be read and was left out, the first: 'broken.mp4'" in found.output
     with open(tmp_path / "labels.csv", newline="") as file:

@@ -310,6 +310,7 @@ def _near(word: str, known: list[str]) -> str:
 
 
 def _numbered(texts: list[str], shown: str) -> tuple[np.ndarray, list[str]]:
+    texts = ["" if text in ("nan", "NaN", "<NA>") else text for text in texts]  # as pandas writes what is missing
     classes = _ordered({text for text in texts if text})
     if len(classes) < 2:
         found = (

@@ -71,7 +71,7 @@ def open_pool(
     source = source if source is not None else kind.open(data)
     items, kept = kind.decode(source, listen)
     notes = []
-    if len(kept) < len(source):
+    if len(kept) < len(source) and encoder.modality == "image":  # of texts and clips `decode` has said it
         lost = len(source) - len(kept)
         notes.append(
             f"{lost:,} of {len(source):,} items could not be read and {'was' if lost == 1 else 'were'} left out"
