@@ -248,6 +248,12 @@ def test_labels_for_a_method_that_takes_none(table, tmp_path):
         withheld.pretrain("mean_field", str(table), tmp_path / "o", labels="species")
 
 
+def test_a_table_of_words_alone_shows_one_of_them(tmp_path):
+    (tmp_path / "t.csv").write_text("share,price\n7.9%,$3\n8.1%,$4\n", encoding="utf-8")
+    said = typed("pretrain", "mixture", "--data", tmp_path / "t.csv", "--out", tmp_path / "o", code=2)
+    assert "no column of numbers; its columns are share, price; in 'price' the first: '$3'" in said
+
+
 def test_components_that_died_stand_in_the_report(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n2,3\n" * 20, encoding="utf-8")
     said = typed("pretrain", "mixture", "--data", tmp_path / "t.csv", "--out", tmp_path / "o", "--set", "components=4")

@@ -223,7 +223,7 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
     columns: list[str] = []
     notes: list[str] = []
     told: list[Any] | None = None
-    word = ""
+    word = worded = ""
     numbers = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal)
     try:
         names = table.column_names
@@ -248,11 +248,11 @@ def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None)
             if kinds.is_integer(column.type) and (np.abs(parts[-1]) > MOST_WHOLE).any():
                 notes.append(f"column {name!r} holds whole numbers beyond 2**53, which were rounded")
         else:
-            word = _check_words(name, column, path, 0 if first_line is None else first_line)
+            worded, word = name[:40], _check_words(name, column, path, 0 if first_line is None else first_line)
             notes.append(f"column {name!r} holds no numbers ({word or column.type}) and was left out")
     if not parts:
         names = ", ".join(" ".join(name.split())[:40] for name in table.column_names)
-        raise InputError(f"{path}: no column of numbers; its columns are {names}{word and f' ({word})'}")
+        raise InputError(f"{path}: no column of numbers; its columns are {names}{word and f'; in {worded!r} {word}'}")
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return {"values": values, "columns": columns, "notes": notes, "first_line": first_line, "told": told}
 
