@@ -78,7 +78,7 @@ def test_a_run_that_continues_says_how(tmp_path):
 
 def neighbors_accuracy(run, data: str) -> float:
     """Share of 1000 held-out items whose nearest neighbors among 2000 others have their label."""
-    source = open_source(data).part("test")
+    source = open_source(data, labels=True).part("test")
     items = [source.read(i) for i in range(3000)]
     labels = np.array([source.labels[i] for i in range(3000)])
     classes, numbers = np.unique(labels, return_inverse=True)

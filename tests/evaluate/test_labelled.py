@@ -12,7 +12,12 @@ from sklearn.dummy import DummyClassifier
 import withheld
 from withheld.data.few import affordable
 from withheld.evaluate.labelled import Labelled, open_labelled, seen_note
-from withheld.evaluate.verdict import _learned_on
+from withheld.evaluate.verdict import _settings_of
+
+
+def learned_on(subject) -> str | None:
+    """Where the data lies that a run learned from, as its verdict asks for it."""
+    return _settings_of(subject).get("data", {}).get("location")
 
 
 def folder_of(path: Path, **counts: int) -> Path:
@@ -43,20 +48,20 @@ def run(tmp_path_factory):
 def test_tested_items_that_pretraining_saw_are_said(run):
     data, made = run["photos"]
     for subject in (str(made.folder), made.folder / "encoder"):
-        (note,) = seen_note(opened(data), _learned_on(subject))
+        (note,) = seen_note(opened(data), learned_on(subject))
         assert note.startswith("pretraining saw 6 of 6 tested items")
-    assert seen_note(opened(data), _learned_on("facebook/dinov2-small")) == []
+    assert seen_note(opened(data), learned_on("facebook/dinov2-small")) == []
 
 
 def test_a_test_part_was_never_seen(run):
     data, made = run["parted"]
     assert made.settings["data"]["items"] == 20  # the train part
-    assert seen_note(opened(data), _learned_on(made.folder)) == []
+    assert seen_note(opened(data), learned_on(made.folder)) == []
 
 
 def test_other_data_is_not_the_same(run, tmp_path):
     _, made = run["photos"]
-    assert seen_note(opened(folder_of(tmp_path / "photos", cat=10, dog=10)), _learned_on(made.folder)) == []
+    assert seen_note(opened(folder_of(tmp_path / "photos", cat=10, dog=10)), learned_on(made.folder)) == []
 
 
 def test_what_always_naming_one_class_has_is_said(tmp_path):

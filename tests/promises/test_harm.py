@@ -20,7 +20,7 @@ from deaths import Server, contents
 
 import withheld
 from withheld.errors import CannotWrite, Diverged, InputError
-from withheld.learn.checkpoint import Keeper, newest, save_state
+from withheld.learn.checkpoint import Keeper, newest, save_state, step_of, steps_in
 from withheld.learn.gradient import Loop
 from withheld.lock import locked
 from withheld.losses.prediction import squared_error
@@ -98,7 +98,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(server: Server, tmp_path: Path
     whole, _ = server.reference("vae")
     ended = server.ask("vae", tmp_path, call=100)
     assert ended["code"] == -9
-    last = max((tmp_path / "run" / "state").glob("step-*"), key=lambda folder: int(folder.name[5:]))
+    last = max(steps_in(tmp_path / "run" / "state"), key=step_of)
     damaged = last / "model.safetensors"
     damaged.write_bytes(flipped(damaged.read_bytes(), np.random.default_rng(3)))
     left, notes = server.finish("vae", tmp_path)
