@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,24 @@ def counted(path: Path = COUNTED) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
+def gathered(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of single methods, "campaign: kills of NAME, ..." and "every call of a run of NAME that ...", as one each."""
+    rest, sums = [], {}
+    for line in lines:
+        if found := re.fullmatch(r"(campaign: kills|every call of a run) of (\w{1,40})(.{1,200})", line["what"]):
+            sums.setdefault((found[1], found[3]), []).append(line)
+        else:
+            rest.append(line)
+    for (what, end), some in sums.items():
+        good, of = (sum(line[name] for line in some) for name in ("good", "of"))
+        rest.append({**some[0], "what": f"{what} of {len(some)} methods{end}", "good": good, "of": of})
+    return rest
+
+
 def figures(lines: list[dict[str, Any]], largest: int = 99) -> str:
     """What was counted for a promise, in words: the largest counts first."""
     told = []
-    for line in sorted(lines, key=lambda line: -line["of"])[:largest]:
+    for line in sorted(gathered(lines), key=lambda line: -line["of"])[:largest]:
         if line["skipped"] and not line["of"]:
             told.append(f"{line['what']}: not run here ({line['skipped'].removeprefix('Skipped: ')})")
         else:
