@@ -274,7 +274,7 @@ def test_a_single_image(tmp_path: Path) -> None:
     assert source.names == ["001.jpeg"]
     check_contract(source)
     (tmp_path / "text.jpg").write_text("hello")
-    with pytest.raises(InputError, match="text.jpg.* is no image, whatever its name says"):
+    with pytest.raises(InputError, match="is no image, whatever its name says"):
         open_source(tmp_path / "text.jpg")
 
 
