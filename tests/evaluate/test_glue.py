@@ -171,6 +171,16 @@ def test_lines_that_break_off_in_the_published_qqp_are_left_out_and_named(tmp_pa
         read_task(find_tasks(tmp_path)["qqp"], TASKS["qqp"])
 
 
+def small_task(root, task: str) -> None:
+    """Forty rows of a task of single texts or of one of pairs, the same to learn from and to be tested."""
+    words = ["good", "bad"]
+    single = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(40))
+    pairs = "\n".join(f"{i}\tx\ta {words[i % 2]} film\ta {words[i // 2 % 2]} film\t{i % 6}" for i in range(40))
+    content = f"sentence\tlabel\n{single}\n" if task == "sst2" else f"{PUBLISHED_FORMS['stsb'][0]}\n{pairs}\n"
+    place = written(root, task, content)
+    (place / "dev.tsv").write_text(content)
+
+
 @pytest.mark.parametrize("task", ["sst2", "stsb"])
 def test_several_encoders_in_one_table(tmp_path, task):
     """Every kind with its own head, on single texts and on pairs; another encoder of the same name is measured anew."""
@@ -178,11 +188,7 @@ def test_several_encoders_in_one_table(tmp_path, task):
 
     words = ["good", "bad"]
     texts = [f"a {words[i % 2]} film number {i} of many" for i in range(60)]
-    single = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(40))
-    pairs = "\n".join(f"{i}\tx\ta {words[i % 2]} film\ta {words[i // 2 % 2]} film\t{i % 6}" for i in range(40))
-    content = f"sentence\tlabel\n{single}\n" if task == "sst2" else f"{PUBLISHED_FORMS['stsb'][0]}\n{pairs}\n"
-    place = written(tmp_path / "glue", task, content)
-    (place / "dev.tsv").write_text(content)
+    small_task(tmp_path / "glue", task)
     given = {"steps": 2, "batch_size": 8, "settings": {"held_out": 0.1}, "pictures": False}
     for name, method in (("b", "bert"), ("g", "gpt"), ("e", "elmo"), ("e2", "elmo")):
         withheld.pretrain(method, texts, tmp_path / name, size=8, seed=name == "e2", **given)
@@ -275,11 +281,7 @@ def test_word_vectors_are_fine_tuned_as_well(tmp_path, task):
 
     words = ["good", "bad"]
     texts = [f"a {words[i % 2]} film number {i} of many that were seen here" for i in range(60)]
-    single = "\n".join(f"a {words[i % 2]} film number {i}\t{1 - i % 2}" for i in range(40))
-    pairs = "\n".join(f"{i}\tx\ta {words[i % 2]} film\ta {words[i // 2 % 2]} film\t{i % 6}" for i in range(40))
-    content = f"sentence\tlabel\n{single}\n" if task == "sst2" else f"{PUBLISHED_FORMS['stsb'][0]}\n{pairs}\n"
-    place = written(tmp_path / "glue", task, content)
-    (place / "dev.tsv").write_text(content)
+    small_task(tmp_path / "glue", task)
     run = withheld.pretrain("same_text", texts, tmp_path / "run", steps=2, batch_size=8, pictures=False).folder
     found = glue(run, tmp_path / "glue", seeds=1, epochs=1.0)
     assert [row.name for row in found] == ["same_text word-vectors", "same_text word-vectors, from scratch", "tf-idf"]
