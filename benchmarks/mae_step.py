@@ -16,7 +16,7 @@ import torch
 from paired import compare
 from transformers import ViTConfig, ViTMAEConfig, ViTMAEForPreTraining
 
-from withheld.learn.gradient import build_optimizer
+from withheld.learn.optimizer import build_optimizer
 from withheld.methods.mae import mae
 from withheld.networks.open import open_trunk
 from withheld.splits.image import gather_tokens, patchify

@@ -31,7 +31,8 @@ from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageMod
 from withheld.data.text import open_texts
 from withheld.data.tokenizer import train_tokenizer
 from withheld.data.tokens import Blocks, prepare_tokens
-from withheld.learn.gradient import Loop, build_optimizer
+from withheld.learn.gradient import Loop
+from withheld.learn.optimizer import build_optimizer
 from withheld.losses.prediction import TokenCrossEntropy
 from withheld.networks.text import TextTrunk, fresh_text_trunk, special_of
 from withheld.networks.words import MaskedWords

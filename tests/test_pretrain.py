@@ -221,6 +221,25 @@ def test_what_is_not_asked_again_is_as_the_run_began(images, tmp_path):
         withheld.pretrain("mae", images, stopped, pictures=False, resume=True, settings={"ratio": 0.6})
 
 
+def test_a_run_of_another_version_goes_on_by_its_own_recipe(images, tmp_path):
+    """Defaults may change between versions; a run keeps those it began with, also those that had no name yet."""
+
+    def stop(event):
+        if event.get("step") == 2 and event.get("kind") == "step":
+            raise KeyboardInterrupt
+
+    asked = {"size": 32, "batch_size": 8, "encoder": "conv-nano", "pictures": False}
+    with pytest.raises(KeyboardInterrupt):
+        withheld.pretrain("simclr", images, tmp_path / "run", steps=4, listen=stop, save_every=0.0, **asked)
+    kept = json.loads((tmp_path / "run" / "run.json").read_text())
+    del kept["recipe"]["progressive"]
+    kept["recipe"] |= {"schedule": "constant", "base_learning_rate": 0.064, "forgotten": 1}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(kept))
+    again = withheld.pretrain("simclr", images, tmp_path / "run", pictures=False, resume=True)
+    assert again.log()[-1]["learning_rate"] == pytest.approx(0.002)  # 0.064 for 256 items, of which a step has 8
+    assert "side" not in again.log()[-1]
+
+
 def test_resuming_a_finished_run_does_nothing_and_succeeds(run, images):
     before = run.log()
     again = withheld.pretrain("mae", images, run.folder, resume=True, pictures=False, device="cpu")

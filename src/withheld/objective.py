@@ -91,9 +91,10 @@ class Objective(nn.Module):
         if isinstance(self.loss, Fitted):
             self.loss = self.loss.fitted(self.split(sample))
 
-    def pair(self, t: Any) -> Pair:
-        """Changes and splits a batch, as training sees it."""
-        return self.split(t if self.change is None else self.change(t))
+    def pair(self, t: Any, side: float = 1.0) -> Pair:
+        """Changes and splits a batch, as training sees it; views have this share of their side, see `Recipe.progressive`."""
+        split = self.split if side == 1 else self.split.shrunk(side)
+        return split(t if self.change is None else self.change(t))
 
     def predict(self, t: Any) -> tuple[Pair, Any]:
         """Splits unchanged items and predicts; what pictures are drawn from.

@@ -14,6 +14,7 @@ import torch
 from withheld import continuing, distributed
 from withheld.asked import check_asked, check_single, check_thrift
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
+from withheld.latent import LatentModel
 from withheld.learn.care import Care, Sick
 from withheld.learn.checkpoint import Keeper, save_folder, tensors_of, write_json
 from withheld.learn.gradient import Interrupted, Loop
@@ -38,7 +39,7 @@ from withheld.run import (
     split_settings,
 )
 from withheld.skipped import add_skipped, list_skipped
-from withheld.types import LatentModel, Recipe, map_tensors
+from withheld.types import Recipe, map_tensors
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
@@ -82,7 +83,7 @@ class Pretraining:
                 return Run(self.out, self.settings)
             if kept is not None:
                 self.settings = same_run(kept, self.settings, self.out)
-            if first and kept is None:
+            elif first:
                 self._begin()
             with self._told():
                 self._train(resume, save_every)
@@ -131,8 +132,7 @@ class Pretraining:
 
     def _build(self, streamed: bool) -> None:
         """Data, model, recipe; a run that began with a stream goes on with it, whatever room there is now."""
-        started = time.monotonic()
-        by_name = isinstance(self.method, str)
+        started, by_name = time.monotonic(), isinstance(self.method, str)
         kind = modality_named(modality_of(self.method) if by_name else "image")
         self.modality = kind(self.data, self.given, self.device, self._tell)
         self.device = self.modality.device
@@ -192,6 +192,7 @@ class Pretraining:
         return batch
 
     def _plan(self, kept: dict[str, Any] | None) -> None:
+        self.recipe = Recipe.of(kept["recipe"]) if kept else self.recipe  # whatever this version would take
         steps = kept["steps"] if kept else self._steps()
         # More processes than shards take as many shards, and the run keeps them, whatever resumes it.
         pieces = int(self.given["accumulate"] or (kept or {}).get("accumulate", 1))
@@ -287,11 +288,10 @@ class Pretraining:
         start = self.reached = self.loop.resume(keeper) if resume else 0
         if start:
             self._tell("note", text=f"resumed at step {start} of {self.loop.steps}")
-        first = distributed.rank() == 0
         health = self.settings["health"]
         care = Care(
-            self.loop, keeper, self.out, self._watch() if first else None, health["appointments"], health["on_sick"], self._tell,
-            self._treated,
+            self.loop, keeper, self.out, self._watch() if distributed.rank() == 0 else None, health["appointments"],
+            health["on_sick"], self._tell, self._treated,
         )  # fmt: skip
         self._status("running", True)
         care.run(start)

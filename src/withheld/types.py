@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Batch = Tensor | Mapping[str, Tensor]
 Terms = dict[str, Tensor]
@@ -88,6 +88,10 @@ class Split(ABC):
             InputError: where this split could learn nothing from it.
         """
         return []
+
+    def shrunk(self, side: float) -> Split:
+        """A copy whose views have this share of their side, for the first stages of a run; itself where it makes no views."""
+        return self
 
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> Split:
         """A copy that knows by what the pixels of its items were normalized, per channel. Most splits need not."""
@@ -188,6 +192,8 @@ class Recipe:
         order: "shuffled", or "streams": a batch is the next block of each of `batch_size` streams, in order.
         most_epochs: how often an item is seen at most, where only minutes are given; 0 is no bound.
         most_items: of a larger data set so many items, spread evenly, are learned from; 0 takes all.
+        progressive: share of their side that the views of images begin with; they grow in three stages (progressive resizing). 1 is
+            off. Of convolutional networks, whose features are of any size.
         tolerance: of a `LatentModel`: it stops where the bound of an item rises by less, nats; 0 never stops early.
     """
 
@@ -211,7 +217,26 @@ class Recipe:
     decay: float = 1.0
     most_epochs: float = 0.0
     most_items: int = 0
+    progressive: float = 1.0
     tolerance: float = 0.0
+
+    @property
+    def stages(self) -> tuple[tuple[float, float], ...]:
+        """Share of the steps and of the views' side in each stage; each has as many pixels, so small ones take most steps."""
+        if self.progressive == 1:
+            return ((1.0, 1.0),)
+        sides = (self.progressive, (1 + self.progressive) / 2, 1.0)
+        steps = [side**-2 for side in sides]
+        return tuple((count / sum(steps), side) for count, side in zip(steps, sides, strict=True))
+
+    def stage(self, progress: float) -> tuple[float, float]:
+        """Share of their side that views have at a share of the steps, and the share of the run's pixels seen by then."""
+        done, each = 0.0, 1 / len(self.stages)
+        for number, (share, side) in enumerate(self.stages):
+            if progress < done + share:
+                return side, each * (number + (progress - done) / share)
+            done += share
+        return 1.0, 1.0
 
     @property
     def learning_rate(self) -> float:
@@ -246,41 +271,12 @@ class Recipe:
         """A copy with other settings."""
         return dataclasses.replace(self, **settings)
 
-
-class LatentModel(nn.Module, ABC):
-    """p(x, z) whose z was never observed, learned by alternating: what is z, given the parameters; the parameters, given z.
-
-    The E-step of one batch gives sums that add up over batches and processes; the M-step needs nothing else. So items may
-    stream, and the bound never falls (Dempster, Laird and Rubin 1977; Neal and Hinton 1998). Parameters are buffers, so that
-    they are saved and moved like any network's.
-    """
-
-    @abstractmethod
-    def expect(self, t: Any) -> dict[str, Tensor]:
-        """Expected sums of a batch, float64, among them "bound" (nats) and "items"; the parameters stay as they are.
-
-        Args:
-            t: (B, D), or a dict with "item" and any of "weight" (B,) and "label" (B,), UNKNOWN_LABEL where unknown.
-        """
-
-    @abstractmethod
-    def maximize(self, sums: dict[str, Tensor]) -> None:
-        """Moves the parameters to where the bound of these sums is largest."""
-
-    found: Mapping[str, Any] = {}
-    """Settings of its method that it found in the data, such as how many components; kept with the run."""
-
-    def total(self, sums: dict[str, Tensor]) -> Tensor:
-        """The bound of all items, nats: the sums' and what does not depend on items (a prior's part)."""
-        return sums["bound"]
-
-    def fitted(self, sample: Any) -> LatentModel:
-        """The model at its start, having seen a sample of the items once: in place, and returned."""
-        return self
-
-    def vitals(self) -> dict[str, float]:
-        """Small numbers that tell whether it is well: smallest component weight, smallest determinant."""
-        return {}
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Recipe:
+        """That of a run.json, which another version may have written: what it does not name is as it was before there was such."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        settings: dict[str, Any] = {name: value for name, value in kept.items() if name in known}
+        return cls(**{**settings, "betas": tuple(settings["betas"])})
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,13 @@ from torch import nn
 
 from withheld.errors import Diverged, InputError
 from withheld.learn.checkpoint import Keeper, damage, newest
-from withheld.learn.gradient import Interrupted, Loop, parameter_groups, train
+from withheld.learn.gradient import Interrupted, Loop, train
+from withheld.learn.optimizer import parameter_groups
 from withheld.learn.schedule import Order, shards_for
 from withheld.losses.prediction import squared_error
+from withheld.methods.dino import dino
 from withheld.methods.mae import mae
+from withheld.methods.simclr import simclr
 from withheld.networks.open import open_trunk
 from withheld.objective import Objective
 from withheld.splits.text import MaskWords, NextSentence
@@ -269,3 +272,91 @@ def test_log_lines_are_json(tmp_path):
     train(build(), Images(), RECIPE, steps=2, listen=lines.append)
     assert json.loads(json.dumps(lines)) == lines
     assert {"step", "loss", "terms", "learning_rate", "gradient_norm", "items_per_second"} <= lines[0].keys()
+
+
+class TestProgressive:
+    """Views that begin small and grow."""
+
+    def build(self, encoder: str = "conv-nano", size: int = 32) -> Objective:
+        torch.manual_seed(0)
+        return simclr(open_trunk(encoder, size=size, channels=3)[0])[0]
+
+    def test_each_stage_has_as_many_pixels_and_the_last_is_whole(self):
+        recipe = Recipe(progressive=0.5)
+        steps, sides = zip(*recipe.stages, strict=True)
+        assert sides == (0.5, 0.75, 1.0)
+        assert sum(steps) == pytest.approx(1)
+        pixels = [count * side**2 for count, side in recipe.stages]
+        assert pixels == pytest.approx([pixels[0]] * 3)
+        assert Recipe().stages == ((1.0, 1.0),)
+
+    def test_work_is_the_share_of_pixels_so_far(self):
+        recipe = Recipe(progressive=0.25)
+        progress = np.linspace(0, 1, 10_001)
+        sides = np.array([recipe.stage(at)[0] for at in progress])
+        work = np.array([recipe.stage(at)[1] for at in progress])
+        summed = np.cumsum(sides**2)
+        np.testing.assert_allclose(work, summed / summed[-1], atol=1e-3)
+        assert work[0] == 0
+        assert work[-1] == 1
+        assert (np.diff(sides) >= 0).all()
+
+    def test_views_are_as_large_as_the_stage_says_and_lines_tell(self):
+        objective = self.build()
+        seen: list[int] = []
+        objective.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+        recipe = RECIPE.change(progressive=0.5)
+        lines: list[dict] = []
+        train(objective, Images(), recipe, steps=20, listen=lines.append)
+        sides = seen[::2]  # two views a step
+        assert sides == sorted(sides)
+        assert [sides.count(side) for side in (16, 24, 32)] == [12, 6, 2]
+        assert [line["side"] for line in lines] == [side / 32 for side in sides]
+        assert [line["work"] for line in lines] == sorted(line["work"] for line in lines)
+        assert lines[-1]["work"] == 1
+
+    def test_small_views_of_many_crops_too(self):
+        torch.manual_seed(0)
+        split = dino(open_trunk("conv-nano", size=32, channels=3)[0])[0].split
+        x = split.shrunk(0.5)(torch.rand(4, 3, 32, 32)).x
+        assert x["large"].shape[-1] == 16
+        assert x["small"].shape[-1] == 8
+
+    def test_stopped_and_resumed_is_bit_identical(self, tmp_path):
+        recipe = RECIPE.change(progressive=0.5)
+        whole = self.build()
+        loop = train(whole, Images(), recipe, steps=10)
+        parts = self.build()
+        keeper = Keeper(tmp_path / "state")
+        first = Loop(parts, Images(), recipe, steps=10)
+        for step in range(7):
+            first.step(step)
+        first.save(keeper, 7)
+        parts = self.build()
+        second = Loop(parts, Images(), recipe, steps=10)
+        second.run(start=second.resume(keeper))
+        assert_same(state(whole, loop), state(parts, second))
+
+    def test_a_step_is_timed_as_the_whole_run_has_them(self, monkeypatch):
+        loop = Loop(self.build(), Images(), RECIPE.change(progressive=0.5), steps=100)
+        clock = [0.0]
+        monkeypatch.setattr("withheld.learn.gradient.time.perf_counter", lambda: clock[0])
+
+        def step(_: int, moment: Moment) -> None:
+            clock[0] += loop.recipe.stage(moment.progress)[0] ** 2
+
+        monkeypatch.setattr(loop, "step", step)
+        mean = np.mean([loop.recipe.stage(at / 10_000)[0] ** 2 for at in range(10_000)])
+        assert loop.seconds_per_step(at_least_seconds=0.0) == pytest.approx(mean, rel=1e-3)
+
+    @pytest.mark.parametrize(
+        ("objective", "share", "message"),
+        [
+            (lambda self: self.build("vit-nano"), 0.5, "convolutional --encoder"),
+            (lambda self: build(), 0.5, "compares no views"),
+            (lambda self: self.build(), 0.1, "0.25 to 1"),
+        ],
+    )
+    def test_where_it_cannot_be_it_is_refused(self, objective, share, message):
+        with pytest.raises(InputError, match=message):
+            Loop(objective(self), Images(), RECIPE.change(progressive=share), steps=10)

@@ -57,7 +57,7 @@ class Narrator:
             told = (
                 _pace(event, self.vitals.get("accuracy")) + words_known(self.vitals, self.floor) + in_short(self.health)
             )
-            self._progress(kind)(event["step"], event["steps"], told)
+            self._progress(kind)(event["step"], event["steps"], told, event.get("work"))
         elif "done" in event and "total" in event:
             self._progress(kind)(event["done"], event["total"], str(event.get("note", "")))
         else:

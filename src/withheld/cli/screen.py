@@ -73,9 +73,12 @@ class Screen:
 
     @contextmanager
     def progress(self, title: str, wait: float = 0.0) -> Iterator[Callable[..., None]]:
-        """Gives `update(done, total, note="")`: a bar in a terminal, else lines, none before `wait` seconds."""
+        """Gives `update(done, total, note="", work=None)`: a bar in a terminal, else lines, none before `wait` seconds.
+
+        The time left is by the share of the work that is done, where it is told.
+        """
         if not self.first or self.quiet:
-            yield lambda done, total, note="": None
+            yield lambda *_, **__: None
         elif console(sys.stderr).is_terminal:
             with _bar(title) as update:
                 yield update
@@ -112,14 +115,25 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[..., None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *map(TextColumn, ("{task.fields[count]}", "{task.fields[note]}")),
+    ]
     with Progress(*columns, TimeRemainingColumn(), TextColumn("left"), console=console(sys.stderr)) as bar:
-        task = bar.add_task(title, total=None, note="")
+        task = bar.add_task(title, total=None, note="", count="")
 
-        def update(done: int, total: int | None, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+        def update(done: int, total: int | None, note: str = "", work: float | None = None) -> None:
+            passed = done if work is None or total is None else work * total
+            bar.update(
+                task,
+                completed=passed,
+                total=total,
+                note=note,
+                count=f"{done:,}/{'?' if total is None else f'{total:,}'}",
+            )
 
         yield update
 
@@ -127,21 +141,22 @@ def _bar(title: str) -> Iterator[Callable[..., None]]:
 def _lines(title: str, wait: float) -> Callable[..., None]:
     """A line at the start, every ten seconds, and at the end; none at all for what takes less than `wait` seconds."""
     began = last = time.monotonic()
-    first: int | None = None
+    first: float | None = None
     before, told = 0, False
 
-    def update(done: int, total: int | None, note: str = "") -> None:
+    def update(done: int, total: int | None, note: str = "", work: float | None = None) -> None:
         nonlocal began, last, first, before, told
         now = time.monotonic()
         if done < before:  # the next of several
             began, first, told = now, None, False
         before = done
-        first = done if first is None else first
+        passed = done if work is None or total is None else work * total
+        first = passed if first is None else first
         if now - began < wait or (told and now - last < PLAIN_EVERY and done != total):
             return
         left = ""
-        if total and first < done < total:
-            left = f"{clock((now - began) / (done - first) * (total - done))} left"
+        if total and first < passed < total:
+            left = f"{clock((now - began) / (passed - first) * (total - passed))} left"
         last, told = now, True
         words = [f"{title} {done:,}{f'/{total:,}' if total else ''}", note, left]
         click.echo("  ".join(word for word in words if word), err=True)

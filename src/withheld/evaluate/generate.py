@@ -14,10 +14,10 @@ from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate.canvas import Tile, blank, write_png
 from withheld.evaluate.latent_pictures import ACROSS, Latent, grid, interpolated, traversed
+from withheld.latent import LatentModel
 from withheld.learn.checkpoint import replacing
 from withheld.networks.code_prior import CodePrior
 from withheld.run import Run, open_run
-from withheld.types import LatentModel
 
 PICTURE = (".png",)
 NAME_WIDTH = 110

@@ -20,11 +20,11 @@ from withheld.data.sample import spaced
 from withheld.data.source import open_source
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen
+from withheld.latent import LatentModel
 from withheld.losses.latent import gaussian_kl, log_weights
 from withheld.networks.code_prior import CodePrior
 from withheld.networks.vae import LatentAutoencoder
 from withheld.run import Run, open_run, pick_device
-from withheld.types import LatentModel
 from withheld.wording import plural
 
 CHUNK = 1 << 15

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from withheld import distributed
 from withheld.errors import Diverged
+from withheld.latent import LatentModel
 from withheld.learn.checkpoint import Keeper, load_state, save_state
 from withheld.learn.gradient import Interrupted
 from withheld.learn.schedule import Items, seed_everything, shards_for
 from withheld.learn.signals import watch_signals
-from withheld.types import LatentModel, Recipe
+from withheld.types import Recipe
 
 FALL = 1e-7
 """Share of the bound that rounding may cost in a step."""

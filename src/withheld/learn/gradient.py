@@ -15,7 +15,7 @@ from withheld import distributed
 from withheld.errors import Diverged, InputError, Unreachable, WithheldError
 from withheld.learn.checkpoint import Keeper, load_state, save_state
 from withheld.learn.memory import check_pieces, counting, counts_of
-from withheld.learn.muon import Muon
+from withheld.learn.optimizer import build_optimizer
 from withheld.learn.schedule import InWindows, Items, Windowed, order_of, seed_everything, shards_for
 from withheld.learn.sharding import shard, whole
 from withheld.learn.signals import watch_signals
@@ -34,41 +34,27 @@ class Interrupted(WithheldError):
         super().__init__(f"stopped at step {step}" + (": continue with --resume" if kept else ""))
 
 
-def parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameters by decay and rate: biases, norms, tokens and positions are not decayed; see `Recipe.layer_decay` and `rest`."""
-    trunk = objective.trunk
-    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
-    kept = set() if trunk is None else {id(p) for p in trunk.parameters()}
-    for name, parameter in objective.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        scale = 1.0
-        if recipe.layer_decay != 1.0 and trunk is not None and ".trunk." in f".{name}":
-            scale = recipe.layer_decay ** (trunk.depth + 1 - min(trunk.depth, trunk.layer_of(name)))
-        if id(parameter) in kept:
-            scale *= recipe.trunk_rate
-        idle = parameter.ndim < 2 or "token" in name or "position" in name
-        groups.setdefault((idle, scale, recipe.rest > 0 and id(parameter) in kept), []).append(parameter)
-    return [
-        {"params": members, "weight_decay": 0.0 if idle else recipe.weight_decay, "scale": scale, "rests": rests}
-        for (idle, scale, rests), members in groups.items()
-    ]
-
-
-def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), one fused kernel; plain SGD; or Muon.
+def check_sides(objective: Objective, recipe: Recipe) -> None:
+    """Says so where views cannot begin small.
 
     Raises:
-        InputError: for any other.
+        InputError: with the reason and the remedy.
     """
-    groups = parameter_groups(objective, recipe)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate)
-    if recipe.optimizer == "muon":
-        return Muon(groups, objective, lr=recipe.learning_rate, betas=recipe.betas, matrix_rate=recipe.matrix_rate)
-    if recipe.optimizer != "adamw":
-        raise InputError(f"optimizer={recipe.optimizer}: there are adamw, sgd and muon")
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    if not 0.25 <= recipe.progressive <= 1:
+        raise InputError(
+            f"progressive={recipe.progressive}: the share of their side that views begin with, 0.25 to 1 (off)"
+        )
+    if recipe.progressive == 1:
+        return
+    if objective.split.shrunk(recipe.progressive) is objective.split:
+        raise InputError(
+            f"progressive={recipe.progressive}: this method compares no views of images (simclr and others do): leave it out"
+        )
+    if getattr(objective.trunk, "patch", 0):
+        raise InputError(
+            f"progressive={recipe.progressive}: the patches of a ViT have positions, which would be others in small views: take a "
+            "convolutional --encoder, or --set progressive=1"
+        )
 
 
 class Loop:
@@ -91,6 +77,7 @@ class Loop:
         device: torch.device | str = "cpu", shards: int = 8, accumulate: int = 1, share: bool = False,
     ) -> None:  # fmt: skip
         check_pieces(objective, accumulate)
+        check_sides(objective, recipe)
         self.accumulate, self.share = accumulate, share and distributed.world() > 1
         self.device = torch.device(device)
         self.objective = objective if self.share else objective.to(self.device)
@@ -115,8 +102,8 @@ class Loop:
                 f"each, which make no {accumulate} equal pieces: take 2, 4 or 8, and a --batch-size that they divide"
             )
 
-    def pieces(self, step: int) -> Iterator[Pair]:
-        """This rank's part of a step's batch in `accumulate` pieces, each hidden when it is asked for.
+    def pieces(self, step: int, side: float = 1.0) -> Iterator[Pair]:
+        """This rank's part of a step's batch in `accumulate` pieces, each hidden when it is asked for; see `Objective.pair`.
 
         Shard k draws from (seed, step, k), whoever computes it.
         """
@@ -134,7 +121,7 @@ class Loop:
             pairs = []
             for k in piece.tolist():
                 seed_everything(self.seed, step, SPLIT, first + k)
-                pairs.append(self.objective.pair(_rows(t, k * each, (k + 1) * each)))
+                pairs.append(self.objective.pair(_rows(t, k * each, (k + 1) * each), side))
             pair = concatenate(pairs)
             self.seconds["hide"] += time.perf_counter() - started
             yield pair
@@ -142,7 +129,7 @@ class Loop:
     def _add_up(self, step: int, moment: Moment) -> tuple[list[str], list[float]]:
         """The gradient of a step; the names of its terms, and the loss followed by the terms, means over pieces and ranks."""
         N = self.accumulate
-        pairs: Iterator[Pair] | list[Pair] = self.pieces(step)
+        pairs: Iterator[Pair] | list[Pair] = self.pieces(step, self.recipe.stage(moment.progress)[0])
         shares: list[dict[str, Tensor]] = [{}] * N
         if self.counted is not None and N * distributed.world() > 1:
             pairs = list(pairs)  # of words, which are small
@@ -167,14 +154,14 @@ class Loop:
         assert sums is not None  # noqa: S101 - there is a piece at least
         return names, distributed.mean(sums).tolist()
 
-    def step(self, step: int) -> dict[str, Any]:
-        """One optimizer step; returns its line of the log.
+    def step(self, step: int, moment: Moment | None = None) -> dict[str, Any]:
+        """One optimizer step; returns its line of the log. The moment is that of the step, unless another is to be timed.
 
         Raises:
             Diverged: where the loss or the gradient is not finite; the weights are as before the step.
         """
         self.at = step
-        moment = Moment(step, self.steps, self.order.epoch_of(step))
+        moment = moment or Moment(step, self.steps, self.order.epoch_of(step))
         names, numbers = self._add_up(step, moment)
         passed = time.perf_counter()
         norm = self._clip()
@@ -187,10 +174,14 @@ class Loop:
         for part in self.moving:
             part.after_step(moment)
         self.seconds["optimizer"] += time.perf_counter() - passed
-        return {
+        line = {
             "step": step + 1, "steps": self.steps, "epoch": round(self.order.epoch_of(step + 1), 4), "loss": numbers[0],
             "terms": terms, "learning_rate": rate, "gradient_norm": norm,
         }  # fmt: skip
+        if self.recipe.progressive < 1:
+            line["side"] = self.recipe.stage(moment.progress)[0]
+            line["work"] = round(self.recipe.stage((step + 1) / self.steps)[1], 4)
+        return line
 
     def _clip(self) -> float:
         """The norm of all gradients together; they are only touched where it is too large."""
@@ -270,23 +261,29 @@ class Loop:
         return step
 
     def seconds_per_step(self, least: int = 2, at_least_seconds: float = 1.0) -> float:
-        """Times a few steps and puts everything back as it was."""
+        """The mean over a run: times a few steps of each stage and puts everything back as it was."""
         weights = {name: value.detach().clone() for name, value in self.objective.state_dict().items()}
         self.objective.train()
-        times: list[float] = []
+        stages = self.recipe.stages
+        passed, mean, step = 0.0, 0.0, 0
         with self._reading_ahead():
-            while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds))[0]:
-                begun = time.perf_counter()
-                with suppress(Diverged):  # took as long; whoever trains is told
-                    self.step(len(times) % max(1, self.steps))
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize()
-                times.append(time.perf_counter() - begun)
+            for share, _ in stages:
+                middle = Moment(round(1000 * (passed + share / 2)), 1000) if len(stages) > 1 else None
+                times: list[float] = []
+                while distributed.any_rank(int(len(times) <= least or sum(times) < at_least_seconds / len(stages)))[0]:
+                    begun = time.perf_counter()
+                    with suppress(Diverged):  # took as long; whoever trains is told
+                        self.step(step % max(1, self.steps), middle)
+                    if self.device.type == "cuda":
+                        torch.cuda.synchronize()
+                    times.append(time.perf_counter() - begun)
+                    step += 1
+                passed += share
+                mean += share * sum(times[1:]) / len(times[1:])
         self.objective.load_state_dict(weights)
         self.optimizer = build_optimizer(self.objective, self.recipe)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
-        rest = sorted(times[1:])
-        return sum(rest) / len(rest)
+        return mean
 
 
 def train(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from withheld.latent import LatentModel
 from withheld.networks.bayesian_mixture import BayesianMixtureModel
-from withheld.types import LatentModel, Recipe
+from withheld.types import Recipe
 
 
 def mean_field(

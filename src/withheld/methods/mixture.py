@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from withheld.errors import InputError
+from withheld.latent import LatentModel
 from withheld.networks.bernoulli_mixture import BernoulliMixtureModel
 from withheld.networks.evidence import ByEvidence
 from withheld.networks.gaussian_mixture import GaussianMixtureModel
 from withheld.networks.mixture import COMPONENTS, Mixture
-from withheld.types import LatentModel, Recipe
+from withheld.types import Recipe
 
 
 def mixture(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
+from withheld.latent import LatentModel
 from withheld.networks.mixture import Mixture, parts_of
-from withheld.types import LatentModel
 from withheld.wording import plural
 
 MOST, PATIENCE = 20, 3

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from withheld.errors import InputError
-from withheld.types import UNKNOWN_LABEL, LatentModel
+from withheld.latent import LatentModel
+from withheld.types import UNKNOWN_LABEL
 from withheld.wording import plural
 
 TILE, TILE_OF_OTHERS = 1 << 18, 1 << 24

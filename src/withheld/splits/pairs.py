@@ -40,6 +40,11 @@ class TwoViews(Split):
     def __call__(self, t: Tensor) -> Pair:
         return Pair(self.view(t), (self.other or self.view)(t))
 
+    def shrunk(self, side: float) -> TwoViews:
+        """A copy whose views have this share of their side."""
+        other = None if self.other is None else self.other.shrunk(side)
+        return dataclasses.replace(self, view=self.view.shrunk(side), other=other)
+
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> TwoViews:
         """A copy for images normalized by these."""
         other = None if self.other is None else self.other.in_units(mean, std)
@@ -92,6 +97,10 @@ class LargeAndSmall(Split):
     def __call__(self, t: Tensor) -> Pair:
         return Pair(several(self.large, t, self.count_large), several(self.small, t, self.count_small))
 
+    def shrunk(self, side: float) -> LargeAndSmall:
+        """A copy whose views, large and small, have this share of their side."""
+        return dataclasses.replace(self, large=self.large.shrunk(side), small=self.small.shrunk(side))
+
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> LargeAndSmall:
         """A copy for images normalized by these."""
         return dataclasses.replace(self, large=self.large.in_units(mean, std), small=self.small.in_units(mean, std))
@@ -129,6 +138,11 @@ class MultiCrop(Split):
         if self.count:
             x["small"] = several(self.small, t, self.count)
         return Pair(x, large)
+
+    def shrunk(self, side: float) -> MultiCrop:
+        """A copy whose views, large and small, have this share of their side."""
+        views = {name: getattr(self, name).shrunk(side) for name in ("first", "second", "small")}
+        return dataclasses.replace(self, **views)
 
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> MultiCrop:
         """A copy for images normalized by these."""
@@ -172,6 +186,10 @@ class SharedView(Split):
         larger = dataclasses.replace(self.view, size=max(self.view.size or t.shape[-1], self.size))
         seen = larger(t)
         return Pair(at_size(seen, self.view.size or t.shape[-1]), self._as_told(seen))
+
+    def shrunk(self, side: float) -> SharedView:
+        """A copy whose view has this share of its side; the teacher sees what it saw."""
+        return dataclasses.replace(self, view=self.view.shrunk(side))
 
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> SharedView:
         """A copy for images normalized by these."""

@@ -22,6 +22,8 @@ TO_YIQ = (LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135
 FROM_YIQ = tuple(map(tuple, torch.tensor(TO_YIQ, dtype=torch.float64).inverse().tolist()))
 SMALL = 64
 """Up to so many pixels a side, matrices are faster than sampling, and antialiased besides."""
+UNIT = 4
+"""Pixels that the sides of views which grow are multiples of."""
 BLOCK = 16
 """Pixels that are blurred together."""
 REACH = 4
@@ -117,6 +119,13 @@ class View:
     def in_units(self, mean: Sequence[float], std: Sequence[float]) -> View:
         """A copy for images normalized by these."""
         return dataclasses.replace(self, mean=tuple(mean), std=tuple(std))
+
+    def shrunk(self, side: float) -> View:
+        """A copy of this share of the side, a multiple of `UNIT` pixels, whose blur shrinks with it."""
+        size = max(UNIT, round(side * self.size / UNIT) * UNIT)
+        if side == 1 or size >= self.size:  # of images whose size is not known yet, too
+            return self
+        return dataclasses.replace(self, size=size, sigma=(self.sigma[0] * side, self.sigma[1] * side))
 
     def __call__(self, t: Tensor) -> Tensor:
         B, C = t.shape[:2]
