@@ -27,7 +27,7 @@ MODALITIES = {
 METHODS = Path(__file__).parent / "methods"
 RECIPE_SETTINGS = (
     "base_learning_rate", "weight_decay", "warmup", "schedule", "clip", "betas", "layer_decay", "trunk_rate", "rest",
-    "lora", "tolerance", "optimizer", "matrix_rate", "hold", "decay", "most_epochs", "most_items",
+    "lora", "tolerance", "optimizer", "matrix_rate", "hold", "decay", "most_epochs", "most_items", "progressive",
 )  # fmt: skip
 # What a modality may be told besides.
 MODALITY_SETTINGS: dict[str, dict[str, type]] = {

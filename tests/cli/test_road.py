@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from PIL import Image
 
 from withheld.cli.judge import evaluate_aloud
 from withheld.cli.screen import Screen
+from withheld.run import RECIPE_SETTINGS
 
 Run = Callable[..., Result]
 QUICK = ("--labels-per-class", "2,4", "--seeds", 2, "--minutes", 0.3)
@@ -33,7 +35,10 @@ def evaluated(run: Path, labelled: Path, withheld: Run) -> Result:
 def test_list_and_methods(withheld: Run) -> None:
     assert "mae" in withheld("list").stdout
     assert "mae" in withheld("list", "--modality", "image").stdout
-    assert "--set ratio=0.75" in withheld("methods", "mae").stdout
+    told = withheld("methods", "mae").stdout
+    assert "--set ratio=0.75" in told
+    for name in set(RECIPE_SETTINGS) - {"hold", "decay"}:  # of the schedule "steps", told there
+        assert re.search(rf"^    [\w, ]*\b{name}\b[\w, ]*: \S", told, re.MULTILINE), name
     assert withheld("methods", "may").exit_code == 2
     assert withheld("list", "--modality", "images").exit_code == 2
 

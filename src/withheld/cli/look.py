@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,7 @@ from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.screen import Screen, clock
 from withheld.errors import InputError, nearest
-from withheld.types import LEAST
+from withheld.types import LEAST, Recipe
 from withheld.wording import about, plural, size
 
 MOST_ROWS = 1_000_000
@@ -67,6 +69,25 @@ def methods_command(names: tuple[str, ...], markdown: bool, screen: Screen) -> N
         screen.result("# Methods\n\nGenerated from the docstrings: `withheld methods --markdown > docs/methods.md`.")
     for method in chosen:
         screen.result(_markdown(method) if markdown else _plain(method))
+    training = _of_training()
+    if markdown:
+        told = "\n".join(f"- `{name}`: {text}" for name, text in training.items())
+        screen.result(
+            f"\n## Settings of the training\n\nOf every method, with `--set`; each has defaults of its own.\n\n{told}"
+        )
+    else:
+        told = "\n".join(f"    {name}: {text}" for name, text in training.items())
+        screen.result(f"Settings of the training, with --set too (each method has defaults of its own):\n{told}")
+
+
+def _of_training() -> dict[str, str]:
+    """What can be set of a `Recipe`, as its docstring explains it."""
+    from withheld.run import RECIPE_SETTINGS
+
+    attributes = (inspect.getdoc(Recipe) or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", attributes, re.MULTILINE)
+    told = {names: " ".join(text.split()) for names, text in entries}
+    return {names: text for names, text in told.items() if {*names.split(", ")} & {*RECIPE_SETTINGS}}
 
 
 def _plain(method: dict[str, Any]) -> str:
