@@ -1,6 +1,6 @@
 """Every timing beside its peer, one after the other, as one page: docs/benchmarks.md.
 
-    python benchmarks/all.py [--mnist mnist/] [--text tinyshakespeare/input.txt] [--clips clips/]
+    python benchmarks/all.py [--mnist mnist/] [--text tinyshakespeare/input.txt] [--clips clips/] [--photos photos/]
         [--threads 2] [--only mae_step,...] [--again]
 
 Rows that were measured while others took more than a tenth of the busy CPU are measured again by the next call, the quieter one
@@ -33,7 +33,7 @@ ratio is not to be trusted.
 
 
 class Benchmark(NamedTuple):
-    """One file: its arguments, with {mnist}, {text}, {clips} and {threads}, and for each row what was asked for and aimed at."""
+    """One file: its arguments, with {mnist} and so on put in, and for each row what was asked for and aimed at."""
 
     file: str
     arguments: str
@@ -42,12 +42,14 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = [
     Benchmark("mae_step.py", "--threads {threads}", {"a step of MAE": (1.15, 1.35)}),
+    Benchmark("mae_step.py", "--base --rounds 5 --threads {threads}", {"a step of MAE, ViT-B at 224": (1.1, 1.2)}),
+    Benchmark("loop_overhead.py", "--threads {threads}", {"a step of the loop": (0.98, 0.995)}),
     Benchmark(
         "masked_lm.py", "--data {text} --threads {threads}",
         {"a step of a masked language model": (1.8, 2.5), "masked words of short documents": (6, 9)},
     ),
     Benchmark("lstm_lm.py", "--threads {threads}", {"a step of an LSTM language model": (1.0, 1.25)}),
-    Benchmark("vae.py", "--data {mnist}", {"a step of a VAE": (1.5, 2.0)}),
+    Benchmark("vae.py", "--data {mnist}", {"a step of a VAE": (1.5, 2.0), "a step of a convolutional VAE": (1.1, 1.3)}),
     Benchmark("mixture.py", "", {"EM of a Gaussian mixture": (4, 15), "mean field of a Gaussian mixture": (4, 12)}),
     Benchmark("lab.py", "", {}),
     Benchmark("pretext_splits.py", "", {f"{v} views a seed of exemplar{told}": (4, 10) for v in (1, 8) for told in TOLD}),
@@ -55,6 +57,10 @@ BENCHMARKS = [
     Benchmark(
         "views.py", "",
         {f"views of {kind}": (4, 10) for kind in ("32 pixels", "96 pixels", "224 pixels", "224 pixels, half of them blurred")},
+    ),
+    Benchmark(
+        "photographs.py", "--photos {photos}",
+        {"a first epoch of photographs": (1.5, 2.5), "a later epoch of photographs": (1.5, 20)},
     ),
     Benchmark(
         "decode.py", "--data {clips}",
@@ -123,6 +129,7 @@ def main() -> None:
     parser.add_argument("--mnist")
     parser.add_argument("--text")
     parser.add_argument("--clips")
+    parser.add_argument("--photos")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--only", default="", help="names of files, without .py")
     parser.add_argument("--again", action="store_true")
@@ -133,15 +140,18 @@ def main() -> None:
     for benchmark in BENCHMARKS:
         name = benchmark.file.removesuffix(".py")
         missing = [
-            part for part in ("mnist", "text", "clips") if f"{{{part}}}" in benchmark.arguments and part not in given
+            part
+            for part in ("mnist", "text", "clips", "photos")
+            if f"{{{part}}}" in benchmark.arguments and part not in given
         ]
-        known = [row for (file, _), row in rows.items() if file == benchmark.file]
+        of_file = {what: row for (file, what), row in rows.items() if file == benchmark.file}
+        known = [of_file.get(what) for what in benchmark.goals] or list(of_file.values())
         if (asked.only and name not in asked.only.split(",")) or not (HERE / benchmark.file).is_file():
             continue
         if missing:
             print(f"{benchmark.file} left out: name its data with --{missing[0]}")
             continue
-        if known and not asked.again and all(row["others"] <= QUIET for row in known):
+        if known and not asked.again and all(row is not None and row["others"] <= QUIET for row in known):
             continue
         print(f"== {benchmark.file}", flush=True)
         for row in measure(benchmark, given):

@@ -29,16 +29,26 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SCALE, ASPECT, COLOR, CHANGED, GREY = (0.2, 1.0), (3 / 4, 4 / 3), 0.5, 0.8, 0.2
 
 
-def usual(image: Image.Image, size: int, blur: float) -> np.ndarray:
-    """One view of one image, (3, size, size) floats."""
+def cut(image: Image.Image, size: int) -> Image.Image:
+    """A random part of an image, resized, every second one mirrored."""
     width, height = image.size
     area = random.uniform(*SCALE) * width * height
     aspect = math.exp(random.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
     w, h = min(width, round(math.sqrt(area * aspect))), min(height, round(math.sqrt(area / aspect)))
     left, top = random.randint(0, width - w), random.randint(0, height - h)
     view = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
-    if random.random() < 0.5:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else view
+
+
+def normalized(view: Image.Image) -> np.ndarray:
+    """(3, size, size) floats."""
+    pixels = np.asarray(view, np.float32).transpose(2, 0, 1) / 255
+    return (pixels - np.array(MEAN, np.float32)[:, None, None]) / np.array(STD, np.float32)[:, None, None]
+
+
+def usual(image: Image.Image, size: int, blur: float) -> np.ndarray:
+    """One view of one image, (3, size, size) floats."""
+    view = cut(image, size)
     if random.random() < CHANGED:
         changes = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color, None]
         random.shuffle(changes)
@@ -51,8 +61,7 @@ def usual(image: Image.Image, size: int, blur: float) -> np.ndarray:
         view = view.convert("L").convert("RGB")
     if random.random() < blur:
         view = view.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
-    pixels = np.asarray(view, np.float32).transpose(2, 0, 1) / 255
-    return (pixels - np.array(MEAN, np.float32)[:, None, None]) / np.array(STD, np.float32)[:, None, None]
+    return normalized(view)
 
 
 def hue_shifted(image: Image.Image, share: float) -> Image.Image:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from withheld.networks.layout import channels_last
+
 MOST = 8.0
 """Bound of log variances on either side, reached smoothly: nothing overflows, and nothing of use lies beyond."""
 
@@ -83,7 +85,7 @@ class RecognitionModel(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None, **unused: Any) -> Posterior:
         """The posterior of images (B, C, H, W)."""
-        hidden = self.layers(pixel_values)
+        hidden = self.layers(pixel_values if self.config.kind == "mlp" else channels_last(pixel_values))
         mean = self.mean(hidden)[:, :, None, None]
         log_variance = MOST * torch.tanh(self.spread(hidden) / MOST)
         return Posterior(mean, log_variance, (mean,) if output_hidden_states else None)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from withheld.errors import InputError
 from withheld.networks.image import ImageTrunk
+from withheld.networks.layout import channels_last
 from withheld.networks.recognition import MOST, RecognitionModel
 from withheld.types import Pair
 
@@ -141,11 +142,22 @@ def mlp_decoder(latents: int, width: int, shape: tuple[int, int, int]) -> nn.Seq
     )  # fmt: skip
 
 
+class Maps(nn.Unflatten):
+    """Rows of features as maps (C, H, W), channels innermost."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(1, shape)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, C * H * W) as (B, C, H, W)."""
+        return channels_last(super().forward(rows))
+
+
 def conv_decoder(latents: int, shape: tuple[int, int, int], width: int = 64) -> nn.Sequential:
     """A quarter of the image, doubled twice."""
     side = shape[1] // 4
     return nn.Sequential(
         nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, width * side * side), nn.ReLU(),
-        nn.Unflatten(1, (width, side, side)), nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1), nn.ReLU(),
+        Maps((width, side, side)), nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1), nn.ReLU(),
         nn.ConvTranspose2d(width // 2, shape[0], 4, stride=2, padding=1),
     )  # fmt: skip
