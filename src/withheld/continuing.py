@@ -9,8 +9,8 @@ REST, TRUNK_RATE = 0.1, 0.2
 
 
 def safe(recipe: Recipe) -> Recipe:
-    """The recipe for a trained encoder: it rests while new heads warm up, then learns slowly."""
-    return recipe.change(rest=REST, trunk_rate=TRUNK_RATE)
+    """The recipe for a trained encoder: it rests while new heads warm up, then learns slowly, from views of the size it knows."""
+    return recipe.change(rest=REST, trunk_rate=TRUNK_RATE, progressive=1.0)
 
 
 def checked(recipe: Recipe, trained: bool) -> str:

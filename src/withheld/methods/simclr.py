@@ -31,8 +31,9 @@ def simclr(
     (x, y): a view of an image; another view of it, cropped, mirrored and recolored anew.
     p(y|x): a categorical over all other views of the batch: which of them is of the same image, by cosine / temperature.
     Source: Chen et al. 2020, A Simple Framework for Contrastive Learning of Visual Representations, https://arxiv.org/abs/2002.05709
-    Differs: batch 256 and Muon (paper: 4096 and LARS); hue turns in YIQ and colors are clamped once, so that all color changes are
-        one matrix; no blur unless asked for (as the paper does on CIFAR-10).
+    Differs: batch 256 and Muon (paper: 4096 and LARS); views for convolutional networks begin at half of their side and grow; hue
+        turns in YIQ and colors are clamped once, so that all color changes are one matrix; no blur unless asked for (as the paper
+        does on CIFAR-10).
 
     Args:
         trunk: any backbone.
@@ -51,6 +52,6 @@ def simclr(
     network = ViewProjector(trunk, projector(trunk.width, hidden, width))
     recipe = Recipe(
         base_learning_rate=2e-3, batch_size=256, weight_decay=0.05, warmup=0.05, schedule="linear", epochs=100, optimizer="muon",
-        matrix_rate=10.0,
+        matrix_rate=10.0, progressive=1.0 if trunk.patch else 0.5,
     )  # fmt: skip
     return Objective(TwoViews(view), network, NTXent(temperature), target="network"), recipe
