@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from withheld.asked import Asked
 from withheld.auto import Choice, choose, decide, look
 from withheld.auto_rules import RULES, Facts, Rule
 from withheld.cli import main
@@ -81,7 +82,7 @@ def test_what_is_given_is_kept(tmp_path: Path) -> None:
     np.save(tmp_path / "photos.npy", np.zeros((1200, 70, 70), np.uint8))
     found = decide(tmp_path / "photos.npy", encoder="regnet-nano", size=48, batch_size=32)
     assert (found.method, found.encoder, found.size, found.batch_size) == ("simclr", "regnet-nano", 48, 32)
-    assert found.given({"crop": 0.5})["settings"] == {"crop": 0.5}
+    assert found.asked(Asked(settings={"crop": 0.5})).settings == {"crop": 0.5}
     assert len(found.lines()) == 2
 
 

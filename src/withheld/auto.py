@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from withheld.asked import Asked
 from withheld.auto_rules import FOR_A_NETWORK, RULES, Facts, Rule
 from withheld.data.sample import spaced
 from withheld.data.vectors import is_table
@@ -61,12 +62,12 @@ class Choice:
         told += [] if self.size == "auto" else [f"size {self.size}"]
         return [f"auto: {', '.join(told)}. {self.why}", f"measured: {self.measured}"]
 
-    def given(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the run is given instead; the settings that the user gave win."""
-        return {
-            "encoder": self.encoder, "size": self.size, "batch_size": self.batch_size,
-            "settings": {**self.settings, **settings}, "auto": {"why": self.why, "measured": self.measured},
-        }  # fmt: skip
+    def asked(self, asked: Asked) -> Asked:
+        """What the run is asked for instead; the settings that the user gave win."""
+        return replace(
+            asked, encoder=self.encoder, size=self.size, batch_size=self.batch_size,
+            settings={**self.settings, **asked.settings}, auto={"why": self.why, "measured": self.measured},
+        )  # fmt: skip
 
 
 def choose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Choice:

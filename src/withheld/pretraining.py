@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from withheld import continuing, distributed
-from withheld.asked import check_asked, check_single, check_thrift
+from withheld.asked import Asked, check_asked, check_single, check_thrift
 from withheld.errors import Diverged, InputError, RankFailed, Terminated
 from withheld.latent import LatentModel
 from withheld.learn.care import Care, Sick
@@ -26,7 +26,7 @@ from withheld.learn.watch import Patient, Watch, appointed, watched
 from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
-from withheld.provenance import command_line, commit_of_code, fitted_of, now, plain, versions
+from withheld.provenance import command_line, commit_of_code, fitted_of, now, versions
 from withheld.resuming import same_run, taken_up
 from withheld.run import (
     Listen,
@@ -55,13 +55,13 @@ class Pretraining:
         method: a name or an `Objective`.
         data: see `withheld.pretrain`.
         out: the run folder.
-        given: the settings as the caller gave them.
+        asked: what the caller asked for.
         device: see `pick_device`.
         listen: is told what happens.
     """
 
-    def __init__(self, method: Any, data: Any, out: Path, given: dict[str, Any], device: str, listen: Listen) -> None:
-        self.method, self.data, self.out, self.given = method, data, out, given
+    def __init__(self, method: Any, data: Any, out: Path, asked: Asked, device: str, listen: Listen) -> None:
+        self.method, self.data, self.out, self.asked = method, data, out, asked
         self.device = torch.device(pick_device(device))
         self.listen = listen
         self.settings: dict[str, Any] = {}
@@ -70,13 +70,13 @@ class Pretraining:
 
     def start(self, resume: bool, dry_run: bool, pictures: bool, save_every: float) -> Run:
         """Does it all; see `withheld.pretrain`."""
-        check_asked(self.method, self.given)
+        check_asked(self.method, self.asked)
         distributed.start(self.device)
         first = distributed.rank() == 0
         with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
             kept = distributed.from_first(self._existing(resume, dry_run) if first else None)
             if kept is not None:
-                self.given = taken_up(self.given, kept["given"])
+                self.asked = taken_up(self.asked, Asked.from_json(kept["given"]))
             self._build(bool(kept and kept["data"].get("streamed")))
             self._plan(kept)
             if dry_run:
@@ -134,24 +134,24 @@ class Pretraining:
         """Data, model, recipe; a run that began with a stream goes on with it, whatever room there is now."""
         started, by_name = time.monotonic(), isinstance(self.method, str)
         kind = modality_named(modality_of(self.method) if by_name else "image")
-        self.modality = kind(self.data, self.given, self.device, self._tell)
+        self.modality = kind(self.data, self.asked, self.device, self._tell)
         self.device = self.modality.device
-        self.modality.stream = streamed or self.given["stream"]
+        self.modality.stream = streamed or self.asked.stream
         if self.modality.stream and not self.modality.streams:
             raise InputError(
                 f"--stream: images and blocks of text are streamed; a {self.modality.name} run prepares its data once"
             )
         first = self.modality.open(self.method if by_name else None)
-        seed_everything(self.given["seed"])
+        seed_everything(self.asked.seed)
         if by_name:
             function = load_method(self.method)
-            self.method_settings, settings = split_settings(function, self.given["settings"])
+            self.method_settings, settings = split_settings(function, self.asked.settings)
             self.method_settings |= self.modality.told()
             if settings.get("lora"):
                 self.modality.adapt(first, int(settings["lora"]))
             self.model, recipe = function(first, **self.method_settings)
         else:
-            settings = dict(self.given["settings"])
+            settings = dict(self.asked.settings)
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
         # texts go on as their papers do: vectors of sentences are learned from a language model at the full rate
@@ -164,7 +164,7 @@ class Pretraining:
             self.modality.asks = self.model.split.asks
         self.modality.feed(self.recipe)
         # Weights of which each process takes a share go to the device layer by layer, in the loop.
-        place = torch.device("cpu") if self.given["shard"] else self.device
+        place = torch.device("cpu") if self.asked.shard else self.device
         self.model.to(place)
         self.modality.examine(self.model)
         if isinstance(self.model, LatentModel):
@@ -180,8 +180,8 @@ class Pretraining:
         self.recipe = self.recipe.change(batch_size=self._batch_size())
 
     def _batch_size(self) -> int:
-        if self.given["batch_size"] is not None:
-            return int(self.given["batch_size"])
+        if self.asked.batch_size is not None:
+            return int(self.asked.batch_size)
         batch = self.recipe.batch_size
         if self.recipe.order == "streams":
             return batch
@@ -195,23 +195,23 @@ class Pretraining:
         self.recipe = Recipe.of(kept["recipe"]) if kept else self.recipe  # whatever this version would take
         steps = kept["steps"] if kept else self._steps()
         # More processes than shards take as many shards, and the run keeps them, whatever resumes it.
-        pieces = int(self.given["accumulate"] or (kept or {}).get("accumulate", 1))
+        pieces = int(self.asked.accumulate or (kept or {}).get("accumulate", 1))
         shards = kept["shards"] if kept else max(8, distributed.world() * pieces)
         self.loop = _loop_of(self.model)(
-            self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.given["seed"], device=self.device,
+            self.model, self.modality.items, self.recipe, steps=steps or 1000, seed=self.asked.seed, device=self.device,
             shards=shards, **self._thrift(pieces),
         )  # fmt: skip
         check_single(self.loop)
         self.shards = self.loop.shards
         if steps is None:
             self._tell("timing")
-            seconds = 60 * (self.given["minutes"] or DEFAULT_MINUTES)
+            seconds = 60 * (self.asked.minutes or DEFAULT_MINUTES)
             steps = max(1, int(distributed.from_first(PACE * seconds / self.loop.seconds_per_step())))
             if (enough := self.recipe.enough(len(self.modality.items), steps)) < steps:
                 text = f"{enough} steps are enough, more would not be better; --epochs and --steps take more"
                 self._tell("note", text=text)
             self.loop.steps = steps = enough
-        on_sick, health = self.given["on_sick"] or "warn", kept.get("health") if kept else None
+        on_sick, health = self.asked.on_sick or "warn", kept.get("health") if kept else None
         if health is None:
             if on_sick != "warn":
                 self._tell("timing")
@@ -227,11 +227,11 @@ class Pretraining:
             "fitted": fitted_of(getattr(self.model, "split", None)),
             "data": {**self.modality.facts(), "prepared_seconds": round(self.prepare_seconds, 2)},
             **self.modality.model_facts(self.model),
-            "seed": self.given["seed"], "steps": steps,
+            "seed": self.asked.seed, "steps": steps,
             "batch_size": self.recipe.batch_size, "shards": self.shards, "accumulate": pieces,
-            "recompute": self.given["recompute"], "shard": self.given["shard"],
-            **({"auto": self.given["auto"]} if "auto" in self.given else {}),
-            "recipe": dataclasses.asdict(self.recipe), "minutes": self.given["minutes"], "given": plain(self.given),
+            "recompute": self.asked.recompute, "shard": self.asked.shard,
+            **({"auto": self.asked.auto} if self.asked.auto else {}),
+            "recipe": dataclasses.asdict(self.recipe), "minutes": self.asked.minutes, "given": self.asked.to_json(),
             "health": health, "device": str(self.device), "threads": torch.get_num_threads(), "world": distributed.world(),
             "versions": versions(),
             "commit": commit_of_code(), "command": command_line(), "started": now(),
@@ -240,12 +240,12 @@ class Pretraining:
 
     def _thrift(self, pieces: int) -> dict[str, Any]:
         """How the loop saves memory, as it was asked to."""
-        check_thrift(self.model, str(self.method), self.given, pieces)
+        check_thrift(self.model, str(self.method), self.asked, pieces)
         if not isinstance(self.model, Objective):
             return {}
-        if self.given["shard"] and not self.shared:
+        if self.asked.shard and not self.shared:
             self._tell("note", text="--shard: one process holds everything. Start several: torchrun --nproc-per-node N")
-        if self.given["recompute"]:
+        if self.asked.recompute:
             recompute(self.model)
         if self.shared and distributed.rank() == 0:
             self.twin = hollow(self.model)
@@ -254,7 +254,7 @@ class Pretraining:
     @property
     def shared(self) -> bool:
         """Whether every process has a share of the weights, and none the whole."""
-        return bool(self.given["shard"]) and distributed.world() > 1
+        return bool(self.asked.shard) and distributed.world() > 1
 
     def _put_together(self) -> None:
         """Of weights in shares: the whole model, in the first process; all take part."""
@@ -264,13 +264,13 @@ class Pretraining:
                 self.model = fill(self.twin, tensors)
 
     def _steps(self) -> int | None:
-        if self.given["steps"] is not None:
-            return int(self.given["steps"])
-        if self.given["epochs"] is not None:
+        if self.asked.steps is not None:
+            return int(self.asked.steps)
+        if self.asked.epochs is not None:
             passes = isinstance(self.model, LatentModel)
             each = 1 if passes else len(self.modality.items) / self.recipe.batch_size
-            return max(1, round(self.given["epochs"] * each))
-        if isinstance(self.model, LatentModel) and self.given["minutes"] is None:
+            return max(1, round(self.asked.epochs * each))
+        if isinstance(self.model, LatentModel) and self.asked.minutes is None:
             return max(1, round(self.recipe.epochs))
         return None
 

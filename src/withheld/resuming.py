@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from withheld.asked import Asked
 from withheld.errors import InputError
-from withheld.provenance import plain
 
-UNTOUCHED: dict[str, Any] = {"encoder": "auto", "size": "auto", "seed": 0, "settings": {}, "stream": False}
+UNTOUCHED = vars(Asked())
 LENGTHS = ("minutes", "epochs", "steps")
 FREE = ("on_sick", "recompute", "shard")
 """What may differ: care as far as `_care` allows, and what changes where numbers are kept, but not what they are."""
 
 
-def taken_up(given: dict[str, Any], began: dict[str, Any]) -> dict[str, Any]:
-    """What is asked now, and what the run began with where nothing is asked: `--resume` needs no other option.
-
-    Args:
-        given: what is asked now. began: "given" of run.json.
-    """
-    found = dict(given)
-    asked = any(given[name] is not None for name in LENGTHS)
-    for key, value in began.items():
-        if key in FREE or key not in given or (key in LENGTHS and asked):
-            continue
-        if given[key] == UNTOUCHED.get(key):
-            found[key] = value
-    found["settings"] = {**began.get("settings", {}), **given["settings"]}
-    return found
+def taken_up(asked: Asked, began: Asked) -> Asked:
+    """What is asked now, and what the run began with where nothing is asked: `--resume` needs no other option."""
+    kept = {*FREE, *(LENGTHS if asked.lengths else ())}
+    free = [name for name, value in vars(asked).items() if name not in kept and value == UNTOUCHED[name]]
+    found = {name: getattr(began, name) for name in free}
+    return replace(asked, **{**found, "settings": {**began.settings, **asked.settings}})
 
 
 def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -45,7 +37,7 @@ def same_run(kept: dict[str, Any], now: dict[str, Any], out: Path) -> dict[str, 
         changes.append(f"method: {kept['method']} -> {now['method']}")
     began = {**kept["given"], "accumulate": kept.get("accumulate", 1)}
     for key, value in now["given"].items():
-        if key not in FREE and value != plain(UNTOUCHED.get(key)) and value != began.get(key):
+        if key not in FREE and value != UNTOUCHED[key] and value != began.get(key):
             changes.append(f"{key}: {began.get(key)} -> {value}")
     health = _care(kept, now, changes)
     if changes:

@@ -292,14 +292,15 @@ def pretrain(
         InputError: bad data or settings. CannotWrite, RunInUse: the folder. Diverged: the loss is not finite.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint. Sick: with on_sick="stop".
     """
+    from withheld.asked import Asked
     from withheld.auto import AUTO, Choice, decide
     from withheld.pretraining import Pretraining
 
-    given = {
-        "encoder": encoder, "minutes": minutes, "epochs": epochs, "steps": steps, "batch_size": batch_size, "size": size,
-        "settings": dict(settings or {}), "seed": seed, "labels": None if labels is None else str(labels),
-        "on_sick": on_sick, "stream": stream, "accumulate": accumulate, "recompute": recompute, "shard": shard,
-    }  # fmt: skip
+    asked = Asked(
+        encoder=encoder, minutes=minutes, epochs=epochs, steps=steps, batch_size=batch_size, size=size,
+        settings=dict(settings or {}), seed=seed, labels=None if labels is None else str(labels), on_sick=on_sick,
+        stream=stream, accumulate=accumulate, recompute=recompute, shard=shard,
+    )  # fmt: skip
     listen = listen or (lambda event: None)
     if isinstance(method, str) and method == AUTO:
         method = decide(
@@ -308,9 +309,8 @@ def pretrain(
     if isinstance(method, Choice):
         for line in method.lines():
             listen({"kind": "note", "text": line})
-        given |= method.given(given["settings"])
-        method = method.method
-    job = Pretraining(method, data, Path(out), given, device, listen)
+        method, asked = method.method, method.asked(asked)
+    job = Pretraining(method, data, Path(out), asked, device, listen)
     return job.start(resume, dry_run, pictures, save_every)
 
 

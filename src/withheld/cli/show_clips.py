@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def of_clips(
     import numpy as np
     import torch
 
+    from withheld.asked import Asked
     from withheld.data.moving import is_moving
     from withheld.data.sample import spread
     from withheld.data.video import open_videos
@@ -35,24 +37,21 @@ def of_clips(
     run = None if folder is None else open_run(folder)
     if run is not None and run.settings["method"] != method:
         raise InputError(f"{folder} was trained with {run.settings['method']}, not {method}: name that method")
-    given: dict[str, Any] = {"encoder": "auto", "size": size, "seed": seed, "settings": dict(settings)}
+    asked = Asked(size=size, seed=seed, settings=settings)
     if run is not None:
         about = run.settings["data"]
-        given = {
-            **run.settings["given"],
-            "size": about["size"],
-            "settings": {n: about[n] for n in ("frames", "rate", "motion")},
-        }
+        fed = {name: about[name] for name in ("frames", "rate", "motion")}
+        asked = replace(Asked.from_json(run.settings["given"]), size=about["size"], settings=fed)
     source: Any = data
     if not is_moving(data):
         source = open_videos(data)
         chosen = np.random.default_rng(seed).permutation(len(source))[: SPARE * items]
         source = source.subset(np.sort(chosen))
-    modality = Videos(source, given, torch.device(device), lambda kind, **event: None)
+    modality = Videos(source, asked, torch.device(device), lambda kind, **event: None)
     trunk = modality.open(method)
     recipe = Recipe()
     if run is None:
-        mine, _ = split_settings(load_method(method), given["settings"])
+        mine, _ = split_settings(load_method(method), settings)
         objective, recipe = load_method(method)(trunk, **mine)
     else:
         objective = run.objective().to(device)

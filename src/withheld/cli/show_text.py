@@ -69,12 +69,14 @@ def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | i
     """Objective, tokenizer and blocks as `withheld pretrain` would make them of these texts."""
     import torch
 
+    from withheld.asked import Asked
     from withheld.data.sentences import alone
     from withheld.modalities.text import Texts
     from withheld.run import load_method, split_settings
 
-    given = {"encoder": "auto", "size": size, "settings": settings, "seed": seed, "batch_size": None}
-    texts = Texts(source, given, torch.device("cpu"), lambda kind, **event: None)
+    texts = Texts(
+        source, Asked(size=size, settings=settings, seed=seed), torch.device("cpu"), lambda kind, **event: None
+    )
     trunk = texts.open(method)
     function = load_method(method)
     chosen, _ = split_settings(function, settings)

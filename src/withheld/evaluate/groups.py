@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.asked import Asked
 from withheld.data.vectors import Vectors
 from withheld.errors import InputError, nearest
 from withheld.evaluate.classifier import write_labels
@@ -79,10 +80,10 @@ def open_table(run: Run, model: Any, data: Any, test: bool = False) -> Vectors:
     from withheld.modalities.table import Tables
 
     facts = run.settings["data"]
-    given = {"encoder": "auto", "size": facts["shape"][1] if facts.get("shape") else "auto", "seed": 0}
-    tables = Tables(data, given, torch.device("cpu"), lambda kind, **event: None)
+    asked = Asked(size=facts["shape"][1] if facts.get("shape") else "auto")
+    tables = Tables(data, asked, torch.device("cpu"), lambda kind, **event: None)
     tables.test = test
-    tables.open(run.settings["method"])
+    tables.open(None)  # of no method, so that no column is left out: the run knows which it wants
     tables.table = _with_columns(tables.table, facts["columns"], data, str(facts.get("location") or ""))
     tables.feed(Recipe(**run.settings["recipe"]))
     tables.examine(model)

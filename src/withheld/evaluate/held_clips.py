@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.asked import Asked
 from withheld.data.clips import PreparedClips
 from withheld.data.duplicates import near_duplicates
 from withheld.data.few import interval
@@ -89,11 +90,12 @@ def held_clips(run: Run, data: Any, device: str, listen: Listen, windows: int | 
     if run.settings["modality"] != "video":
         raise InputError(f"{run.folder}: a run of {run.settings['title']} learned from no clips")
     objective = run.objective().to(torch.device(device)).eval()
-    given = {**run.settings["given"], "size": run.settings["data"]["size"]}
     settings = run.settings["data"]
-    given["settings"] = {**given["settings"], **{name: settings[name] for name in ("frames", "rate", "motion")}}
+    asked = Asked.from_json(run.settings["given"])
+    fed = {name: settings[name] for name in ("frames", "rate", "motion")}
+    asked = replace(asked, size=settings["size"], settings={**asked.settings, **fed})
     location = run.settings["data"]["location"] if data is None else data
-    modality = Videos(location, given, torch.device(device), lambda kind, **event: listen({"kind": kind, **event}))
+    modality = Videos(location, asked, torch.device(device), lambda kind, **event: listen({"kind": kind, **event}))
     modality.part = "train" if data is None else "test"
     modality.open(run.settings["method"])
     modality.mean, modality.std = list(run.settings["mean"]), list(run.settings["std"])
@@ -109,16 +111,16 @@ def held_clips(run: Run, data: Any, device: str, listen: Listen, windows: int | 
     owners = items.owners(chosen)
     told = (" that was held out" if len(chosen) == 1 else " that were held out") if own else ""
     said = f"{plural(len(chosen), 'window')} of {plural(len(np.unique(owners)), 'clip')} of {location}{told}"
-    notes = [] if own else _seen_note(modality, np.unique(owners), run, given)
+    notes = [] if own else _seen_note(modality, np.unique(owners), run, asked)
     return HeldClips(objective, items, chosen, owners, said, modality.mean, modality.std, torch.device(device), notes)
 
 
-def _seen_note(others: Videos, measured: NDArray[np.int64], run: Run, given: dict[str, Any]) -> list[str]:
+def _seen_note(others: Videos, measured: NDArray[np.int64], run: Run, asked: Asked) -> list[str]:
     """Says how many of other clips are nearly those that a run learned from, where these are still there."""
     location = run.settings["data"]["location"]
     if others.made is not None or is_moving(location) or not Path(location).expanduser().exists():
         return []
-    learned = Videos(location, given, others.device, lambda kind, **event: None)
+    learned = Videos(location, asked, others.device, lambda kind, **event: None)
     learned.open(run.settings["method"])
     learned.feed(Recipe())
     if any(isinstance(each.clips.images, StreamedFrames) for each in (others, learned)):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.asked import Asked
 from withheld.data.sample import spaced
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
@@ -142,12 +143,11 @@ class _Bench:
     def __init__(self, run: Run, data: Any, device: torch.device, listen: Listen) -> None:
         self.run, self.device = run, device
         self.listen = listen
-        self.given = dict(run.settings["given"])
-        if "size" in run.settings["data"]:
-            self.given["size"] = run.settings["data"]["size"]
+        asked = Asked.from_json(run.settings["given"])
+        self.asked = dataclasses.replace(asked, size=run.settings["data"].get("size", asked.size))
         location = data if data is not None else run.settings["data"]["location"]
         kind = modality_named(run.settings["modality"])
-        self.modality = kind(location, self.given, device, lambda what, **event: listen({"kind": what, **event}))
+        self.modality = kind(location, self.asked, device, lambda what, **event: listen({"kind": what, **event}))
         self.first = self.modality.open(run.settings["method"])
         for name in ("mean", "std"):  # fed as the run was
             if name in run.settings:
@@ -184,7 +184,7 @@ class _Bench:
         floor: list[dict[str, float]] = []
         for at, t in self._batches(self.held):
             for draw in range(DRAWS):
-                seed_everything(self.given["seed"], at, draw)
+                seed_everything(self.asked.seed, at, draw)
                 pair = task.pair(t)
                 prediction = objective.network(pair.x)
                 found.append(_measured(task, prediction, pair))
@@ -196,7 +196,7 @@ class _Bench:
     @torch.no_grad()
     def ask(self, probe: Probe, objective: Objective) -> dict[str, float]:
         """The answers to a probe, its random numbers a function of the seed."""
-        seed_everything(self.given["seed"])
+        seed_everything(self.asked.seed)
         some = [items.batch(spaced(len(items), self.most), self.device) for items in (self.learned, self.held)]
         return probe.measure(objective.eval(), *some)
 
@@ -223,8 +223,8 @@ class _Bench:
 
     def _made(self, settings: Any) -> tuple[Objective, Recipe]:
         function = load_method(self.run.settings["method"])
-        mine, of_recipe = split_settings(function, {**self.given["settings"], **settings})
-        seed_everything(self.given["seed"])
+        mine, of_recipe = split_settings(function, {**self.asked.settings, **settings})
+        seed_everything(self.asked.seed)
         objective, recipe = function(copy.deepcopy(self.first), **mine)
         if "betas" in of_recipe:
             of_recipe["betas"] = tuple(of_recipe["betas"])
@@ -236,7 +236,7 @@ class _Bench:
         return objective.to(self.device), recipe
 
     def _loop(self, objective: Objective, recipe: Recipe, steps: int) -> Loop:
-        return Loop(objective, self.learned, recipe, steps=steps, seed=self.given["seed"], device=self.device)
+        return Loop(objective, self.learned, recipe, steps=steps, seed=self.asked.seed, device=self.device)
 
     def _batches(self, items: Items) -> Any:
         chosen = spaced(len(items), self.most)

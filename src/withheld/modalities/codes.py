@@ -54,7 +54,7 @@ class Codes(Modality):
         self.shape = CodeShape(*network.grids, network.book_size)
         self.sequences = sequences_of(run, network, images, self.device)
         self.fingerprint = digest([images.fingerprint, self.sequences.tobytes()])
-        seed_everything(self.given["seed"])
+        seed_everything(self.asked.seed)
         return CodeTrunk(self.shape)
 
     def feed(self, recipe: Recipe) -> None:

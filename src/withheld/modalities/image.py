@@ -193,15 +193,15 @@ class Images(Modality):
         )
 
     def _trunk(self, method: str) -> Any:
-        name = self.given["encoder"]
+        name = self.asked.encoder
         if name == "auto":
             name = default_encoder(method) or ("vit-small" if self.device.type == "cuda" else "vit-nano")
         self.encoder_name = str(name) if isinstance(name, (str, Path)) else type(name).__name__
-        seed = self.given["seed"]
+        seed = self.asked.seed
         if isinstance(name, str) and name in PRESETS:
             self._prepare(self._size(), None)
             return open_trunk(name, size=self.size, channels=self.prepared.images.shape[1], seed=seed)[0]
-        asked = None if self.given["size"] == "auto" else int(self.given["size"])
+        asked = None if self.asked.size == "auto" else int(self.asked.size)
         trunk, self.pretrained = open_trunk(name, size=asked, channels=3, seed=seed)
         self._prepare(trunk.size, trunk.channels)
         if self.pretrained:
@@ -209,15 +209,8 @@ class Images(Modality):
         return trunk
 
     def _size(self) -> int:
-        asked = self.given["size"]
-        if asked != "auto":
-            try:
-                number = int(asked)
-            except (TypeError, ValueError):
-                number = 0
-            if number < 8:
-                raise InputError(f"--size {asked}: give the side of the images in pixels, 8 or more, or auto")
-            return number
+        if self.asked.size != "auto":
+            return self.size_asked(8, "the side of the images in pixels")
         native = max(native_size(self.source))
         if native <= 64:
             return -(-native // 4) * 4

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from withheld.asked import Asked
 from withheld.errors import InputError
 from withheld.types import Recipe
 
@@ -21,7 +22,7 @@ class Modality(ABC):
 
     Args:
         data: see `withheld.pretrain`.
-        given: the settings as the caller gave them.
+        asked: what the caller asked for.
         device: where the model learns.
         tell: called with a kind and what happened.
 
@@ -46,8 +47,8 @@ class Modality(ABC):
     held_out: bool = False
     asks: tuple[str, ...] = ()
 
-    def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
-        self.data, self.given, self.device, self.tell = data, given, device, tell
+    def __init__(self, data: Any, asked: Asked, device: torch.device, tell: Tell) -> None:
+        self.data, self.asked, self.device, self.tell = data, asked, device, tell
         self.skipped: list[dict[str, str]] = []
 
     @abstractmethod
@@ -65,6 +66,20 @@ class Modality(ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What run.json says of the data: location, kind, items, and what is special to the modality."""
+
+    def size_asked(self, least: int, what: str) -> int:
+        """The size in numbers.
+
+        Raises:
+            InputError: where it is none, or below `least`.
+        """
+        try:
+            number = int(self.asked.size)
+        except (TypeError, ValueError):
+            number = 0
+        if number < least:
+            raise InputError(f"--size {self.asked.size}: give {what}, {least} or more, or auto")
+        return number
 
     def adapt(self, first: Any, rank: int) -> None:
         """Puts adapters into a trained encoder, which then learn in its place.

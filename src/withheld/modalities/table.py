@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.asked import Asked
 from withheld.data.image import native_size
 from withheld.data.labels import LABEL_COLUMNS
 from withheld.data.prepared import prepare
@@ -43,25 +44,23 @@ class Tables(Modality):
     labels: np.ndarray | None = None
     classes: Sequence[str] = ()
 
-    def __init__(self, data: Any, given: dict[str, Any], device: torch.device, tell: Tell) -> None:
+    def __init__(self, data: Any, asked: Asked, device: torch.device, tell: Tell) -> None:
         """Apple's GPUs have no double precision, in which sums over all rows are."""
-        super().__init__(data, given, torch.device("cpu") if device.type == "mps" else device, tell)
+        super().__init__(data, asked, torch.device("cpu") if device.type == "mps" else device, tell)
 
     def open(self, method: str | None) -> Any:
         """Opens the rows; returns how many columns they have."""
-        if self.given["encoder"] != "auto":
-            raise InputError(
-                f"--encoder {self.given['encoder']}: {method} learns a table of numbers and has no encoder"
-            )
+        if self.asked.encoder != "auto":
+            raise InputError(f"--encoder {self.asked.encoder}: {method} learns a table of numbers and has no encoder")
         self.table = self._open()
         self.fingerprint = self.table.fingerprint
-        if method == "mixture" and "settings" in self.given and self.given["settings"].get("kind") != "bernoulli":
+        if method == "mixture" and self.asked.settings.get("kind") != "bernoulli":
             leave_out_constants(self.table)
         for note in self.table.notes:
             self.tell("note", text=note)
-        if self.given.get("labels") is not None:
-            self._label(self.given["labels"])
-        self.wide = method == "mixture" and "settings" in self.given and self._is_wide(self.given["settings"])
+        if self.asked.labels is not None:
+            self._label(self.asked.labels)
+        self.wide = method == "mixture" and self._is_wide(self.asked.settings)
         if self.wide:
             self.tell(
                 "note",
@@ -88,7 +87,7 @@ class Tables(Modality):
         if self.labels is not None:
             known = np.flatnonzero(self.labels != UNKNOWN_LABEL)
             if len(known) > SAMPLE:
-                known = np.random.default_rng(self.given["seed"]).choice(known, SAMPLE, replace=False)
+                known = np.random.default_rng(self.asked.seed).choice(known, SAMPLE, replace=False)
             chosen = np.union1d(chosen, known)
         self.sample = self.items.batch(chosen, self.device)
 
@@ -138,7 +137,7 @@ class Tables(Modality):
     def _some(self, count: int) -> np.ndarray:
         """Positions of some rows, spread over the table; the seed decides which."""
         many = len(self.table)
-        return np.sort(np.random.default_rng(self.given["seed"]).choice(many, min(many, count), replace=False))
+        return np.sort(np.random.default_rng(self.asked.seed).choice(many, min(many, count), replace=False))
 
     def _label(self, labels: Any) -> None:
         """Reads the labels of some rows; they belong to the data, and to its fingerprint."""
@@ -155,14 +154,14 @@ class Tables(Modality):
         if isinstance(self.data, str) and self.data.startswith("run:"):
             return features_of_run(self.data, self.device, self.tell)
         if is_table(self.data) and not _holds_images(self.data):
-            return open_vectors(self.data, label_column(self.given.get("labels")))
+            return open_vectors(self.data, label_column(self.asked.labels))
         return self._pixels()
 
     def _pixels(self) -> Vectors:
         """Images at their own size, every pixel a column."""
         source = open_source(self.data)
         source = source.part("test" if self.test else "train") or source
-        asked = self.given["size"]
+        asked = self.asked.size
         size = max(native_size(source)) if asked == "auto" else int(asked)
         if size > 64 and asked == "auto":
             raise InputError(

@@ -61,14 +61,14 @@ class Texts(Modality):
     def open(self, method: str | None) -> Any:
         """Tokenizes every document once; returns the trunk."""
         assert method is not None  # noqa: S101 - objectives of one's own bring images so far
-        self.method, self.settings = method, self.given["settings"]
+        self.method, self.settings = method, self.asked.settings
         self.by_sentence = constant(method, "ITEMS", "blocks") == "sentences"
         if self.stream:
             check_stream(method, self.settings)
         self.source = open_corpus(self.data) if self.stream else open_texts(self.data)
         if len(self.source) == 0:
             raise InputError(f"{self.data}: no texts")
-        name = self.given["encoder"]
+        name = self.asked.encoder
         if name == "auto":
             name = default_encoder(method, self.device.type)
         self.encoder_name = str(name) if isinstance(name, (str, Path)) else type(name).__name__
@@ -91,7 +91,7 @@ class Texts(Modality):
         for note in notes_on(self.source, None if self.stream else self.tokens, "" if asked else how):
             self.tell("note", text=note)
         self.trunk, self.pretrained = open_text_trunk(
-            name, vocabulary=len(self.tokenizer), length=self.length, seed=self.given["seed"]
+            name, vocabulary=len(self.tokenizer), length=self.length, seed=self.asked.seed
         )
         if self.trunk.vocabulary < len(self.tokenizer):
             raise InputError(
@@ -268,17 +268,10 @@ class Texts(Modality):
         return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
 
     def _length(self, encoder: Any) -> int:
-        asked = self.given["size"]
+        if self.asked.size != "auto":
+            return self.size_asked(4, "the tokens of a block")
         preset = TEXT_PRESETS.get(str(encoder))
-        if asked == "auto":
-            return preset.length if preset else int(constant(str(self.method), "LENGTH", 128))
-        try:
-            number = int(asked)
-        except (TypeError, ValueError):
-            number = 0
-        if number < 4:
-            raise InputError(f"--size {asked}: give the tokens of a block, 4 or more, or auto")
-        return number
+        return preset.length if preset else int(constant(str(self.method), "LENGTH", 128))
 
     def _tokenizer(self, encoder: Any) -> Any:
         """The encoder's own, or one that is trained on these texts and kept in the cache."""
@@ -323,7 +316,7 @@ class Texts(Modality):
             return open_tokenizer(entry)
 
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
-        streams = int(self.given["batch_size"] or recipe.batch_size) if recipe.order == "streams" else 0
+        streams = int(self.asked.batch_size or recipe.batch_size) if recipe.order == "streams" else 0
         if check is None:
             learn, check = without_end(learn, self._held_out(), self.length + 1)
             self.learned = learn

@@ -52,7 +52,7 @@ class Videos(Modality):
             source = open_videos(self.data)
             named = source.part(self.part)
             self.source = named if named is not None and len(named) else source
-        settings = self.given["settings"]
+        settings = self.asked.settings
         self.frames = int(settings.get("frames", constant(str(method), "FRAMES", 8)))
         self.rate = float(settings.get("rate", constant(str(method), "RATE", 0.0)))
         self.share = float(settings.get("motion", constant(str(method), "MOTION", 1.0)))
@@ -63,12 +63,12 @@ class Videos(Modality):
                 "or more, rate is 0 (as the clips are) or frames a second, motion the share of the windows that is kept, above "
                 "0 up to 1, held_out the share of the clips that is never learned from, below 1"
             )
-        name = self.given["encoder"]
+        name = self.asked.encoder
         if name == "auto":
             name = default_encoder(str(method), self.device.type) or "vit-nano"
         self.encoder_name = str(name)
         trunk, self.pretrained = open_video_trunk(
-            name, size=self._size(str(method)), frames=self.frames, seed=self.given["seed"]
+            name, size=self._size(str(method)), frames=self.frames, seed=self.asked.seed
         )  # fmt: skip
         self.frames, self.size = trunk.frames, trunk.size
         if is_moving(self.data):
@@ -159,16 +159,9 @@ class Videos(Modality):
         return VideoEncoder(model.trunk, mean, std, self.rate, model.split, f"{title} {self.encoder_name}")
 
     def _size(self, method: str) -> int:
-        asked = self.given["size"]
-        if asked == "auto":
+        if self.asked.size == "auto":
             return constant(method, "SIZE", SIDE.get(self.device.type, 64))
-        try:
-            number = int(asked)
-        except (TypeError, ValueError):
-            number = 0
-        if number < 16:
-            raise InputError(f"--size {asked}: give the side of the frames in pixels, 16 or more, or auto")
-        return number
+        return self.size_asked(16, "the side of the frames in pixels")
 
     def _prepare(self) -> None:
         if distributed.rank() != 0:
