@@ -20,7 +20,7 @@ from torch import nn
 from withheld.errors import InputError
 from withheld.hub import hub_settings
 from withheld.learn.checkpoint import writing
-from withheld.networks.open import encoder_folder, read_config
+from withheld.networks.open import CARD, encoder_folder, read_card, read_config
 from withheld.types import Features
 
 
@@ -56,7 +56,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """Writes weights, config and how to be fed into a new folder."""
+        """Writes weights, config and what transformers feeds them with into a new folder."""
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """How it is fed; `read_card` has it again."""
 
     @property
     def width(self) -> int:
@@ -80,6 +84,8 @@ class Encoder(nn.Module, ABC):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             self.write(aside)
+            card = {"format": 1, "modality": self.modality, "name": self.name, **self.card()}
+            (aside / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
             _strip_config(aside / "config.json")
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(aside, folder)
@@ -135,15 +141,14 @@ class Encoder(nn.Module, ABC):
 
 def _is_video(where: str | Path) -> bool:
     """Whether a folder holds an encoder of clips: its card says so, or its model takes nothing else."""
-    from withheld.networks.open import CARD
     from withheld.networks.video import WHOLE_CLIPS
 
     folder = encoder_folder(where)
     if folder is None:
         return False
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8")) if (folder / CARD).is_file() else {}
-    except (OSError, ValueError):
+        card = read_card(folder, ())
+    except InputError:  # which is left to the one that opens it
         return False
     return card.get("modality") == "video" or read_config(folder / "config.json").model_type in WHOLE_CLIPS
 

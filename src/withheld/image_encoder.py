@@ -23,7 +23,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.modes import evaluating
 from withheld.networks.image import ImageTrunk, fresh_trunk
-from withheld.networks.open import CARD, encoder_folder, normalization_of, open_trunk, read_card
+from withheld.networks.open import encoder_folder, normalization_of, open_trunk, read_card
 from withheld.resize import at_size
 from withheld.types import Features, Split
 
@@ -141,10 +141,9 @@ class ImageEncoder(Encoder):
         return ImageEncoder(trunk, self.mean, self.std, self.split, name, self.flips, self.scale, self.augment)
 
     def write(self, folder: Path) -> None:
-        """Weights, config, processor and card."""
+        """Weights, config and processor."""
         self.trunk.model.save_pretrained(folder)
         (folder / "preprocessor_config.json").write_text(json.dumps(self._processor(), indent=1), encoding="utf-8")
-        (folder / CARD).write_text(json.dumps(self._card(), indent=1), encoding="utf-8")
 
     @classmethod
     def opened(cls, where: str | Path) -> ImageEncoder:
@@ -154,21 +153,21 @@ class ImageEncoder(Encoder):
             InputError: where there is none.
         """
         folder = encoder_folder(where)
-        card = read_card(folder) if folder else None
+        card = read_card(folder)
         trunk, _ = open_trunk(folder or where, size=None, channels=3)
         mean, std = normalization_of(where, trunk.channels)
-        if card is None:
+        if not card:
             return cls(trunk, mean, std, name=Path(where).name if folder else str(where))
         return cls(
             trunk, mean, std, open_split(card["full"]), card["name"], card["flips"], Scale.from_json(card["scale"]),
-            open_augment(card["augment"]),
+            open_augment(card.get("augment")),
         )  # fmt: skip
 
-    def _card(self) -> dict[str, Any]:
+    def card(self) -> dict[str, Any]:
+        """Size, normalization, what the split's `full` asks for, how training changed images."""
         full = None if self.split is None else named_part(self.split)
         return {
-            "format": 1, "modality": "image", "name": self.name, "size": self.size, "channels": self.channels,
-            "mean": self.mean, "std": self.std,
+            "size": self.size, "channels": self.channels, "mean": self.mean, "std": self.std,
             "pooling": self.trunk.pooling, "flips": self.flips, "full": full,
             "augment": None if self.augment is None else named_part(self.augment),
             "scale": self.scale.to_json() if self.scale else None,

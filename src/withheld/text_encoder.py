@@ -6,7 +6,6 @@ Shapes: B batch, L tokens, D width.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from withheld.data.tokens import padded
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.modes import evaluating
-from withheld.networks.open import CARD, encoder_folder
+from withheld.networks.open import encoder_folder, read_card
 from withheld.networks.text import TextTrunk, fresh_text_trunk
 from withheld.networks.text_open import open_text_trunk
 from withheld.types import Features
@@ -151,22 +150,24 @@ class TextEncoder(Encoder):
         return TextEncoder(trunk, self.tokenizer, f"{self.name} untrained", self.most)
 
     def write(self, folder: Path) -> None:
-        """Weights, config, tokenizer and card."""
+        """Weights, config and tokenizer."""
         self.trunk.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        card = {
-            "format": 1, "modality": "text", "name": self.name, "length": min(self.length, 1 << 20), "most": self.most,
+
+    def card(self) -> dict[str, Any]:
+        """Tokens at once and at most."""
+        return {
+            "length": min(self.length, 1 << 20), "most": self.most,
             "how": "tokenized without special tokens, cut, framed by the start and end tokens; features are the mean of "
             "the last layer over real tokens, of all windows of `length` tokens; of word vectors, divided by its length",
         }  # fmt: skip
-        (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
     @classmethod
     def opened(cls, where: str | Path) -> TextEncoder:
         """Opens a saved encoder, any transformers language folder, or a transformers id.
 
         Raises:
-            InputError: where there is none.
+            InputError: where there is none, or its card is damaged.
         """
         folder = encoder_folder(where)
         trunk, _ = open_text_trunk(folder or where, vocabulary=None, length=None)
@@ -176,14 +177,8 @@ class TextEncoder(Encoder):
                 f"{where}: its tokenizer has {len(tokenizer):,} tokens, its network knows {trunk.vocabulary:,}: they do not "
                 "belong together; copy there the tokenizer that it was trained with"
             )
-        name, most = Path(where).name, 1024
-        if folder is not None and (folder / CARD).is_file():
-            try:
-                card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-                name, most = str(card["name"]), int(card["most"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{folder / CARD} is damaged: {error!r}") from None
-        return cls(trunk, tokenizer, name, most)
+        card = read_card(folder, ("name", "most")) or {"name": Path(where).name, "most": 1024}
+        return cls(trunk, tokenizer, card["name"], card["most"])
 
 
 def batches_of(lengths: Sequence[int], most: int) -> list[slice]:

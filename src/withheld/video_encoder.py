@@ -5,7 +5,6 @@ Shapes: B batch, T frames, C channels, H W pixels, D width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.image_encoder import named_part, normalization_of, open_split
 from withheld.modes import evaluating
-from withheld.networks.open import CARD, encoder_folder
+from withheld.networks.open import IMAGES, encoder_folder, read_card
 from withheld.networks.video import VideoTrunk, fresh_video_trunk, open_video_trunk
 from withheld.resize import at_size
 from withheld.types import Features, Split
@@ -131,18 +130,20 @@ class VideoEncoder(Encoder):
         return VideoEncoder(trunk, self.mean, self.std, self.rate, self.split, f"{self.name} untrained")
 
     def write(self, folder: Path) -> None:
-        """Weights, config and card."""
+        """Weights and config."""
         self.trunk.model.save_pretrained(folder)
+
+    def card(self) -> dict[str, Any]:
+        """Size, frames, their rate, normalization, what the split's `full` asks for."""
         full = None if self.split is None else named_part(self.split)
-        card = {
-            "format": 1, "modality": "video", "name": self.name, "size": self.size, "frames": self.frames,
+        return {
+            "size": self.size, "frames": self.frames,
             "rate": self.rate, "mean": self.mean, "std": self.std, "pooling": self.trunk.pooling, "full": full,
             "channels": self.trunk.channels, "flips": False, "scale": None,
             "how": "frames scaled to 0..1, resized to size x size (bilinear, antialiased), minus mean, over std, then `full`; "
             "(batch, frames, 3, size, size), `frames` of them at `rate` a second (0: as they are); models of images see "
             "frame by frame; features are the mean over tokens and time",
         }  # fmt: skip
-        (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
     @classmethod
     def opened(cls, where: str | Path) -> VideoEncoder:
@@ -156,20 +157,14 @@ class VideoEncoder(Encoder):
             raise InputError(
                 f"{where}: no encoder of clips in this folder (looked for config.json and encoder/config.json)"
             )
-        path = folder / CARD
-        if not path.is_file():
+        card = read_card(folder, (*IMAGES, "frames", "rate"))
+        if not card:
             trunk, _ = open_video_trunk(folder, size=None, frames=16)
             return cls(trunk, *normalization_of(folder, trunk.channels), name=folder.name)
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-            frames, rate, name, full = int(card["frames"]), float(card["rate"]), str(card["name"]), card["full"]
-            mean, std, pooling = list(card["mean"]), list(card["std"]), str(card["pooling"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged: {error!r}") from None
-        trunk, _ = open_video_trunk(folder, size=None, frames=frames)
+        trunk, _ = open_video_trunk(folder, size=None, frames=card["frames"])
         if trunk.image is not None:
-            trunk.image.pooling = pooling
-        return cls(trunk, mean, std, rate, open_split(full), name)
+            trunk.image.pooling = card["pooling"]
+        return cls(trunk, card["mean"], card["std"], card["rate"], open_split(card["full"]), card["name"])
 
 
 def _averaged(values_WD: np.ndarray, found: list[tuple[Features, list[int]]]) -> np.ndarray:

@@ -232,7 +232,7 @@ def test_the_python_of_the_recipes_reads_photographs_as_embed_does(channels, tmp
         > 1e-3
     )  # type: ignore[attr-defined]
     for said in ("1/8", "EXIF", "reduce", "8 bit"):
-        assert said in encoder._card()["how"]
+        assert said in encoder.card()["how"]
 
 
 def whole(path, channels):

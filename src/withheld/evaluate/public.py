@@ -72,8 +72,7 @@ def open_rival(where: str) -> Any:
     encoder, folder = load_encoder(where), encoder_folder(where)
     if not isinstance(encoder, ImageEncoder):
         return encoder
-    ours = folder is not None and read_card(folder) is not None
-    if ours or encoder.size <= SIZE or not encoder.trunk.patch:
+    if read_card(folder) or encoder.size <= SIZE or not encoder.trunk.patch:
         return encoder
     size = SIZE // encoder.trunk.patch * encoder.trunk.patch
     trunk, _ = open_trunk(folder or where, size=size, channels=3)

@@ -34,8 +34,8 @@ class FrozenEncoder:
 
     def __init__(self, where: str, side: int = 0) -> None:
         folder = encoder_folder(where) if Path(where).exists() else None
-        card = read_card(folder) if folder else None
-        if card is not None and card["full"] is not None:
+        card = read_card(folder)
+        if card and card["full"] is not None:
             raise InputError(
                 f"teacher={where}: it sees a part of an image only ({card['full']['class']}); take another"
             )

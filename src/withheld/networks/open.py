@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,9 @@ PRESETS = {
 }
 
 CARD = "withheld.json"
+IMAGES = ("name", "mean", "std", "pooling", "flips", "full", "scale")
+"""What the card of an encoder of images or clips has; before 0.6 without "augment"."""
+KINDS: dict[str, Callable[[Any], Any]] = {"mean": list, "std": list, "most": int, "frames": int, "rate": float}
 CLS_POOLED = {"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
 
 
@@ -177,19 +180,18 @@ def encoder_folder(where: str | Path) -> Path | None:
     return None
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of an encoder that this library kept; None for any other.
+def read_card(folder: Path | None, has: Sequence[str] = IMAGES) -> dict[str, Any]:
+    """The card of an encoder that this library kept, which has these parts at least; {} for any other encoder.
 
     Raises:
         InputError: where it is damaged.
     """
+    if folder is None or not (folder / CARD).is_file():
+        return {}
     path = folder / CARD
-    if not path.is_file():
-        return None
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        kept = {key: card[key] for key in ("name", "mean", "std", "pooling", "flips", "full", "scale")}
-        return {**kept, "augment": card.get("augment")}  # cards of before 0.6 do not have it
+        return {**card, **{name: KINDS.get(name, lambda as_is: as_is)(card[name]) for name in has}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from None
 
@@ -198,8 +200,8 @@ def normalization_of(where: str | Path, channels: int) -> tuple[list[float], lis
     """Mean and deviation that an encoder was trained with, by its card or processor; ImageNet's where it names none."""
     settings: dict[str, Any] = {}
     folder = encoder_folder(where)
-    card = read_card(folder) if folder else None
-    if card is not None:
+    card = read_card(folder)
+    if card:
         return card["mean"], card["std"]
     try:
         if folder is None:
