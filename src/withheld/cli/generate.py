@@ -193,13 +193,9 @@ def _say_lines(lines: list[str], screen: Screen) -> None:
 
 def _keep(run: Path, found: Any, screen: Screen) -> None:
     """Prints what was measured and adds it to the run's results."""
-    import json
-
-    from withheld.learn.checkpoint import writing
+    from withheld.evaluate.results import add_results
     from withheld.provenance import command_line, commit_of_code
 
     screen.result(str(found))
     line = {**found.to_json(), "command": command_line(), "commit": commit_of_code()}
-    path = run / "results.jsonl"
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    add_results(run / "results.jsonl", line)

@@ -6,7 +6,6 @@ Shapes: N rows, K classes.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from withheld.evaluate.features import Listen, silent
 from withheld.evaluate.glue_metrics import glue_metrics, sampled_items, write_submission
 from withheld.evaluate.glue_table import DEV, GlueRow
 from withheld.evaluate.language import language_model
-from withheld.learn.checkpoint import writing
+from withheld.evaluate.results import add_results
+from withheld.json_lines import read_lines
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code
 from withheld.text_encoder import TextEncoder
@@ -259,12 +259,10 @@ class _Book:
     def __init__(self, path: Path | None, settings: dict[str, Any], systems: dict[str, str]) -> None:
         self.path, self.settings, self.systems = path, settings, systems
         self.known: dict[tuple[str, str | None], Measured] = {}
-        if path is not None and path.is_file():
-            for text in path.read_text(encoding="utf-8").splitlines():
-                line = json.loads(text) if text.startswith("{") else {}
-                if line.get("kind") == "glue" and line.get("settings") == self._settings(line["system"]):
-                    key = self._key(line["task"], line["system"], line["seed"]), line.get("data")
-                    self.known[key] = line["values"], line.get("guesses", "")
+        for line in [] if path is None else read_lines(path):
+            if line.get("kind") == "glue" and line.get("settings") == self._settings(line["system"]):
+                key = self._key(line["task"], line["system"], line["seed"]), line.get("data")
+                self.known[key] = line["values"], line.get("guesses", "")
 
     def get(self, task: str, system: str, seed: int, data: str, measure: Measure, again: bool = False) -> Measured:
         """A number that is there, or a new one; `again` measures in any case, for what else that does.
@@ -281,9 +279,7 @@ class _Book:
                 "settings": self._settings(system), "seconds": round(time.monotonic() - begun, 1), "commit": commit_of_code(),
                 "command": command_line(),
             }  # fmt: skip
-            if self.path is not None:
-                with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+            add_results(self.path, line)
         return self.known[key]
 
     def _settings(self, system: str) -> dict[str, Any]:

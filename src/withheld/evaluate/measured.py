@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from withheld.learn.checkpoint import writing
+from withheld.evaluate.results import add_results
 from withheld.provenance import commit_of_code, now
 
 
@@ -40,19 +38,4 @@ class Measured:
         Raises:
             CannotWrite: where that fails.
         """
-        finite = {
-            row: {name: value if math.isfinite(value) else None for name, value in of.items()}
-            for row, of in self.numbers.items()
-        }
-        line = {
-            "kind": "measured",
-            **asdict(self),
-            "numbers": finite,
-            **about,
-            "commit": commit_of_code(),
-            "time": now(),
-        }
-        with writing(results):
-            results.parent.mkdir(parents=True, exist_ok=True)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+        add_results(results, {"kind": "measured", **asdict(self), **about, "commit": commit_of_code(), "time": now()})

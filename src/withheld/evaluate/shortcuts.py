@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import time
 import uuid
@@ -24,7 +23,7 @@ from withheld.asked import Asked
 from withheld.data.sample import spaced
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, silent
-from withheld.learn.checkpoint import writing
+from withheld.evaluate.results import add_results
 from withheld.learn.gradient import Loop
 from withheld.learn.health import Measured, constant_answer, learned_target
 from withheld.learn.schedule import Items, seed_everything
@@ -276,14 +275,7 @@ class _Book:
         reading = dataclasses.replace(reading, held_out=self.held_out, items=self.items)
         self.readings.append(reading)
         self.listen({"kind": "reading", **dataclasses.asdict(reading)})
-        if self.path is None:
-            return
-        measures = {k: v if math.isfinite(v) else None for k, v in reading.measures.items()}
-        line = {"kind": "shortcut", **reading.to_json(), **self.about, "measures": measures}
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+        add_results(self.path, {"kind": "shortcut", **reading.to_json(), **self.about})
 
 
 def _measured(task: Objective, prediction: Any, pair: Any) -> dict[str, float]:

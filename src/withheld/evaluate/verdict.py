@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -26,10 +23,10 @@ from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled,
 from withheld.evaluate.layers import check_layers, measure_layers
 from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
+from withheld.evaluate.results import add_results
 from withheld.evaluate.text_floors import measure_tfidf
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabelled
-from withheld.learn.checkpoint import writing
 from withheld.learn.gradient import Interrupted
 from withheld.run import constant, method_names, open_run, pick_device
 from withheld.types import Score
@@ -222,10 +219,7 @@ class _Book:
         self.id = uuid.uuid4().hex[:12]
         self.commit = commit_of_code()
         self.scores: list[Score] = []
-        if self.path is not None:
-            with writing(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.open("a", encoding="utf-8").close()
+        add_results(self.path)
 
     def write(self, row: Row, count: int) -> None:
         """One number, measured."""
@@ -236,7 +230,7 @@ class _Book:
             dict(row.budget.get(count, {})), self.commit, self.command, row.note,
         )  # fmt: skip
         self.scores.append(score)
-        self._append(score.to_json())
+        add_results(self.path, {**score.to_json(), "evaluation": self.id})
         self.listen({**score.to_json(), "kind": "score"})
 
     def close(self, measurement: Measurement, remedy: str) -> Verdict:
@@ -250,26 +244,14 @@ class _Book:
         }  # fmt: skip
         seconds = round(measurement.elapsed, 1)
         found = Verdict(self.scores, sentence, outcome, measurement.left_out, measurement.notes, seconds, details)
-        self._append(
-            {
-                "kind": "verdict", "sentence": sentence, "outcome": outcome, "notes": found.notes,
-                "left_out": found.left_out, "seconds": seconds, "command": self.command, **details,
-            }
-        )  # fmt: skip
+        line = {
+            "kind": "verdict", "sentence": sentence, "outcome": outcome, "notes": found.notes,
+            "left_out": found.left_out, "seconds": seconds, "command": self.command, **details, "evaluation": self.id,
+        }  # fmt: skip
+        add_results(self.path, line)
         if self.path is not None:
             _draw_errors(measurement, details["errors"], self.path.parent)
         return found
-
-    def _append(self, line: dict[str, Any]) -> None:
-        if self.path is None:
-            return
-        plain = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
-        }
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**plain, "evaluation": self.id}, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _mistakes(measurement: Measurement) -> dict[str, Any]:

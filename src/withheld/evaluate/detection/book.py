@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from pathlib import Path
 from typing import Any
 
 from withheld.data.source import digest
 from withheld.evaluate.detection.closing import METRIC
 from withheld.evaluate.detection.plan import Plan
+from withheld.evaluate.results import add_results
 from withheld.json_lines import read_lines
-from withheld.learn.checkpoint import writing
 from withheld.provenance import commit_of_code
 
 
@@ -30,9 +28,7 @@ class Book:
         self.planned: Plan | None = None
         if path is None:
             return
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("a", encoding="utf-8").close()
+        add_results(path)
         for line in read_lines(path):
             if line.get("settings") != self.id:
                 continue
@@ -46,7 +42,7 @@ class Book:
         """Keeps a plan: from then on its steps are a setting."""
         self.planned = plan
         told = {"steps": plan.steps, "seeds": plan.seeds, "left_out": plan.left_out}
-        self._append({"kind": "detection_plan", "settings": self.id, **told, "of": self.settings})
+        add_results(self.path, {"kind": "detection_plan", "settings": self.id, **told, "of": self.settings})
 
     def write(self, key: str, images: int, seed: int, scores: dict[str, Any], **more: Any) -> dict[str, Any]:
         """One cell, measured."""
@@ -55,25 +51,10 @@ class Book:
             "scores": scores, **more, "settings": self.id, "commit": commit_of_code(), "command": self.command,
         }  # fmt: skip
         self.cells[key, images, seed] = line
-        self._append(line)
+        add_results(self.path, line)
         return line
 
     def close(self, verdict: dict[str, Any]) -> None:
         """The verdict, at the end."""
-        self._append({"kind": "detection_verdict", "settings": self.id, "command": self.command, **verdict})
-
-    def _append(self, line: dict[str, Any]) -> None:
-        if self.path is None:
-            return
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        line = {"kind": "detection_verdict", "settings": self.id, "command": self.command, **verdict}
+        add_results(self.path, line)

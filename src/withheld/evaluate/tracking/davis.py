@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,10 +23,10 @@ from withheld.data.few import interval
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.measured import Measured
+from withheld.evaluate.results import add_results
 from withheld.evaluate.tracking.features import at_grid, places
 from withheld.evaluate.tracking.measures import Followed, followed
 from withheld.evaluate.tracking.propagate import Pointer, full_size, on_grid, propagate
-from withheld.learn.checkpoint import writing
 from withheld.run import pick_device
 from withheld.wording import plural
 
@@ -254,15 +253,13 @@ def _write(tracked: Tracked, results: Path, data: str, command: str) -> None:
     from withheld.provenance import commit_of_code, now
 
     table_of(tracked).add_to(results, data=data, command=command)
-
-    with writing(results), results.open("a", encoding="utf-8") as file:
-        for name, of in tracked.rows.items():
-            line = {
-                "kind": "tracking", "method": name, "data": data, "metric": "J&F", "value": tracked.mean(name),
-                "by_sequence": {key: dataclasses.asdict(each) for key, each in of.items()}, "commit": commit_of_code(),
-                "command": command, "time": now(),
-            }  # fmt: skip
-            file.write(json.dumps(line) + "\n")
-        file.write(
-            json.dumps({"kind": "tracking verdict", "sentence": tracked.sentence, "notes": tracked.notes}) + "\n"
-        )
+    lines = [
+        {
+            "kind": "tracking", "method": name, "data": data, "metric": "J&F", "value": tracked.mean(name),
+            "by_sequence": {key: dataclasses.asdict(each) for key, each in of.items()}, "commit": commit_of_code(),
+            "command": command, "time": now(),
+        }
+        for name, of in tracked.rows.items()
+    ]  # fmt: skip
+    closing = {"kind": "tracking verdict", "sentence": tracked.sentence, "notes": tracked.notes}
+    add_results(results, *lines, closing)
