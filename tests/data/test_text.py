@@ -393,3 +393,27 @@ def test_what_a_set_of_the_hub_is_called():
     assert named_set("hf:me/set:en") == ("me/set", "en", None)
     assert named_set("hf:me/set:en:body") == ("me/set", "en", "body")
     assert named_set("hf:me/set::body") == ("me/set", None, "body")
+
+
+@pytest.mark.parametrize("name", ["book.txt", "notes.md"])
+def test_one_file_stays_what_it_is_whatever_comes_beside_it(name, tmp_path):
+    """Else it would be tokenized again for every run that is written into its folder."""
+    (tmp_path / name).write_text(STORY)
+    before = open_texts(tmp_path / name)
+    (tmp_path / "run").mkdir()
+    after = open_texts(tmp_path / name)
+    assert (after.stamp, after.fingerprint) == (before.stamp, before.fingerprint)
+    (tmp_path / name).write_text(STORY.upper())
+    assert open_texts(tmp_path / name).fingerprint != before.fingerprint
+
+
+def test_texts_in_memory_take_labels_as_images_do(tmp_path):
+    texts = ["a good film", "a bad film"]
+    (tmp_path / "labels.csv").write_text("file,label\ntext:0,good\ntext:1,bad\n")
+    for source in (
+        open_texts((texts, ["good", "bad"]), labels=True), open_texts(texts, labels=["good", "bad"]),
+        open_texts(texts, labels=tmp_path / "labels.csv"),
+    ):  # fmt: skip
+        assert [source.classes[i] for i in source.labels] == ["good", "bad"]
+    with pytest.raises(InputError, match=r"give \(texts, labels\)"):
+        open_texts(texts, labels=True)

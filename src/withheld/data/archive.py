@@ -88,11 +88,6 @@ class Listing:
         return None
 
 
-def is_zip(path: Path) -> bool:
-    """Whether a file is a zip archive."""
-    return zipfile.is_zipfile(path)
-
-
 def is_tar(shard: Shard) -> bool:
     """Whether a file is a tar archive, gzipped or not."""
     try:
@@ -272,6 +267,18 @@ def open_tar(shard: Shard, text: str, labels: Labels = None, wanted: Wanted = IM
     names = listing.names()
     places = [(listing.members[name][1], listing.members[name][0]) for name in names]
     return _source(shard, text, "tar", listing, names, TarStore(shard, places, gzipped), labels, read)
+
+
+def open_archive(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source | None:
+    """Opens a zip or tar of this machine; None where a file is neither.
+
+    Raises:
+        InputError: where it is damaged or holds none.
+    """
+    if zipfile.is_zipfile(path):
+        return open_zip(path, text, labels, wanted)
+    shard = Local(path, path.name)
+    return open_tar(shard, text, labels, wanted) if is_tar(shard) else None
 
 
 def open_remote(shard: Shard, text: str, labels: Labels = None) -> Source:

@@ -17,6 +17,8 @@ from withheld.data.scale import MAX_CHANNELS
 from withheld.data.source import Labels, Source, Store, digest, stamp_of
 from withheld.errors import InputError
 
+NO_LABELS = "labels were asked for, but an array has none; give (images, labels) or labels=SEQUENCE"
+
 
 class ArrayStore(Store):
     """Items that are one array (N, H, W, C), in memory or mapped."""
@@ -59,7 +61,7 @@ def open_array(data: Any, labels: Labels = None) -> Source:
             "array in memory", "array", _numbered("array", len(images)), ArrayStore(images),
             digest([total, *map(str, (images.shape, images.dtype))]),
         )  # fmt: skip
-        return _labeled(source, labels, own)
+        return labeled(source, labels, own)
     items = [_item(image) for image in data]
     if not items:
         raise InputError("found 0 images: the list is empty; give PIL images or arrays (height, width[, channels])")
@@ -69,7 +71,7 @@ def open_array(data: Any, labels: Labels = None) -> Source:
     source = Source(
         "list in memory", "array", _numbered("list", len(items)), ListStore(items), digest(map(_bytes, items))
     )
-    return _labeled(source, labels, own)
+    return labeled(source, labels, own)
 
 
 def open_npy(path: Path, text: str, labels: Labels = None) -> Source:
@@ -147,7 +149,12 @@ def _numbered(stem: str, count: int) -> list[str]:
     return [f"{stem}:{i}" for i in range(count)]
 
 
-def _labeled(source: Source, labels: Labels, own: Sequence[Any] | None) -> Source:
+def labeled(source: Source, labels: Labels, own: Sequence[Any] | None, none: str = NO_LABELS) -> Source:
+    """Items in memory with the labels that are asked for.
+
+    Args:
+        own: labels that came with them. none: said where labels were to come with them and did not.
+    """
     if labels is None or labels is False:
         return source
     if isinstance(labels, str | Path):
@@ -155,7 +162,7 @@ def _labeled(source: Source, labels: Labels, own: Sequence[Any] | None) -> Sourc
         return source
     if labels is True:
         if own is None:
-            raise InputError("labels were asked for, but an array has none; give (images, labels) or labels=SEQUENCE")
+            raise InputError(none)
         labels = own
     source.labels, source.classes = given_labels(labels, len(source))
     return source

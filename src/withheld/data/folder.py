@@ -164,16 +164,16 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
     return source
 
 
-def open_image(path: Path, text: str, labels: Labels = None) -> Source:
-    """Opens a single image file as a set of one."""
-    info = path.stat()
+def open_one(path: Path, text: str, labels: Labels = None) -> Source:
+    """Opens a single file that is an item as a set of one."""
+    info, root = path.stat(), path.parent.resolve()
     scan = Scan(items={path.name: (info.st_size, info.st_mtime_ns)})
     source = Source(
         location=text,
         kind="folder",
         names=[path.name],
-        store=FolderStore(path.parent, [path.name]),
-        fingerprint=_fingerprint(path.parent, scan, [path.name]),
+        store=FolderStore(root, [path.name]),
+        fingerprint=_fingerprint(root, scan, [path.name]),
         stamp=stamp_of(path),
     )
     if labels is not None and labels is not False:

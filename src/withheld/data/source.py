@@ -220,8 +220,7 @@ def open_source(data: Any, labels: Labels = None, stream: bool = False) -> Sourc
     if isinstance(data, Source):
         return data
     if isinstance(data, str | os.PathLike):
-        text = os.fspath(data)
-        text = os.fsdecode(text) if isinstance(text, bytes) else text
+        text = os.fsdecode(data)
         if is_address(text):
             from withheld.data.shards import open_shards
 
@@ -267,15 +266,13 @@ def open_file(shard: Shard, text: str, labels: Labels) -> Source:
     if head[:6] == b"\x93NUMPY":
         return array.open_npy(path, text, labels)
     if is_image(head):
-        from withheld.data.folder import open_image
+        from withheld.data.folder import open_one
 
-        return open_image(path, text, labels)
+        return open_one(path, text, labels)
     if idx.is_idx(path):
         return idx.open_idx([path], path.parent, text, labels)
-    if archive.is_zip(path):
-        return archive.open_zip(path, text, labels)
-    if archive.is_tar(shard):
-        return archive.open_tar(shard, text, labels)
+    if (found := archive.open_archive(path, text, labels)) is not None:
+        return found
     if path.suffix.lower() == ".csv" and labels is not None and labels is not False:
         raise InputError(
             f"{text!r} holds no images: where it tells the labels of some, give the folder they lie in as the data, and it as "

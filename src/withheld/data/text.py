@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from withheld.data.array import ListStore
+from withheld.data.array import ListStore, labeled
 from withheld.data.decode import Raw
-from withheld.data.elsewhere import Local, copied
-from withheld.data.labels import find_labels, given_labels
+from withheld.data.elsewhere import copied
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
 from withheld.data.wanted import MARKDOWN, TEXTS
@@ -145,8 +144,7 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
         return data
     if not isinstance(data, str | os.PathLike):
         return _open_list(data, labels)
-    text = os.fspath(data)
-    text = copied(os.fsdecode(text) if isinstance(text, bytes) else text, "texts")
+    text = copied(os.fsdecode(data), "texts")
     if text.startswith("hf:"):
         from withheld.data.text_table import open_text_hub
 
@@ -193,22 +191,16 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
 
 
 def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Source:
-    from withheld.data import archive
-    from withheld.data.folder import Scan, source_of
+    from withheld.data.archive import open_archive
+    from withheld.data.folder import open_one
     from withheld.data.text_table import open_text_tables
 
     if path.name.lower().endswith(TABLES):
         return open_text_tables([path], text, labels, column)
     if TEXTS.named(path.name) or MARKDOWN.named(path.name):
-        info = path.stat()
-        source = source_of(Scan(items={path.name: (info.st_size, info.st_mtime_ns)}), path.parent, text, None)
-        if labels is not None and labels is not False:
-            source.labels, source.classes = find_labels(labels, source.names, None, None, text)
-        return source
-    if archive.is_zip(path):
-        return archive.open_zip(path, text, labels, TEXTS)
-    if archive.is_tar(Local(path, path.name)):
-        return archive.open_tar(Local(path, path.name), text, labels, TEXTS)
+        return open_one(path, text, labels)
+    if (found := open_archive(path, text, labels, TEXTS)) is not None:
+        return found
     hint = nearest(path.suffix, [*sorted(TEXTS.suffixes | MARKDOWN.suffixes), *TABLES])
     raise InputError(
         f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .md, .csv, .tsv, "
@@ -247,8 +239,4 @@ def _open_list(data: Any, labels: Labels) -> Source:
         raise InputError("the list of texts is empty")
     names = [f"text:{i}" for i in range(len(texts))]
     source = Source("texts in memory", "array", names, ListStore(list(texts)), digest(texts))
-    if labels is True and own is None:
-        raise InputError("labels were asked for: give (texts, labels)")
-    if labels is not None and labels is not False:
-        source.labels, source.classes = given_labels(own if labels is True else labels, len(texts))  # type: ignore[arg-type]
-    return source
+    return labeled(source, labels, own, "labels were asked for: give (texts, labels)")

@@ -41,8 +41,7 @@ def open_corpus(data: Any) -> Corpus:
     """
     if not isinstance(data, str | os.PathLike):
         raise InputError("--stream reads texts from shards: give a folder, a pattern, an address or hf:NAME")
-    text = os.fspath(data)
-    text = os.fsdecode(text) if isinstance(text, bytes) else text
+    text = os.fsdecode(data)
     if text.startswith("hf:") and not is_address(text):
         shards, parts = _on_the_hub(text)
         return _opened(_train(shards, parts), redact(text), named_set(text).column)

@@ -6,17 +6,16 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from withheld.data.array import ListStore
+from withheld.data.array import ListStore, labeled
 from withheld.data.elsewhere import Local, copied
-from withheld.data.labels import find_labels, given_labels
+from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
 from withheld.data.wanted import IMAGES, Wanted
@@ -79,7 +78,7 @@ def open_videos(data: Any, labels: Labels = None) -> Source:
         return _open_arrays(data, labels)
     from withheld.data.moving import is_moving, list_moving
 
-    text = copied(os.fsdecode(os.fspath(data)), "clips")
+    text = copied(os.fsdecode(data), "clips")
     if is_moving(text):
         return list_moving(text, labels)
     if text.startswith("hf:"):
@@ -139,42 +138,34 @@ def _with_frames(scan: Any, images: Any, root: Path, text: str, labels: Labels) 
 
 
 def _open_file(path: Path, text: str, labels: Labels) -> Source:
-    from withheld.data import archive
-    from withheld.data.folder import Scan, source_of
+    from withheld.data.archive import open_archive
+    from withheld.data.folder import open_one
 
     if VIDEOS.named(path.name):
-        info = path.stat()
-        source = source_of(Scan(items={path.name: (info.st_size, info.st_mtime_ns)}), path.parent, text, None)
-        if labels is not None and labels is not False:
-            source.labels, source.classes = find_labels(labels, source.names, None, None, text)
-        return source
+        return open_one(path, text, labels)
     if path.suffix == ".npy":
         try:
             return _open_arrays(np.load(path, mmap_mode="r", allow_pickle=False), labels)
         except ValueError as error:
             raise InputError(f"{text} cannot be read as a .npy array of numbers: {error}") from error
-    here = Local(path, path.name)
     with path.open("rb") as stream:
         if stream.read(4) == b"PAR1":
             from withheld.data.table import open_parquet
 
-            return open_parquet([here], text, labels)
-    opened: Callable[..., Source] | None = None
-    if archive.is_zip(path):
-        opened = partial(archive.open_zip, path, text)
-    elif archive.is_tar(here):
-        opened = partial(archive.open_tar, here, text)
-    if opened is None:
+            return open_parquet([Local(path, path.name)], text, labels)
+    try:
+        found = open_archive(path, text, labels, VIDEOS)
+    except InputError as error:
+        images = open_archive(path, text) if "found 0" in str(error) else None
+        if images is None:
+            raise
+        return frames_of(images, text, labels, None)
+    if found is None:
         raise InputError(
             f"{text!r} is not a kind of video that is read here: give a folder, a tar or zip of "
             f"{' '.join(sorted(VIDEOS.suffixes))} or of folders of frames"
         )
-    try:
-        return opened(labels, VIDEOS)
-    except InputError as error:
-        if "found 0" not in str(error):
-            raise
-        return frames_of(opened(None, IMAGES), text, labels, None)
+    return found
 
 
 def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> Source:
@@ -243,8 +234,4 @@ def _open_arrays(data: Any, labels: Labels) -> Source:
         total.update(f"{clip.shape}{clip.dtype}".encode() + np.ascontiguousarray(clip).tobytes())
     names = [f"clip:{i}" for i in range(len(data))]
     source = Source("clips in memory", "array", names, ListStore(data), total.hexdigest())
-    if labels is True and own is None:
-        raise InputError("labels were asked for: give (clips, labels)")
-    if labels is not None and labels is not False:
-        source.labels, source.classes = given_labels(own if labels is True else labels, len(names))  # type: ignore[arg-type]
-    return source
+    return labeled(source, labels, own, "labels were asked for: give (clips, labels)")
