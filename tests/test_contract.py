@@ -8,15 +8,14 @@ import importlib
 import inspect
 import itertools
 import pkgutil
-import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import withheld.splits
+from gain_shape import best_atoms
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder
 from withheld.learn.gradient import Loop, train
@@ -28,9 +27,6 @@ from withheld.networks.open import open_trunk
 from withheld.networks.video import open_video_trunk
 from withheld.run import constant, default_encoder, describe_methods, load_method, method_names
 from withheld.types import CannotMerge, Moment, Pair, Recipe, Split, map_tensors
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gain_shape import best_atoms
 
 SIZE = 16
 

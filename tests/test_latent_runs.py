@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +14,10 @@ from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture as Theirs
 
 import withheld
+from old_faithful import OLD_FAITHFUL
 from withheld import pretraining
 from withheld.cli import main
 from withheld.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from old_faithful import OLD_FAITHFUL
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,14 +11,12 @@ from sklearn.datasets import load_iris
 from sklearn.mixture import BayesianGaussianMixture as TheirBayesian
 from sklearn.mixture import GaussianMixture as Theirs
 
+from old_faithful import OLD_FAITHFUL
 from withheld import BayesianGaussianMixture, BernoulliMixture, GaussianMixture
 from withheld.errors import InputError
 from withheld.mixtures import DeadComponent
 from withheld.networks.bayesian_mixture import BayesianMixtureModel
 from withheld.networks.gaussian_mixture import COVARIANCES, GaussianMixtureModel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from old_faithful import OLD_FAITHFUL
 
 IRIS = load_iris().data
 

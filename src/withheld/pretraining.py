@@ -27,14 +27,13 @@ from withheld.lock import locked
 from withheld.modalities.modality import modality_named
 from withheld.objective import Objective
 from withheld.provenance import command_line, commit_of_code, fitted_of, now, versions
-from withheld.resuming import same_run, taken_up
+from withheld.resuming import existing, same_run, taken_up
 from withheld.run import (
     Listen,
     Run,
     known_settings,
     load_method,
     modality_of,
-    open_run,
     pick_device,
     split_settings,
 )
@@ -43,8 +42,6 @@ from withheld.types import Recipe, map_tensors
 
 DEFAULT_MINUTES = 10.0
 PACE = 0.95  # a few timed steps are faster than a long run with its vitals and checkpoints
-# what one killed in its first moments leaves
-BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "status.json", "run.json.tmp"}
 ENOUGH_BATCHES = 4  # a data set smaller than this many batches gets a smaller batch
 
 
@@ -74,7 +71,7 @@ class Pretraining:
         distributed.start(self.device)
         first = distributed.rank() == 0
         with distributed.failures(), contextlib.nullcontext() if dry_run or not first else locked(self.out):
-            kept = distributed.from_first(self._existing(resume, dry_run) if first else None)
+            kept = distributed.from_first(existing(self.out, resume) if first and not dry_run else None)
             if kept is not None:
                 self.asked = taken_up(self.asked, Asked.from_json(kept["given"]))
             self._build(bool(kept and kept["data"].get("streamed")))
@@ -114,21 +111,6 @@ class Pretraining:
             code = getattr(error, "exit_code", RankFailed.exit_code if full else 1)
             self._status("diverged" if isinstance(error, Diverged) else "failed", True, str(error), code)
             raise
-
-    def _existing(self, resume: bool, dry_run: bool) -> dict[str, Any] | None:
-        if dry_run:
-            return None
-        if not (self.out / "run.json").is_file():
-            inside = [p for p in self.out.iterdir() if p.name not in BEFORE_A_RUN] if self.out.is_dir() else []
-            if inside:
-                raise InputError(
-                    f"--out {self.out} is not empty and holds no run ({inside[0].name} ...): choose another folder"
-                )
-            return None
-        kept = open_run(self.out).settings
-        if not resume:
-            raise InputError(f"{self.out} holds a run already: continue it with --resume, or choose another --out")
-        return kept
 
     def _build(self, streamed: bool) -> None:
         """Data, model, recipe; a run that began with a stream goes on with it, whatever room there is now."""

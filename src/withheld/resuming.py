@@ -8,11 +8,31 @@ from typing import Any
 
 from withheld.asked import Asked
 from withheld.errors import InputError
+from withheld.run import open_run
 
+BEFORE_A_RUN = {"run.lock", "run.lock.json", "skipped.jsonl", "status.json", "run.json.tmp"}
+"""What one killed in its first moments leaves."""
 UNTOUCHED = vars(Asked())
 LENGTHS = ("minutes", "epochs", "steps")
 FREE = ("on_sick", "recompute", "shard")
 """What may differ: care as far as `_care` allows, and what changes where numbers are kept, but not what they are."""
+
+
+def existing(out: Path, resume: bool) -> dict[str, Any] | None:
+    """run.json of the run that is there; None where none is.
+
+    Raises:
+        InputError: where one is there that is not to be continued, or something else.
+    """
+    if not (out / "run.json").is_file():
+        inside = [p for p in out.iterdir() if p.name not in BEFORE_A_RUN] if out.is_dir() else []
+        if inside:
+            raise InputError(f"--out {out} is not empty and holds no run ({inside[0].name} ...): choose another folder")
+        return None
+    kept = open_run(out).settings
+    if not resume:
+        raise InputError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+    return kept
 
 
 def taken_up(asked: Asked, began: Asked) -> Asked:

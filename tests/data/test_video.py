@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sprites import falling_sprites, motion_classes, moving_sprites
 from withheld.data.clip import bars_of, decode_clip, evenly, format_of
 from withheld.data.clips import ClipItems, decoded_clips, find_windows, movement, moving, need_windows, prepare_clips
-from withheld.data.synthetic import falling_sprites, motion_classes, moving_sprites
 from withheld.data.video import frames_of, open_videos
 from withheld.errors import InputError
 

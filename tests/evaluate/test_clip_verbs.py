@@ -8,9 +8,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from sprites import motion_classes
 from withheld.cli import main
 from withheld.data.describe_clips import describe_clips
-from withheld.data.synthetic import motion_classes
 from withheld.evaluate.export import export
 from withheld.networks.video import open_video_trunk
 from withheld.video_encoder import VideoEncoder

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from sprites import motion_classes
 from withheld.cli import main
-from withheld.data.synthetic import MOTIONS, motion_classes
+from withheld.data.synthetic import MOTIONS
 from withheld.errors import InputError
 from withheld.evaluate.classify_clips import ClipFloor, middle_pixels, motion_histogram
 from withheld.evaluate.verdict import verdict

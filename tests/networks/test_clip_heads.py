@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sprites import falling_sprites, moving_sprites
 from withheld.color import lightness
 from withheld.data.clips import ClipItems, find_windows, prepare_clips
-from withheld.data.synthetic import falling_sprites, moving_sprites
 from withheld.data.video import open_videos
 from withheld.errors import InputError
 from withheld.learn.gradient import train

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from transformers import AutoModel
 
 import withheld
 import withheld.architectures
+from gain_shape import best_atoms
 from withheld import distributed
 from withheld.cli.demo_data import photograph
 from withheld.cli.narrator import plan
@@ -25,9 +24,6 @@ from withheld.methods.patch_dictionary import patch_dictionary
 from withheld.networks.open import open_trunk
 from withheld.networks.patch_dictionary import FEW, FLAT, LIKER, SHARE, SMOOTH, DictionaryLearner, PatchDictionary
 from withheld.splits.scattered import Scattered
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from gain_shape import best_atoms
 
 
 def images(count: int = 6, channels: int = 3, size: int = 16, seed: int = 1) -> torch.Tensor:

@@ -1,18 +1,14 @@
-"""Clips whose answer is known: real images as sprites, moved by rules. For controls, and for data to try things on.
+"""The ways that sprites move by rules, so that the answer about a clip of them is known.
 
-Shapes: N clips, T frames, S side in pixels.
+Shapes: T frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
 Path2 = NDArray[np.float64]
-Motion = Callable[[np.random.Generator, int, float], Path2]
 MOTIONS = ("left", "right", "up", "down", "fast", "fall")
 REACH, FAST = 0.25, 3.0
 """Share of its room that a sprite goes from the middle of a clip to its end, and how many times as far a fast one."""
@@ -69,48 +65,3 @@ def _dropped(middle: NDArray[np.float64], frames: int, room: float, gravity: flo
         if y > room:
             y, speed = 2 * room - y, -speed * loss
     return np.array(places)
-
-
-def clips_of(sprites: Bytes, paths: list[list[Path2]], chosen: list[list[int]], size: int) -> Bytes:
-    """(N, T, S, S): in every clip some sprites (h, w), each along its path; the lighter one is in front."""
-    h, w = sprites.shape[1:]
-    clips = np.zeros((len(paths), len(paths[0][0]), size, size), np.uint8)
-    for clip, tracks, which in zip(clips, paths, chosen, strict=True):
-        for track, number in zip(tracks, which, strict=True):
-            for frame, (x, y) in zip(clip, np.round(track).astype(int), strict=True):
-                place = frame[y : y + h, x : x + w]
-                np.maximum(place, sprites[number], out=place)
-    return clips
-
-
-def moving_sprites(sprites: Bytes, count: int, frames: int = 20, size: int = 64, each: int = 2, seed: int = 0) -> Bytes:
-    """(N, T, S, S) clips of sprites that bounce without loss, as in Moving MNIST (Srivastava et al. 2015).
-
-    Args:
-        sprites: (n, h, w) uint8, such as the digits of MNIST. each: sprites in a clip.
-    """
-    generator = np.random.default_rng(seed)
-    room = float(size - sprites.shape[-1])
-    paths = [[bouncing(generator, frames, room) for _ in range(each)] for _ in range(count)]
-    return clips_of(sprites, paths, generator.integers(len(sprites), size=(count, each)).tolist(), size)
-
-
-def falling_sprites(
-    sprites: Bytes, count: int, frames: int = 20, size: int = 64, each: int = 2, seed: int = 0
-) -> Bytes:
-    """(N, T, S, S) clips of sprites that fall and bounce with loss: time has a direction in them."""
-    generator = np.random.default_rng(seed)
-    room = float(size - sprites.shape[-1])
-    paths = [[falling(generator, frames, room) for _ in range(each)] for _ in range(count)]
-    return clips_of(sprites, paths, generator.integers(len(sprites), size=(count, each)).tolist(), size)
-
-
-def motion_classes(
-    sprites: Bytes, count: int, frames: int = 16, size: int = 64, seed: int = 0
-) -> tuple[Bytes, NDArray[np.int64]]:
-    """(clips (N, T, S, S), labels (N,)) of one sprite each that moves as `MOTIONS[label]`; what it shows says nothing."""
-    generator = np.random.default_rng(seed)
-    room = float(size - sprites.shape[-1])
-    labels = np.arange(count) % len(MOTIONS)
-    paths = [[moved(generator, frames, room, MOTIONS[label])] for label in labels]
-    return clips_of(sprites, paths, generator.integers(len(sprites), size=(count, 1)).tolist(), size), labels
