@@ -240,6 +240,31 @@ def test_a_run_of_another_version_goes_on_by_its_own_recipe(images, tmp_path):
     assert "side" not in again.log()[-1]
 
 
+def test_a_run_that_began_with_a_path_goes_on_without_it_being_named(images, run, tmp_path):
+    """From Python an encoder may be a `Path`; run.json kept its type for it, which is no place."""
+
+    def stop(event):
+        if event.get("step") == 2 and event.get("kind") == "step":
+            raise KeyboardInterrupt
+
+    first = run.folder / "encoder"
+    with pytest.raises(KeyboardInterrupt):
+        withheld.pretrain(
+            "mae",
+            images,
+            tmp_path / "run",
+            steps=3,
+            encoder=first,
+            batch_size=8,
+            pictures=False,
+            listen=stop,
+            save_every=0.0,
+        )
+    for asked in ({}, {"encoder": first}, {"encoder": str(first)}):
+        again = withheld.pretrain("mae", images, tmp_path / "run", pictures=False, resume=True, **asked)
+    assert again.settings["given"]["encoder"] == str(first)
+
+
 def test_resuming_a_finished_run_does_nothing_and_succeeds(run, images):
     before = run.log()
     again = withheld.pretrain("mae", images, run.folder, resume=True, pictures=False, device="cpu")

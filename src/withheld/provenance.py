@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import platform
 import shlex
 import subprocess
@@ -64,6 +65,8 @@ def plain(value: Any) -> Any:
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__
 
 
