@@ -7,8 +7,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 DEMO ?= runs/demo
-# One thread per test process: tiny tensors, and as many processes as cores.
-TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# One thread per test process: tiny tensors, and as many processes as cores. Bytecode is kept even where the caller's
+# environment says not to: tests start many programs, each of which would compile torch and transformers again.
+TEST_ENV := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 demo: venv
 	$(BIN)/withheld demo --out $(DEMO)

@@ -152,6 +152,12 @@ def test_import_is_instant_and_loads_nothing_heavy() -> None:
     assert "rich" not in loaded
 
 
+def test_what_takes_a_second_to_import_is_for_the_measures_of_glue() -> None:
+    """scipy.stats, of which a run would want one quantile."""
+    users = {path.stem for path in FILES if "scipy.stats" in imports(ast.parse(path.read_text(encoding="utf-8")))}
+    assert users == {"glue_metrics"}
+
+
 def test_every_public_name_is_there() -> None:
     import withheld
 

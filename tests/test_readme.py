@@ -11,6 +11,7 @@ import pytest
 
 from withheld.cli import COMMANDS, main, options
 from withheld.cli.train import USES
+from withheld.evaluate import tuned
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,7 +103,7 @@ def test_the_methods_page_is_as_generated() -> None:
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """End to end on tiny data: only the minutes are taken down, and the verdict's rows."""
+    """End to end on tiny data: only minutes and steps are taken down, and the verdict's rows."""
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -116,6 +117,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(pixels).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuned, "steps_for", lambda items: 4)
     defining, using, latent = blocks("python")
     assert len([line for line in defining.splitlines() if line.strip()]) < 10
     defining = defining.replace("minutes=10", "steps=3")

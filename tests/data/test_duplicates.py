@@ -57,6 +57,12 @@ def test_copies_each_is_by_how_many_items_are_more_than_those_that_differ(sizes:
     assert max(found) < 1.5 * true + 0.1  # no sample calls a healthy set sick
 
 
+def test_of_few_pairs_the_least_that_is_likely_is_taken() -> None:
+    """Of one pair by chance: a mean of -log(0.95), where none would be met 95 times in 100."""
+    found = copies_each(np.append(np.arange(19), 0), 40)  # 20 of 40 items
+    assert found == pytest.approx(2 * -np.log(0.95) / 20 / 0.5, rel=1e-9)
+
+
 def test_who_is_near_whom_is_one_group() -> None:
     assert grouped(np.array([[0, 3], [3, 4]]), 6).tolist() == [0, 1, 2, 0, 0, 3]
     assert len(set(grouped(np.empty((0, 2), np.int64), 4).tolist())) == 4

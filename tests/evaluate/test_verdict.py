@@ -14,19 +14,28 @@ from PIL import Image
 from tiny_vit import tiny_encoder
 
 from withheld.errors import InputError
+from withheld.evaluate import few_label, measure, public, tuned
 from withheld.evaluate import labelled as labelled_module
-from withheld.evaluate import measure, public, tuned
 from withheld.evaluate.sentence import AUGMENTED_ROW, FINE_TUNED, MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
 from withheld.evaluate.verdict import verdict
+from withheld.learn.gradient import Loop
 
 SELF = {"self-training", "self-training on HOG", "self-training with HOG"}
 ROWS = {*SELF, MIXTURE, FINE_TUNED, PROBE, NEIGHBORS, SCRATCH_ROW, RANDOM_ROW, "raw pixels", "HOG"}
 
 
+def quicken(patch: pytest.MonkeyPatch) -> None:
+    """Few steps, timed briefly, and few strengths of a probe to choose from: what these are good for is tested elsewhere."""
+    timed = Loop.seconds_per_step
+    patch.setattr(Loop, "seconds_per_step", lambda self, least, seconds: timed(self, least, min(seconds, 0.05)))
+    patch.setattr(few_label, "GRID", few_label.GRID[1:3])
+    patch.setattr(tuned, "steps_for", lambda items: 4)
+    patch.setattr(public, "_cached", lambda name: None)
+
+
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch):
-    monkeypatch.setattr(tuned, "steps_for", lambda items: 4)
-    monkeypatch.setattr(public, "_cached", lambda name: None)
+    quicken(monkeypatch)
 
 
 def subset(digits, classes: int, each: int):
@@ -50,8 +59,7 @@ def found(digits, tmp_path_factory):
     results = tmp_path_factory.mktemp("run") / "results.jsonl"
     heard: list[dict] = []
     patch = pytest.MonkeyPatch()
-    patch.setattr(tuned, "steps_for", lambda items: 4)
-    patch.setattr(public, "_cached", lambda name: None)
+    quicken(patch)
     made = verdict(
         tiny_encoder(), subset(digits, 4, 60), labels_per_class=(1, 10, 100), seeds=3, minutes=5, results=results,
         command="withheld evaluate x", listen=heard.append,

@@ -249,13 +249,18 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    from transformers import conversion_mapping
+
     import withheld.learn.alternate
     import withheld.pretraining
     import withheld.text_encoder
-    import withheld.video_encoder  # noqa: F401
+    import withheld.video_encoder
 
+    conversion_mapping.get_checkpoint_conversion_mapping("vit")  # kept, or every process that saves an encoder makes it
     sys.stdin.readline()  # wait to be greeted, so that data is made once
     tasks = jobs(Path(sys.argv[1]))
+    for job in tasks.values():
+        withheld.run.load_method(job["method"])
     answer, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
     print(json.dumps({"ready": sorted(tasks)}), file=answer, flush=True)
     for line in sys.stdin:
@@ -264,9 +269,15 @@ def serve() -> None:
         ask["port"] = free_port()
         children = [born(ask, tasks, rank) for rank in range(ask.get("ranks", 1))]
         codes = wait(children, ask)
-        imported(Path(ask["out"] + ".modules"))
+        new = imported(Path(ask["out"] + ".modules"))
         said = [file.read_text(errors="replace")[-4000:] if file.exists() else "" for file in spoken(ask)]
-        told = {"code": codes[0], "codes": codes, "said": "\n".join(said), "seconds": time.monotonic() - begun}
+        told = {
+            "code": codes[0],
+            "codes": codes,
+            "said": "\n".join(said),
+            "seconds": time.monotonic() - begun,
+            "imported": new,
+        }
         told["cpu"] = sum(os.times()[2:4]) - before
         print(json.dumps(told), file=answer, flush=True)
 
@@ -309,10 +320,11 @@ def born(ask: dict[str, Any], tasks: dict[str, dict[str, Any]], rank: int) -> in
     os._exit(code)
 
 
-def imported(path: Path) -> None:
-    """Imports what an attempt had to import, so that the next need not."""
+def imported(path: Path) -> int:
+    """Imports what an attempt had to import, so that the next need not; how many modules."""
+    before = len(sys.modules)
     if not path.is_file():
-        return
+        return 0
     for name in path.read_text(encoding="utf-8").split():
         if name not in sys.modules and name.split(".")[0] in {
             "withheld",
@@ -323,6 +335,7 @@ def imported(path: Path) -> None:
         }:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+    return len(sys.modules) - before
 
 
 def wait(children: list[int], ask: dict[str, Any]) -> list[int]:

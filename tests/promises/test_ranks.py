@@ -123,7 +123,7 @@ def test_a_rank_that_fails_ends_all(
     if not two.is_dir():
         assert server.ask("vae", two, ranks=2)["codes"] == [0, 0]
     fault = {"rank": rank, "step": 3, "kind": kind}
-    done = server.ask("vae", tmp_path, ranks=2, fault=fault, timeout=4, grace=3 if kind == "hang" else 60)
+    done = server.ask("vae", tmp_path, ranks=2, fault=fault, timeout=4, grace=0.5 if kind == "hang" else 60)
     assert done["codes"][1 - rank] == 75, (done["codes"], done["said"])
     assert done["codes"][rank] == {"kill": -9, "hang": -999, "raise": 75}[kind]
     assert done["seconds"] < 60

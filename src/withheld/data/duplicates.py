@@ -100,14 +100,14 @@ def copies_each(groups: np.ndarray, count: int) -> float:
         groups: (n,) of every item of a sample, the number of its group: items of a group are copies of each other.
         count: N, of all items.
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv  # the quantile of scipy.stats, which takes a second to import
 
     share = len(groups) / count
     size = np.bincount(groups)
     seldom = size < OFTEN
     items, pairs = int(size[seldom].sum()), float((size * (size - 1) // 2)[seldom].sum())
     if share < 1 and pairs:  # few pairs stand for many, so they may have met by chance
-        pairs = float(chi2.ppf(0.05, 2 * pairs)) / 2
+        pairs = float(gammaincinv(pairs, 0.05))
     each = 2 * pairs / items / share if items else 0.0
     different = items / share / (1 + each) + float((~seldom & (size > 0)).sum())
     if share == 1:
