@@ -45,10 +45,10 @@ def test_ways_to_write_it(text: str) -> None:
 BAD = {
     "unknown file": (
         "file,label\na/000.jpg,cat\na/0001.jpg,dog\n",
-        r"labels\.csv:3: no image 'a/0001\.jpg'.*did you mean",
+        r"labels\.csv:3: no item 'a/0001\.jpg'.*did you mean",
     ),
-    "unknown column": ("file,lable\na/000.jpg,cat\n", r"labels\.csv:1: no column 'label'.*did you mean 'lable'"),
-    "no file column": ("pic,label\na/000.jpg,cat\n", r"labels\.csv:1: no column 'file'"),
+    "unknown column": ("file,lable,by\na/000.jpg,cat,me\n", r"labels\.csv:1: no column 'label'.*did you mean 'lable'"),
+    "no file column": ("pic,label\nx.jpg,cat\n", r"labels\.csv:1: no column 'file'"),
     "two labels": ("file,label\na/000.jpg,cat\na/000.jpg,dog\n", r"labels\.csv:3: .*'dog' here, 'cat' on line 2"),
     "ragged": ("file,label\na/000.jpg,cat\na/001.jpg\n", r"labels\.csv:3: 1 column where at least 2"),
     "one class": ("file,label\na/000.jpg,cat\na/001.jpg,cat\n", r"labels\.csv holds one class, 'cat'"),
@@ -74,6 +74,71 @@ def test_latin_1_is_named_with_its_line() -> None:
         read_labels("file,label\na/000.jpg,cat\nb/é.jpg,dog\n".encode("latin-1"), "labels.csv", NAMES)
 
 
+def test_latin_1_as_old_spreadsheets_save_it_is_read_and_said() -> None:
+    notes: list[str] = []
+    data = "file;label\na/000.jpg;Käse\nb/é.jpg;dog\n".encode("latin-1")
+    labels, classes = read_labels(data, "labels.csv", NAMES, None, notes)
+    assert classes == ["Käse", "dog"]
+    assert labels.tolist() == [0, -100, -100, 1]
+    assert notes == [
+        "labels.csv is not UTF-8 and was read as Windows-1252 (Western European); where letters look wrong, save it as UTF-8"
+    ]
+    chinese = "file,label\na/000.jpg,猫猫猫\na/001.jpg,狗狗狗\n".encode("gbk")
+    with pytest.raises(InputError, match=r"labels\.csv:3: the byte 0xb9 is not UTF-8"):
+        read_labels(chinese, "labels.csv", NAMES, None, notes)
+
+
+def test_rows_of_files_that_are_not_there_are_left_out_and_said() -> None:
+    notes: list[str] = []
+    text = "file,label\na/000.jpg,cat\na/0001.jpg,dog\na/001.jpg,dog\nfar/x.jpg,dog\n"
+    labels, _ = read_labels(text.encode(), "labels.csv", NAMES, None, notes)
+    assert labels.tolist() == [0, 1, -100, -100]
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        "2 of 4 rows of labels.csv name nothing in the data and are left out: no item 'a/0001.jpg'"
+    )
+    many = text + "".join(f"zz{i}.jpg,cat\n" for i in range(2000))
+    read_labels(many.encode(), "labels.csv", NAMES, None, notes)
+    assert notes[1].startswith("2,002 of 2,004 rows")
+    assert len(notes[1]) < 700
+    with pytest.raises(InputError, match=r"one class, 'cat'.*1 of 2 rows of labels\.csv names nothing"):
+        read_labels(b"file,label\na/000.jpg,cat\nx.jpg,dog\n", "labels.csv", NAMES, None, notes)
+
+
+NAMED_OTHERWISE = {
+    "two columns": ("datei;Rasse\n000.jpg;cat\n001.jpg;dog\n002.jpg;cat\n", 1),
+    "stars": ("image,stars\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n", 0),
+    "the one with classes": ("id,when,which\n000,2001,cat\n001,2002,dog\n002,2003,cat\n001,2005,dog\nb/é.jpg,2004,\n", 1),
+    "parts": ("file,which,split\na/000.jpg,cat,train\na/001.jpg,dog,train\nb/002.jpg,cat,test\n", 2),
+    "a column named as files are, and no files": (
+        "name,key,label\nAnna,000.jpg,cat\nBen,001.jpg,dog\nCid,002.jpg,cat\n",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), NAMED_OTHERWISE.values(), ids=NAMED_OTHERWISE.keys())
+def test_columns_may_be_called_otherwise_where_their_cells_tell(text: str, told: int) -> None:
+    notes: list[str] = []
+    labels, classes = read_labels(text.encode(), "labels.csv", NAMES, None, notes)
+    assert classes == ["cat", "dog"]
+    assert labels.tolist() == LABELS
+    assert len(notes) == told
+
+
+def test_a_column_of_labels_is_named_after_a_colon(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "photos", 4)
+    rows = "".join(f"{name},{'xy'[i % 2]},{'pq'[i // 2]}\n" for i, name in enumerate(names))
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"file,color,shape\n{rows}")
+    with pytest.raises(InputError, match=r"no column 'label'.*--labels sheet\.csv:color"):
+        open_source(tmp_path / "photos", labels=sheet)
+    source = open_source(tmp_path / "photos", labels=f"{sheet}:shape")
+    assert source.classes == ["p", "q"]
+    with pytest.raises(InputError, match=r"sheet\.csv has no column 'shap': did you mean 'shape'"):
+        open_source(tmp_path / "photos", labels=f"{sheet}:shap")
+
+
 def test_utf_16_as_spreadsheets_save_it_is_read() -> None:
     labels, classes = read_labels(
         "file\tlabel\na/000.jpg\tkäse\na/001.jpg\tdog\n".encode("utf-16"), "labels.csv", NAMES
@@ -83,7 +148,7 @@ def test_utf_16_as_spreadsheets_save_it_is_read() -> None:
 
 
 def test_an_ambiguous_name_asks_for_the_path() -> None:
-    with pytest.raises(InputError, match="more than one image"):
+    with pytest.raises(InputError, match="more than one item"):
         read_labels(b"file,label\n1.jpg,cat\n", "labels.csv", ["a/1.jpg", "b/1.jpg"])
 
 
@@ -111,7 +176,7 @@ def test_numbers_are_ordered_as_numbers() -> None:
     labels, classes = given_labels([10, 2, 2, 10, None], 5)
     assert classes == ["2", "10"]
     assert labels.tolist() == [1, 0, 0, 1, -100]
-    with pytest.raises(InputError, match="2 labels for 3 images"):
+    with pytest.raises(InputError, match="2 labels for 3 items"):
         given_labels([1, 2], 3)
 
 
@@ -193,7 +258,7 @@ def test_absolute_paths_of_another_machine_are_found_by_what_they_do_not_share()
         text = f"file,label\n{folder}cat/1.jpg,a\n{folder}dog/1.jpg,b\n"
         labels, _ = read_labels(text.encode(), "labels.csv", names, find_layout(names))
         assert labels.tolist() == [0, 1]
-    with pytest.raises(InputError, match=r"no image '/home/cat/1.jpg'"):  # which of two ones is meant, nobody knows
+    with pytest.raises(InputError, match=r"no item '/home/cat/1.jpg'"):  # which of two ones is meant, nobody knows
         read_labels(b"file,label\n/home/cat/1.jpg,a\n/else/dog/1.jpg,b\n", "labels.csv", ["a/1.jpg", "b/2.jpg"])
 
 
@@ -203,7 +268,7 @@ def test_paths_as_seen_from_beside_the_data_are_found_and_no_others() -> None:
         text = f"file,label\n{above}train/cat/2.jpg,cat\n{above}train/dog/1.jpg,dog\n"
         assert read_label_words(text.encode(), "l.csv", names) == ["", "cat", "dog", ""]
     for wrong in ("pets/train/cat/9.jpg", "train/cat/9.jpg"):
-        with pytest.raises(InputError, match="no image"):
+        with pytest.raises(InputError, match="no item"):
             read_label_words(f"file,label\n{wrong},cat\n".encode(), "l.csv", names)
 
 

@@ -35,7 +35,7 @@ class TestDecoding:
     def test_a_few_bad_bytes_are_mended_and_told(self):
         found = decode_text(b"a good sentence with \xff one bad byte in it")
         assert "\ufffd" in found.text
-        assert "1 characters" in found.mended
+        assert "1 character that" in found.mended
 
     @pytest.mark.parametrize(
         ("raw", "why"),

@@ -229,6 +229,7 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
         lines.append(("to learn from", items_told(source, parts, how)))
     if source.told:
         lines.append(("note", source.told))
+    lines += [("note", note) for note in source.notes]
     if source.parts is not None:
         told = Counter(part or "no part" for part in source.parts.tolist())
         lines.append(("parts", ", ".join(f"{name} {count:,}" for name, count in told.items())))

@@ -330,7 +330,7 @@ def _source(
     )  # fmt: skip
     if labels is True and tables:
         name = min(tables, key=lambda n: (n.count("/"), n))
-        source.labels, source.classes = read_labels(tables[name], name, names, layout)
+        source.labels, source.classes = read_labels(tables[name], name, names, layout, source.notes)
     elif labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, layout, shard.folder, text)
+        source.labels, source.classes = find_labels(labels, names, layout, shard.folder, text, source.notes)
     return source

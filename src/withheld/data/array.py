@@ -91,7 +91,7 @@ def open_npy(path: Path, text: str, labels: Labels = None) -> Source:
     fingerprint = digest([path.name, path.stat().st_size, sample])
     source = Source(text, "npy", names, ArrayStore(images), fingerprint, stamp=stamp_of(path))
     if labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, None, path.parent, text)
+        source.labels, source.classes = find_labels(labels, names, None, path.parent, text, source.notes)
     return source
 
 
@@ -158,7 +158,7 @@ def labeled(source: Source, labels: Labels, own: Sequence[Any] | None, none: str
     if labels is None or labels is False:
         return source
     if isinstance(labels, str | Path):
-        source.labels, source.classes = find_labels(labels, source.names, None, None, source.location)
+        source.labels, source.classes = find_labels(labels, source.names, None, None, source.location, source.notes)
         return source
     if labels is True:
         if own is None:

@@ -163,7 +163,7 @@ def describe(data: Any, labels: Labels = None, seed: int = 0, progress: Progress
         counts = np.bincount(source.labels[source.labels != UNKNOWN_LABEL], minlength=len(source.classes))
         found.classes = dict(zip(source.classes, counts.tolist(), strict=True))
         found.unknown = int((source.labels == UNKNOWN_LABEL).sum())
-    found.warnings = _warnings(found, source, good)
+    found.warnings = source.notes + _warnings(found, source, good)
     return found
 
 

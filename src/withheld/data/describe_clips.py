@@ -60,7 +60,7 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
     reasons = Counter(line["reason"] for line in broken)
     lines += [("broken", f"{count:,} x {reason}") for reason, count in reasons.most_common(5)]
     lines += [("note", f"{line['file']}: {line['reason']}") for line in broken[:5]]
-    return lines + _beside(source)
+    return lines + [("note", note) for note in source.notes] + _beside(source)
 
 
 def _beside(source: Source) -> list[tuple[str, str]]:

@@ -160,7 +160,7 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
         masks=scan.masks,
     )
     if labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, layout, root, text)
+        source.labels, source.classes = find_labels(labels, names, layout, root, text, source.notes)
     return source
 
 
@@ -177,7 +177,7 @@ def open_one(path: Path, text: str, labels: Labels = None) -> Source:
         stamp=stamp_of(path),
     )
     if labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, source.names, None, None, text)
+        source.labels, source.classes = find_labels(labels, source.names, None, None, text, source.notes)
     return source
 
 

@@ -136,7 +136,7 @@ def open_idx(files: list[Path], root: Path, text: str, labels: Labels = None) ->
     if labels is True:
         source.labels, source.classes = _read_labels(images, counts)
     elif labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, None, root, text)
+        source.labels, source.classes = find_labels(labels, names, None, root, text, source.notes)
     return source
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from withheld.data.labels import LABEL_COLUMNS
+from withheld.data.label_columns import LABEL_COLUMNS
 from withheld.data.unicode import is_utf16, table_text
 from withheld.errors import InputError
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard, is_address
-from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
+from withheld.data.label_columns import ASKED_COLUMNS
+from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
 from withheld.data.source import Labels, Source, digest
@@ -143,7 +144,7 @@ def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Sourc
         left_out=left_out, stamp=digest([shard.stamp for shard in shards]),
     )  # fmt: skip
     if labels is not None and labels is not False:
-        source.labels, source.classes = _parquet_labels(shards, schema, labels, text, names)
+        source.labels, source.classes = _parquet_labels(shards, schema, labels, text, names, source.notes)
     return source
 
 
@@ -239,14 +240,14 @@ def _pick(fits: list[str], preferred: Sequence[str], text: str, what: str, colum
 
 
 def _parquet_labels(
-    shards: list[Shard], schema: Any, labels: Labels, text: str, names: Sequence[str]
+    shards: list[Shard], schema: Any, labels: Labels, text: str, names: Sequence[str], notes: list[str]
 ) -> tuple[np.ndarray, list[str]]:
     import pyarrow.parquet as pq
 
     if not (labels is True or isinstance(labels, str | Path)):
         return given_labels(labels, len(names))  # type: ignore[arg-type]
     if labels is not True and str(labels) not in schema.names and Path(labels).is_file():
-        return find_labels(labels, list(names), None, None, text)
+        return find_labels(labels, list(names), None, None, text, notes)
     told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     named = [name for name, kind in told.items() if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"]
     column = _label_column(labels, named, list(schema.names), text)
@@ -261,12 +262,12 @@ def _label_column(labels: Labels, named: list[str], columns: list[str], text: st
         if str(labels) not in columns:
             raise InputError(f"{text} has no column {str(labels)!r}; {nearest(str(labels), columns)}")
         return str(labels)
-    fits = named or [c for c in LABEL_COLUMNS if c in columns]
+    fits = named or [c for c in ASKED_COLUMNS if c in columns]
     if len(fits) > 1:
-        fits = [c for c in LABEL_COLUMNS if c in fits] or fits
+        fits = [c for c in ASKED_COLUMNS if c in fits] or fits
     if not fits:
         raise InputError(f"{text} has no label column; name one of {', '.join(columns)}")
-    if len(fits) > 1 and fits[0] not in LABEL_COLUMNS:
+    if len(fits) > 1 and fits[0] not in ASKED_COLUMNS:
         raise InputError(f"{text} has several label columns ({', '.join(fits)}); name one of them")
     return fits[0]
 
@@ -304,7 +305,7 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
         parts=parts if (parts != "").any() else None,
     )  # fmt: skip
     if isinstance(labels, str | Path) and str(labels) not in features and Path(labels).is_file():
-        source.labels, source.classes = find_labels(labels, list(names), None, None, text)
+        source.labels, source.classes = find_labels(labels, list(names), None, None, text, source.notes)
     elif labels is True or isinstance(labels, str | Path):
         named = [c for c, kind in features.items() if type(kind).__name__ == "ClassLabel"]
         chosen = _label_column(labels, named, list(features), text)

@@ -235,7 +235,7 @@ def open_tars(
             f"are called as {rows[0]!r}, or unpack them"
         )
     if isinstance(labels, str | Path):
-        source.labels, source.classes = find_labels(labels, list(rows), None, None, text)
+        source.labels, source.classes = find_labels(labels, list(rows), None, None, text, source.notes)
     elif labels is not None and labels is not False:
         source.labels, source.classes = given_labels(labels, len(rows))
     return source

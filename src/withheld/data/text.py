@@ -20,6 +20,7 @@ from withheld.data.decode import Raw
 from withheld.data.elsewhere import copied
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
+from withheld.data.unicode import AS_WESTERN, western
 from withheld.data.wanted import MARKDOWN, TEXTS
 from withheld.errors import InputError, nearest, neighbor
 from withheld.wording import plural
@@ -61,9 +62,16 @@ def decode_text(raw: Raw) -> Text:
         raise ValueError("holds zero bytes and is no text")
     text = raw.decode("utf-8-sig", errors="replace")
     wrong = text.count("\ufffd")
+    if wrong and (known := western(raw)) is not None:
+        return _kept(known, f"it {AS_WESTERN}")
     if wrong > MOST_WRONG * len(text):
         raise ValueError(f"is not UTF-8: {wrong:,} of {len(text):,} characters cannot be read; save it as UTF-8")
-    return _kept(text, f"{wrong:,} characters that are not UTF-8 were replaced" if wrong else "")
+    return _kept(
+        text,
+        f"{plural(wrong, 'character that is not UTF-8 was', 'characters that are not UTF-8 were')} replaced"
+        if wrong
+        else "",
+    )
 
 
 def _whole(text: str) -> Text:

@@ -15,7 +15,8 @@ import numpy as np
 
 from withheld.data.array import ListStore
 from withheld.data.decode import SUFFIXES, Raw
-from withheld.data.labels import LABEL_COLUMNS, find_labels, given_labels
+from withheld.data.label_columns import ASKED_COLUMNS, LABEL_COLUMNS, PART_COLUMNS, is_class
+from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, stamp_of
 from withheld.data.text import gunzipped, part_of
@@ -58,6 +59,7 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
     found: list[Any] = []
     parts: list[str] = []
     told_of = ""
+    label_notes: list[str] = []
     for file in files:
         rows = list(_rows(file))
         if not rows:
@@ -67,20 +69,21 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
             told_of = told_of_columns(
                 rows, chosen, f"{text}:" if len(files) == 1 and Path(text).is_file() else f"{file.name}:"
             )
-        label = _label_of(_columns(rows), labels, file.name)
+        label, note = _label_of(rows, chosen, labels, file.name)
+        label_notes += [note] if note else []
         for number, row in enumerate(rows):
             texts.append(_joined(row, chosen))
             names.append(f"{file.name}:{number + 1}")
             found.append(row.get(label) if label else None)
         parts += [part_of(file.name)] * len(rows)
         told += [file.name, file.stat().st_size, stamp_of(file)]
-    source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of)
+    source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of, notes=label_notes)
     if len(files) > 1 and all(parts) and len(set(parts)) > 1:
         source.parts = np.array(parts)
     if labels is True or (isinstance(labels, str) and not Path(labels).is_file()):
         source.labels, source.classes = given_labels(found, len(names))
     elif labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, names, None, None, text)
+        source.labels, source.classes = find_labels(labels, names, None, None, text, source.notes)
     return source
 
 
@@ -171,20 +174,26 @@ def flat(row: dict[str, Any], depth: int = DEEPEST) -> dict[str, Any]:
     return found
 
 
-def _label_of(columns: list[str], labels: Labels, shown: str) -> str | None:
+def _label_of(rows: Rows, chosen: tuple[str, ...], labels: Labels, shown: str) -> tuple[str | None, str]:
+    """The column of labels, where they are asked for, and what to say of it."""
+    columns = _columns(rows)
     if labels is True:
-        lower = {str(name).lower(): name for name in columns}
-        name = next((lower[c] for c in (*LABEL_COLUMNS, "sentiment", "score") if c in lower), None)
-        if name is None:
+        lower = {str(name).lower(): name for name in columns if name not in chosen}
+        name = next((lower[c] for c in ASKED_COLUMNS if c in lower), None)
+        if name is not None:
+            return name, ""
+        others = [c for c in columns if c not in chosen and str(c).lower() not in PART_COLUMNS]
+        fits = [c for c in others if is_class([row.get(c) for row in rows])]
+        if len(fits) != 1:
             raise InputError(
                 f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
             )
-        return name
+        return fits[0], f"the column {fits[0]!r} of {shown} is taken for the labels"
     if isinstance(labels, str) and labels in columns:
-        return labels
+        return labels, ""
     if isinstance(labels, str) and not Path(labels).is_file():
         raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, columns)}")
-    return None
+    return None, ""
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

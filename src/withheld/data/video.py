@@ -133,7 +133,9 @@ def _with_frames(scan: Any, images: Any, root: Path, text: str, labels: Labels) 
         return source_of(scan, root, text, labels)
     source = joined([films, frames], text)
     if labels is not None and labels is not False:
-        source.labels, source.classes = find_labels(labels, source.names, find_layout(source.names), root, text)
+        source.labels, source.classes = find_labels(
+            labels, source.names, find_layout(source.names), root, text, source.notes
+        )
     return source
 
 
@@ -197,7 +199,7 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
     )  # fmt: skip
     if labels is not None and labels is not False:
         try:
-            source.labels, source.classes = find_labels(labels, shown, layout, root, text)
+            source.labels, source.classes = find_labels(labels, shown, layout, root, text, source.notes)
         except InputError as error:
             if "class folder" not in str(error):
                 raise

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from withheld.data.labels import as_cell
+from withheld.data.item_names import as_cell
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, features, items_of, silent

@@ -167,7 +167,7 @@ def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen
         )
     source = source.subset(np.flatnonzero(source.labels != UNKNOWN_LABEL))
     assert source.labels is not None  # noqa: S101 - a subset of what has labels
-    for remark in doubtful_classes(source.classes):
+    for remark in source.notes + doubtful_classes(source.classes):
         listen({"kind": "note", "text": remark})
     items, kept = kind.decode(source, listen)
     known = Known(items, source.labels[kept], source.classes, None if source.parts is None else source.parts[kept])

@@ -113,7 +113,7 @@ def open_labelled(
     draws = {key: _moved(draw, needed) for key, draw in draws.items()}
     first = draws[counts[0], 0]
     common = {seed: _common(draws[counts[0], seed].test, 0 if first.test_share is None else seed) for seed in numbers}
-    notes += doubtful_classes(source.classes) + _few_tested(first)
+    notes += source.notes + doubtful_classes(source.classes) + _few_tested(first)
     notes += _mostly_one(known[needed][first.test], source.classes) + _same_draws(draws, counts)
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(

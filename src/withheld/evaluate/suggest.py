@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from withheld.data.labels import as_cell, read_label_words
+from withheld.data.item_names import as_cell
+from withheld.data.labels import label_sheet, read_label_words
 from withheld.data.layout import find_layout
 from withheld.data.source import Source
 from withheld.errors import InputError, nearest
@@ -90,7 +90,10 @@ def suggest(
             else ""
         )
         raise InputError(f"{data} holds {len(source)} item, and there is nothing to choose among{more}")
-    words = _known(labels, source)
+    notes: list[str] = []
+    words = _known(labels, source, notes)
+    for note in notes:
+        listen({"kind": "note", "text": note})
     known_at = np.array([i for i, word in enumerate(words) if word], np.int64)
     pool = open_pool(
         encoder, data, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at, source=source
@@ -107,15 +110,13 @@ def suggest(
     return found
 
 
-def _known(labels: str | Path | None, source: Source) -> list[str]:
+def _known(labels: str | Path | None, source: Source, notes: list[str]) -> list[str]:
     """The word of every item that has a label already, "" of the others."""
     if labels is None:
         return [""] * len(source)
-    path = Path(labels).expanduser()
-    if not path.is_file():
-        raise InputError(f"there is no labels file {os.fspath(labels)!r}; give a csv with the columns file,label")
+    path, column = label_sheet(labels)
     layout = find_layout(source.names) if source.kind in ("folder", "tar", "zip") else None
-    return read_label_words(path.read_bytes(), path.name, source.names, layout)
+    return read_label_words(path.read_bytes(), path.name, source.names, layout, notes, column)
 
 
 def _chosen(

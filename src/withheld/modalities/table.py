@@ -11,7 +11,7 @@ import torch
 
 from withheld.asked import Asked
 from withheld.data.image import native_size
-from withheld.data.labels import LABEL_COLUMNS
+from withheld.data.label_columns import LABEL_COLUMNS
 from withheld.data.prepared import prepare
 from withheld.data.row_labels import label_column, row_labels
 from withheld.data.sentences import parted_as, sentences_of

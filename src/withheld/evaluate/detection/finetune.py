@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from withheld.data.image import to_array
-from withheld.data.labels import as_cell
+from withheld.data.item_names import as_cell
 from withheld.data.rows import take
 from withheld.data.source import open_source
 from withheld.data.voc import open_voc
