@@ -153,9 +153,9 @@ def test_what_is_wrong_is_told_of_the_kind_that_the_names_tell_of(tmp_path: Path
     (tmp_path / "t.jsonl").write_text('{"doc": {"n": 1}}\n')
     with pytest.raises(InputError, match=r"no column of text among doc\.n"):
         look(str(tmp_path / "t.jsonl"))
-    (tmp_path / "t.csv").write_bytes("Kommentar;Note\nschön und gut;eins\n".encode("latin-1"))
+    (tmp_path / "t.csv").write_bytes("Kommentar;Note\n夏目漱石;eins\n".encode("shift-jis"))
     with pytest.raises(
-        InputError, match=r"as texts: t.csv:2: the byte 0xf6 is not UTF-8.*as numbers: .*no column of numbers"
+        InputError, match=r"as texts: t\.csv:2: the byte 0x89 is not UTF-8.*as numbers: .*no column of numbers"
     ):
         look(str(tmp_path / "t.csv"))
     np.savez(tmp_path / "t.npz", images=np.zeros((5, 8, 8), np.uint8))

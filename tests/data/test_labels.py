@@ -108,7 +108,10 @@ def test_rows_of_files_that_are_not_there_are_left_out_and_said() -> None:
 NAMED_OTHERWISE = {
     "two columns": ("datei;Rasse\n000.jpg;cat\n001.jpg;dog\n002.jpg;cat\n", 1),
     "stars": ("image,stars\na/000.jpg,cat\na/001.jpg,dog\nb/002.jpg,cat\n", 0),
-    "the one with classes": ("id,when,which\n000,2001,cat\n001,2002,dog\n002,2003,cat\n001,2005,dog\nb/é.jpg,2004,\n", 1),
+    "the one with classes": (
+        "id,when,which\n000,2001,cat\n001,2002,dog\n002,2003,cat\n001,2005,dog\nb/é.jpg,2004,\n",
+        1,
+    ),
     "parts": ("file,which,split\na/000.jpg,cat,train\na/001.jpg,dog,train\nb/002.jpg,cat,test\n", 2),
     "a column named as files are, and no files": (
         "name,key,label\nAnna,000.jpg,cat\nBen,001.jpg,dog\nCid,002.jpg,cat\n",

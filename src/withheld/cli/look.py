@@ -245,7 +245,11 @@ def _texts(data: str, labels: Any) -> list[tuple[str, str]]:
             names = open_texts(data, True).classes
             shown = f"{', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}"
             lines.append(("note", f"its column of labels ({shown}) is not looked at by pretraining; evaluate looks"))
-    lines += [("note", f"{line['file']}: {line['reason']}") for line in bad[:5]]
+    reasons = Counter(line["reason"] for line in bad)
+    for reason, count in reasons.most_common(5):
+        first = next(line["file"] for line in bad if line["reason"] == reason)
+        which = f"{first}:" if count == 1 else f"{plural(count, 'text')} (the first: {first}):"
+        lines.append(("note", f"{which} {reason}"))
     return lines
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from withheld.data.label_columns import LABEL_COLUMNS
-from withheld.data.unicode import is_utf16, table_text
+from withheld.data.unicode import AS_WESTERN, is_utf16, table_text, western
 from withheld.errors import InputError
 
 SHOWN_CELLS = 5
@@ -61,6 +61,11 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
         wide = is_utf16(stream.read(2))
     with path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="") as stream:
         head = stream.read(1 << 14)
+    if wide:
+        text: str | None = table_text(path.read_bytes(), str(path))
+    else:
+        text = western(path.read_bytes()) if "\ufffd" in head else None
+    head = head if text is None else text[: 1 << 14]
     first = head.split("\n", 1)[0].rstrip("\r")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     try:
@@ -71,7 +76,7 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
     headless = bool(cells) and all(_is_number(cell.replace(",", ".") if commas else cell) for cell in cells)
     try:
         table = reader.read_csv(
-            io.BytesIO(table_text(path.read_bytes(), str(path)).encode()) if wide else path,
+            path if text is None else io.BytesIO(text.encode()),
             read_options=reader.ReadOptions(autogenerate_column_names=headless),
             parse_options=reader.ParseOptions(delimiter=delimiter),
             convert_options=reader.ConvertOptions(decimal_point="," if commas else ".", null_values=[*MISSING]),
@@ -80,7 +85,9 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
         raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
     if headless:
         table = table.rename_columns(numbered(table.num_columns))
-    return _of_arrow(table, path, 1 if headless else 2, label)
+    found = _of_arrow(table, path, 1 if headless else 2, label)
+    found["notes"] += [f"{path.name} {AS_WESTERN}"] if text is not None and not wide else []
+    return found
 
 
 def _read_parquet(path: Path, label: str | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from withheld.data.elsewhere import copied
 from withheld.data.layout import PARTS
 from withheld.data.source import Labels, Source, digest
 from withheld.data.unicode import AS_WESTERN, western
-from withheld.data.wanted import MARKDOWN, TEXTS
+from withheld.data.wanted import MARKDOWN, TEXTS, instead
 from withheld.errors import InputError, nearest, neighbor
 from withheld.wording import plural
 
@@ -32,6 +32,8 @@ PASSES = 16
 """Over a source that has more text than is asked for, at most."""
 LINED = (".csv", ".tsv", ".jsonl", ".ndjson")
 TABLES = (*LINED, *(f"{suffix}.gz" for suffix in LINED), ".parquet", ".pq")
+JSON = (".json", ".json.gz")
+"""Read as tables where they are named, or where nothing else is: beside other data they describe it."""
 
 
 class Text(NamedTuple):
@@ -141,8 +143,8 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
 
     Args:
         data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a folder of .md files that
-            holds no other texts, a .txt, .md, .csv, .tsv, .jsonl (each gzipped or not) or Parquet file (its column of text is
-            found, or named as in reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
+            holds no other texts, a .txt, .md, .csv, .tsv, .jsonl, .json (each gzipped or not) or Parquet file (its column of text
+            is found, or named as in reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
         labels: as `withheld.data.source.open_source`.
 
     Raises:
@@ -169,7 +171,7 @@ def _path_of(text: str) -> tuple[Path, str | None]:
     """A path, and the column where one is named after a colon."""
     path = Path(text).expanduser()
     head, colon, column = text.rpartition(":")
-    if not path.exists() and colon and head.lower().endswith(TABLES):
+    if not path.exists() and colon and head.lower().endswith((*TABLES, *JSON)):
         return Path(head).expanduser(), column
     return path, None
 
@@ -183,7 +185,7 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
         return source_of(scan, root, text, labels)
     tables = sorted(name for name in scan.others if name.lower().endswith(TABLES))
     if tables:
-        return open_text_tables([root / name for name in tables], text, labels, None)
+        return open_text_tables([root / name for name in tables], text, labels, None, root)
     archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
     if len(archives) == 1:
         return _open_file(root / archives[0], text, labels, None)
@@ -192,9 +194,13 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
     notes = scan_folder(root, MARKDOWN)
     if notes.items:
         return source_of(notes, root, text, labels)
+    objects = sorted(name for name in scan.others if name.lower().endswith(JSON))
+    if objects:
+        return open_text_tables([root / name for name in objects], text, labels, None, root)
     told = f"; it holds {', '.join(sorted(scan.others)[:3])}" if scan.others else ""
     raise InputError(
-        f"found 0 texts under {text}; looked for .txt, .md, {', '.join(TABLES)} and archives of .txt files{told}"
+        f"found 0 texts under {text}; looked for .txt, .md, {', '.join((*TABLES, *JSON))} and archives of .txt files{told}"
+        f"{instead(scan.others)}"
     )
 
 
@@ -203,16 +209,16 @@ def _open_file(path: Path, text: str, labels: Labels, column: str | None) -> Sou
     from withheld.data.folder import open_one
     from withheld.data.text_table import open_text_tables
 
-    if path.name.lower().endswith(TABLES):
+    if path.name.lower().endswith((*TABLES, *JSON)):
         return open_text_tables([path], text, labels, column)
     if TEXTS.named(path.name) or MARKDOWN.named(path.name):
         return open_one(path, text, labels)
     if (found := open_archive(path, text, labels, TEXTS)) is not None:
         return found
-    hint = nearest(path.suffix, [*sorted(TEXTS.suffixes | MARKDOWN.suffixes), *TABLES])
+    hint = nearest(path.suffix, [*sorted(TEXTS.suffixes | MARKDOWN.suffixes), *TABLES, *JSON])
     raise InputError(
         f"{text!r} is not a kind of text that is read here ({hint}): give a folder of .txt files, a .txt, .md, .csv, .tsv, "
-        ".jsonl or Parquet file, a zip or tar of .txt files, or hf:NAME"
+        ".jsonl, .json or Parquet file, a zip or tar of .txt files, or hf:NAME"
     )
 
 

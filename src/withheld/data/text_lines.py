@@ -15,9 +15,10 @@ import numpy as np
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard
+from withheld.data.json_rows import cell_text, flat, is_worded
 from withheld.data.source import digest
 from withheld.data.text_shards import LOOKED_AT, Corpus, window_bytes
-from withheld.data.text_table import column_of, flat, told_of_columns
+from withheld.data.text_table import column_of, told_of_columns
 from withheld.data.work import in_order
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -245,10 +246,10 @@ def _text_of(line: bytes | Exception, columns: tuple[str, ...]) -> Raw:
         return ValueError(f"is {type(row).__name__}, where an object with a text is wanted")
     row = row if set(columns) <= row.keys() else flat(row)
     told = [(name, row[name]) for name in columns if row.get(name) is not None]
-    wrong = next(((name, value) for name, value in told if not isinstance(value, str)), None)
+    wrong = next(((name, value) for name, value in told if not is_worded(value)), None)
     if wrong is not None:
         return ValueError(f"its {wrong[0]} is {type(wrong[1]).__name__}, not a text")
-    return "\n".join(value for _, value in told) if told else ValueError(f"has no {' or '.join(columns)}")
+    return "\n".join(cell_text(value) for _, value in told) if told else ValueError(f"has no {' or '.join(columns)}")
 
 
 def open_lines(shards: list[Shard], text: str, column: str | None) -> Corpus:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from withheld.data.array import ListStore
 from withheld.data.decode import SUFFIXES, Raw
+from withheld.data.json_rows import cell_text, flat, is_worded, rows_of_json, rows_of_lines
 from withheld.data.label_columns import ASKED_COLUMNS, LABEL_COLUMNS, PART_COLUMNS, is_class
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
@@ -38,17 +38,16 @@ csv.field_size_limit(1 << 30)
 LONGEST_NAME = 100
 """Characters of a column's name; a first line with more is a row, and would be lost."""
 
-DEEPEST = 8
-"""Objects within objects whose columns are named, review.text; what lies deeper stays as it is."""
-
 WORDY = 10
 """Characters of the texts of a column on average; what has fewer is a label, a name or a number."""
 
 Rows = list[dict[str, Any]]
 
 
-def open_text_tables(files: list[Path], text: str, labels: Labels, column: str | None) -> Source:
-    """Opens tables that share a column of text.
+def open_text_tables(
+    files: list[Path], text: str, labels: Labels, column: str | None, root: Path | None = None
+) -> Source:
+    """Opens tables that share a column of text; below `root`, which tells those of one name apart.
 
     Raises:
         InputError: where a row is ragged (file:line), or no column of text is found.
@@ -56,12 +55,14 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
     texts: list[Raw] = []
     names: list[str] = []
     told: list[str | int] = [] if column is None else [column]  # other columns of the same file are other texts
-    found: list[Any] = []
+    every: Rows = []
+    taken: dict[str, None] = {}
     parts: list[str] = []
     told_of = ""
-    label_notes: list[str] = []
+    notes: list[str] = []
     for file in files:
-        rows = list(_rows(file))
+        rows = list(_rows(file, notes))
+        name = file.name if root is None else file.relative_to(root).as_posix()
         if not rows:
             raise InputError(f"{file.name} has no rows")
         chosen = column_of(rows, column, file.name)
@@ -69,19 +70,19 @@ def open_text_tables(files: list[Path], text: str, labels: Labels, column: str |
             told_of = told_of_columns(
                 rows, chosen, f"{text}:" if len(files) == 1 and Path(text).is_file() else f"{file.name}:"
             )
-        label, note = _label_of(rows, chosen, labels, file.name)
-        label_notes += [note] if note else []
+        every += rows
+        taken |= dict.fromkeys(chosen)
         for number, row in enumerate(rows):
             texts.append(_joined(row, chosen))
-            names.append(f"{file.name}:{number + 1}")
-            found.append(row.get(label) if label else None)
+            names.append(name if len(rows) == 1 and file.suffix == ".json" else f"{name}:{number + 1}")
         parts += [part_of(file.name)] * len(rows)
-        told += [file.name, file.stat().st_size, stamp_of(file)]
-    source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of, notes=label_notes)
+        told += [name, file.stat().st_size, stamp_of(file)]
+    label = _label_of(every, tuple(taken), labels, files[0].name if len(files) == 1 else text, notes)
+    source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of, notes=notes)
     if len(files) > 1 and all(parts) and len(set(parts)) > 1:
         source.parts = np.array(parts)
     if labels is True or (isinstance(labels, str) and not Path(labels).is_file()):
-        source.labels, source.classes = given_labels(found, len(names))
+        source.labels, source.classes = given_labels([row.get(label) if label else None for row in every], len(names))
     elif labels is not None and labels is not False:
         source.labels, source.classes = find_labels(labels, names, None, None, text, source.notes)
     return source
@@ -143,7 +144,12 @@ def told_of_columns(rows: Rows, chosen: tuple[str, ...], remedy: str) -> str:
 def _lengths(rows: Rows) -> dict[str, float]:
     """Characters of every column's texts, on average, of the first rows."""
     some = rows[:200]
-    return {c: float(np.mean([len(r[c]) if isinstance(r.get(c), str) else 0 for r in some])) for c in _columns(rows)}
+    return {c: float(np.mean([_length(r.get(c)) for r in some])) for c in _columns(rows)}
+
+
+def _length(cell: Any) -> int:
+    """Characters of a text, of several, or of the messages of a chat."""
+    return len(cell_text(cell)) if is_worded(cell) else 0
 
 
 def _columns(rows: Rows) -> list[str]:
@@ -152,58 +158,42 @@ def _columns(rows: Rows) -> list[str]:
 
 
 def _joined(row: dict[str, Any], columns: tuple[str, ...]) -> str:
-    return "\n".join(_text_of(row[c]) for c in columns if row.get(c) is not None)
+    return "\n".join(cell_text(row[c]) for c in columns if row.get(c) is not None)
 
 
-def _text_of(cell: Any) -> str:
-    """A list, of paragraphs say, is a line each."""
-    return "\n".join(map(str, cell)) if isinstance(cell, list) else str(cell)
-
-
-def flat(row: dict[str, Any], depth: int = DEEPEST) -> dict[str, Any]:
-    """A row whose objects are columns of their own: {"review": {"text": ...}} has the column "review.text".
-
-    An object that holds bytes is an image or a clip, and stays whole.
-    """
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, dict) and depth and "bytes" not in value:
-            found |= {f"{name}.{inner}": cell for inner, cell in flat(value, depth - 1).items()}
-        else:
-            found[name] = value
-    return found
-
-
-def _label_of(rows: Rows, chosen: tuple[str, ...], labels: Labels, shown: str) -> tuple[str | None, str]:
-    """The column of labels, where they are asked for, and what to say of it."""
+def _label_of(rows: Rows, chosen: tuple[str, ...], labels: Labels, shown: str, notes: list[str]) -> str | None:
+    """The column of labels, where they are asked for; `notes` is told where its name does not say it."""
     columns = _columns(rows)
     if labels is True:
         lower = {str(name).lower(): name for name in columns if name not in chosen}
         name = next((lower[c] for c in ASKED_COLUMNS if c in lower), None)
         if name is not None:
-            return name, ""
+            return name
         others = [c for c in columns if c not in chosen and str(c).lower() not in PART_COLUMNS]
         fits = [c for c in others if is_class([row.get(c) for row in rows])]
         if len(fits) != 1:
             raise InputError(
                 f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
             )
-        return fits[0], f"the column {fits[0]!r} of {shown} is taken for the labels"
+        notes.append(f"the column {fits[0]!r} of {shown} is taken for the labels")
+        return fits[0]
     if isinstance(labels, str) and labels in columns:
-        return labels, ""
+        return labels
     if isinstance(labels, str) and not Path(labels).is_file():
         raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, columns)}")
-    return None, ""
+    return None
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in (".parquet", ".pq"):
         yield from _parquet(path)
     elif suffix in (".jsonl", ".ndjson"):
-        yield from _lines_of_json(path)
+        yield from rows_of_lines(table_text(_bytes_of(path), path.name), path.name)
+    elif suffix == ".json":
+        yield from rows_of_json(table_text(_bytes_of(path), path.name), path.name)
     else:
-        yield from _delimited(path, suffix)
+        yield from _delimited(path, suffix, notes)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -213,8 +203,8 @@ def _bytes_of(path: Path) -> bytes:
         raise InputError(f"{path.name} cannot be gunzipped: {error}; get it again, or gunzip it") from None
 
 
-def _delimited(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
-    content = table_text(_bytes_of(path), path.name)
+def _delimited(path: Path, suffix: str, notes: list[str]) -> Iterator[dict[str, Any]]:
+    content = table_text(_bytes_of(path), path.name, notes)
     first = content.split("\n", 1)[0]
     mark = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
     if mark != "\t":
@@ -257,21 +247,6 @@ def _cells(content: str, path: Path, mark: str, quoting: Any) -> Iterator[dict[s
             yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InputError(f"{path.name}:{reader.line_num}: {error}; check the quotes of this line") from None
-
-
-def _lines_of_json(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(table_text(_bytes_of(path), path.name).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path.name}:{number}: {error}; every line is one JSON object") from None
-        if isinstance(row, str):
-            row = {"text": row}
-        if not isinstance(row, dict):
-            raise InputError(f"{path.name}:{number}: {type(row).__name__} where an object with a text is wanted")
-        yield flat(row)
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:

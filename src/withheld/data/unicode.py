@@ -9,11 +9,15 @@ import re
 from withheld.errors import InputError
 
 MARKS = frozenset(
-    bytes.fromhex("80 82 84 85 8b 91 92 93 94 95 96 97 99 9b a0 a1 a3 a7 a9 ab ae b0 b4 b7 bb bf").decode("cp1252")
+    bytes.fromhex("80 82 84 85 8b 91 92 93 94 95 96 97 99 9b a0 a1 a3 a7 a9 ab ae b0 b4 b7 bb bc bd be bf").decode(
+        "cp1252"
+    )
 )
 """What Western texts hold beside letters: quotation marks, dashes, signs of money and degrees."""
 UTF_8 = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
-TOGETHER = 0.25
+ODD = 0.02
+"""Share of other characters that real texts may hold."""
+TOGETHER = 0.4
 """Share of the characters that are not ASCII which may be followed by another one: letters with accents stand apart."""
 AS_WESTERN = "is not UTF-8 and was read as Windows-1252 (Western European); where letters look wrong, save it as UTF-8"
 
@@ -36,7 +40,8 @@ def western(data: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     at = [i for i, c in enumerate(text) if c > "\x7f"]
-    if not all(text[i] in MARKS or (text[i].isalpha() and text[i] not in "ªµºÿ") for i in at):
+    odd = sum(text[i] not in MARKS and (not text[i].isalpha() or text[i] in "ªµºÿ") for i in at)
+    if odd > ODD * len(at):
         return None
     together = sum(b - a == 1 for a, b in itertools.pairwise(at))
     return text if at and together <= TOGETHER * len(at) else None

@@ -42,6 +42,11 @@ OTHERS = {
     "clips": ("video", (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")),
     "texts, or rows of numbers (mixture)": ("text", (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")),
 }
+PAGES = (
+    ".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".tex", ".rst", ".log", ".srt", ".py", ".ipynb",
+    ".js", ".ts", ".java", ".c", ".h", ".cpp", ".cs", ".go", ".rs", ".r", ".sql", ".css", ".yaml", ".yml", ".eml",
+)  # fmt: skip
+"""Documents and code, which are texts under another name or behind marks."""
 UNREAD = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf")
 )
@@ -53,10 +58,16 @@ MOST_NAMES = 10_000
 
 def instead(names: Iterable[str]) -> str:
     """What files are that are no images, for an error: "; these are clips: ..." or nothing where it cannot be told."""
-    ends = tuple(_ending(name) or name.lower() for name in names)
+    ends = sorted({_ending(name) or name.lower() for name in names})
     for what, (modality, suffixes) in OTHERS.items():
         if any(end in suffixes for end in ends):
             return f"; these are {what}, for methods and runs of another kind (withheld list --modality {modality})"
+    pages = [end for end in ends if end in PAGES]
+    if pages:
+        return (
+            f"; what {pages[0]} files say is learned from where it is saved as plain text, .txt (code: copied under that name; "
+            "pages and documents: without their marks)"
+        )
     return ""
 
 
