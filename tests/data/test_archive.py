@@ -223,3 +223,28 @@ def test_gzip_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"hello"))
     with pytest.raises(InputError, match="not a kind of data"):
         open_source(tmp_path / "a.gz")
+
+
+def test_of_members_of_one_name_the_first_is_read_and_the_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "twice.zip"
+    first, other = encoded(photo(0)), encoded(photo(1))
+    with zipfile.ZipFile(path, "w") as packed, pytest.warns(UserWarning, match="Duplicate name"):
+        packed.writestr("a.jpg", first)
+        packed.writestr("a.jpg", other)
+    with tarfile.open(tmp_path / "twice.tar", "w") as tar:
+        for data in (first, other):
+            info = tarfile.TarInfo("a.jpg")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    for one in (path, tmp_path / "twice.tar"):
+        source = open_source(one)
+        assert [raw for _, raw in source.raw()] == [first]
+        assert source.left_out == [{"file": "a.jpg", "reason": "is there twice: the first one is read"}]
+    monkeypatch.setattr(archive, "MAX_RATIO", 10)
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed, pytest.warns(UserWarning, match="Duplicate name"):
+        packed.writestr("a.jpg", first)
+        packed.writestr("a.jpg", bytes(3 << 20))
+    assert [raw for _, raw in open_source(bomb).raw()] == [first]

@@ -108,4 +108,4 @@ def test_windows_1252_is_read_and_said(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_bytes("Größe;Höhe\n1;2\n3;4\n".encode("cp1252"))
     table = open_vectors(tmp_path / "n.csv")
     assert table.columns == ["Größe", "Höhe"]
-    assert "was read as Windows-1252" in table.notes[0]
+    assert "was read as Windows-1252" in table.notes[-1]

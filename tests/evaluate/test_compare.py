@@ -34,6 +34,18 @@ def test_a_resampled_holdout_widens_the_interval():
     assert ratio == pytest.approx(math.sqrt((1 / 3 + 3 / 7) / (1 / 3)))
 
 
+def test_seeds_that_happen_to_agree_make_no_certainty():
+    a, b = Row("a", FLOOR), Row("b", FLOOR)
+    for seed in range(2):  # two seeds, each a point better on six of ten items and worse on four
+        a.add(10, seed, [1] * 6 + [0] * 4, range(10 * seed, 10 * seed + 10))
+        b.add(10, seed, [0] * 6 + [1] * 4, range(10 * seed, 10 * seed + 10))
+    gap = difference(a, b, 10, test_share=3 / 7)
+    each = np.array([1] * 12 + [-1] * 8)
+    half = 1.959964 * each.std(ddof=1) / math.sqrt(20)
+    assert (gap.low, gap.high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert not gap.better
+
+
 def test_the_interval_covers_draws_of_labels_and_of_tested_items():
     """Two rows that are equally good on the items there could be: how often the interval holds the true difference of 0."""
     rng = np.random.default_rng(0)

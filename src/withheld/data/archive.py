@@ -82,7 +82,7 @@ class Listing:
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
             return "has a name that leads out of the archive"
         if name in self.members:
-            return "is there twice"
+            return "is there twice: the first one is read"
         if size > MAX_MEMBER:
             return f"has {size:,} bytes, at most {MAX_MEMBER:,} are read"
         return None
@@ -101,35 +101,39 @@ def is_tar(shard: Shard) -> bool:
 
 
 class ZipStore(Store):
-    """Members of a zip archive."""
+    """Members of a zip archive, known by where they begin: several may have one name.
 
-    def __init__(self, path: Path, names: list[str]) -> None:
+    Args:
+        path: of the archive. offsets: of the members' headers.
+    """
+
+    def __init__(self, path: Path, offsets: list[int]) -> None:
         self.path = path
-        self.names = names
-        self._opened: tuple[int, zipfile.ZipFile] | None = None
+        self.offsets = offsets
+        self._opened: tuple[int, zipfile.ZipFile, dict[int, zipfile.ZipInfo]] | None = None
 
     def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
-        archive = self._archive()
+        archive, members = self._archive()
         for place, position in enumerate(positions):
             try:
-                contents: Raw = _read_member(archive, self.names[position])
+                contents: Raw = _read_member(archive, members[self.offsets[position]])
             except Exception as error:  # bad checksums, unknown compression, passwords: one item each
                 contents = error
             yield place, contents
 
-    def _archive(self) -> zipfile.ZipFile:
+    def _archive(self) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
         # reading the table of contents takes seconds in large archives; a forked process needs a file of its own
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), zipfile.ZipFile(self.path)
-        return self._opened[1]
+            archive = zipfile.ZipFile(self.path)
+            self._opened = os.getpid(), archive, {info.header_offset: info for info in archive.infolist()}
+        return self._opened[1:]
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    with archive.open(name) as member:
-        data = member.read(size + 1)
-        if len(data) != size:
-            raise ValueError(f"has {len(data):,} bytes where the archive says {size:,}")
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)
+        if len(data) != info.file_size:
+            raise ValueError(f"has {len(data):,} bytes where the archive says {info.file_size:,}")
         return data
 
 
@@ -157,11 +161,22 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
                     listing.left_out.append({"file": info.filename, "reason": "needs a password"})
                 else:
                     listing.note(info.filename, info.file_size, info.header_offset, info.CRC, plain)
-            read = {name: _read_member(archive, name) for name in listing.tables} if labels is True else {}
+            at = {info.header_offset: info for info in archive.infolist()}
+            tables = listing.tables if labels is True else {}
+            read = {name: _read_member(archive, at[offset]) for name, (_, offset, _) in tables.items()}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
     names = listing.names()
-    return _source(Local(path, path.name), text, "zip", listing, names, ZipStore(path, names), labels, read)
+    return _source(
+        Local(path, path.name),
+        text,
+        "zip",
+        listing,
+        names,
+        ZipStore(path, [listing.members[name][1] for name in names]),
+        labels,
+        read,
+    )
 
 
 class TarStore(Store):

@@ -153,7 +153,7 @@ def cannot_write(folder: Path, error: OSError, needed: int | None = None) -> Can
     need = f", {needed / 1e6:,.0f} MB are needed" if needed is not None else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         free = shutil.disk_usage(folder if folder.exists() else folder.anchor or ".").free
-        reason = f"no space left for the prepared images in {folder}: {free / 1e6:,.0f} MB are free{need}"
+        reason = f"no space left for the prepared data in {folder}: {free / 1e6:,.0f} MB are free{need}"
     else:
-        reason = f"cannot write the prepared images to {folder}: {error.strerror or error}"
+        reason = f"cannot write the prepared data to {folder}: {error.strerror or error}"
     return CannotWrite(f"{reason}; free some space, or set WITHHELD_CACHE to a folder on another disk")

@@ -119,7 +119,8 @@ def half_width(cells: Sequence[Cell], test_share: float | None = None) -> float:
     """Half the 95 % interval of a mean over seeds and tested items.
 
     Where every seed tests the same items, these are a sample as the labels are: the interval is as wide as both make it, in
-    quadrature. Else `interval` corrects for the overlap of the tests, which covers both.
+    quadrature. Else `interval` corrects for the overlap of the tests, which covers both; but never less than the tested items by
+    themselves make it: two seeds may happen to agree.
 
     Args:
         cells: one a seed: the positions of the tested items, and a value of each.
@@ -131,10 +132,11 @@ def half_width(cells: Sequence[Cell], test_share: float | None = None) -> float:
     half = interval([float(values.mean()) for _, values in cells], test_share)
     at = np.concatenate([positions for positions, _ in cells])
     items, which = np.unique(at, return_inverse=True)
-    if test_share is not None or len(items) < 2:  # one item is a score of all at once, such as a mean average precision
+    if len(items) < 2:  # one item is a score of all at once, such as a mean average precision
         return half
     each = np.bincount(which, np.concatenate([values for _, values in cells])) / np.bincount(which)
-    return math.hypot(half, NORMAL * float(each.std(ddof=1)) / math.sqrt(len(items)))
+    sampled = NORMAL * float(each.std(ddof=1)) / math.sqrt(len(items))
+    return math.hypot(half, sampled) if test_share is None else max(half, sampled)
 
 
 @dataclass(frozen=True)

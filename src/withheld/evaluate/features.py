@@ -68,7 +68,7 @@ def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prep
     )
     if prepared.skipped:
         first = prepared.skipped[0]
-        lost = plural(len(prepared.skipped), "item could not be read and was", "items could not be read and were")
+        lost = plural(len(prepared.skipped), "item was", "items were")
         text = f"{lost} left out, the first: {first['file']!r}"
         listen({"kind": "note", "text": f"{text} ({first['reason']})"})
     return prepared

@@ -73,9 +73,9 @@ def open_pool(
     notes = []
     if len(kept) < len(source) and encoder.modality == "image":  # of texts and clips `decode` has said it
         lost = len(source) - len(kept)
-        notes.append(
-            f"{lost:,} of {len(source):,} items could not be read and {'was' if lost == 1 else 'were'} left out"
-        )
+        first = source.names[int(np.setdiff1d(np.arange(len(source)), kept)[0])]
+        were = "was" if lost == 1 else "were"
+        notes.append(f"{lost:,} of {len(source):,} items could not be read and {were} left out, the first: {first!r}")
     rows = np.arange(len(kept))
     if not tested and source.parts is not None:
         train = np.isin(source.parts[kept], ("train", ""))

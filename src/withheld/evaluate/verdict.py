@@ -165,7 +165,7 @@ def _begin(
     if len(bad):
         labelled = labelled.without(bad)
         lost = plural(len(bad), "item could not be read and was", "items could not be read and were")
-        notes.append(f"{lost} left out")
+        notes.append(f"{lost} left out, the first: {labelled.source.names[int(bad[0])]!r}")
     notes += duplicates_note(labelled, items, row_of)
     found = Measurement(labelled, kind, items, row_of, minutes, started, listen, book.write)
     found.notes = notes
