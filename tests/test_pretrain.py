@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import withheld
@@ -306,6 +307,20 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path, images):
 
 
 @pytest.mark.promise("S1", "pickled weights of an encoder")
+def test_pictures_beside_the_images_that_are_not_read_are_told(tmp_path, images):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i, image in enumerate(images[:8]):
+        Image.fromarray(image).save(data / f"{i}.png")
+    (data / "phone.HEIC").write_bytes(b"x")
+    (data / "film.mov").write_bytes(b"x")
+    heard = []
+    withheld.pretrain("mae", data, tmp_path / "o", dry_run=True, device="cpu", steps=1, listen=heard.append)
+    notes = " ".join(event.get("text", "") for event in heard)
+    assert "pictures beside these (1 with .heic) are of kinds that are not read here" in notes
+    assert "clips beside these (1 with .mov) are not counted" in notes
+
+
 def test_pickled_weights_are_never_opened(tmp_path, images):
     folder = tmp_path / "stranger"
     folder.mkdir()

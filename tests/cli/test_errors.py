@@ -148,7 +148,7 @@ def test_a_run_in_use(run: Path, labelled: Path, withheld: Run) -> None:
     ("csv", "said"),
     [
         ("file,lable\nacross/0.png,a\n", "label"),
-        ("file,label\nacross/99.png,a\nacross/0.png,b\n", "labels.csv:2"),
+        ("file,label\nacross/99.png,a\nacross/98.png,b\n", "labels.csv:2"),
         ("file,label\nacross/0.png,a\nacross/1.png,a\n", "class"),
     ],
 )
@@ -318,3 +318,45 @@ def test_single_files_that_are_no_images_say_what_they_are(
     (tmp_path / name).write_bytes(contents)
     with pytest.raises(InputError, match=said):
         open_source(str(tmp_path / name))
+
+
+def test_what_is_not_there_to_be_learned_from_is_named(tmp_path: Path, withheld: Run) -> None:
+    for name, file in (("photos", "a.heic"), ("films", "b.wmv"), ("pages", "c.html")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes(b"x")
+    out = tmp_path / "o"
+    for method in ("mae", "auto"):
+        refused(
+            withheld("pretrain", method, "--data", tmp_path / "photos", "--out", out), 2,
+            ".heic pictures are not read here: save them as JPEG or PNG",
+        )  # fmt: skip
+    for method in ("videomae", "auto"):
+        refused(
+            withheld("pretrain", method, "--data", tmp_path / "films", "--out", out), 2,
+            ".wmv videos are not read here: save them as .mp4",
+        )  # fmt: skip
+    for method in ("bert", "auto"):
+        refused(
+            withheld("pretrain", method, "--data", tmp_path / "pages", "--out", out), 2, "saved as plain text, .txt"
+        )
+
+
+def test_images_that_are_none_beside_clips_name_the_first_and_the_clips(tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "cover.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    refused(
+        withheld("pretrain", "mae", "--data", tmp_path, "--out", tmp_path / "o"), 2,
+        "the first: 'cover.jpg' is not an image of a format that is read; these are clips",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["mixture", "mean_field", "code_prior"])
+def test_show_of_what_hides_nothing_says_so(method: str, tmp_path: Path, withheld: Run) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
+    refused(
+        withheld("show", method, tmp_path / "t.csv"),
+        2,
+        f"{method} hides nothing of them",
+        f"withheld pretrain {method}",
+    )
+    assert not list(tmp_path.glob("*.png"))

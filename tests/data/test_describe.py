@@ -12,6 +12,7 @@ import pytest
 from small_files import encoded, photo, write_images, write_mnist
 
 from withheld.data import describe as module
+from withheld.data.classes import doubtful_classes
 from withheld.data.describe import describe
 from withheld.data.source import open_source
 from withheld.errors import InputError
@@ -107,6 +108,19 @@ def test_what_lies_beside_and_is_not_counted_is_told(tmp_path: Path) -> None:
     assert "2 with .heic) are of kinds that are not read here" in told
     assert "clips beside these (1 with .mov) are not counted" in told
     assert "under 1 % of the images looked at are broken" in told
+
+
+def test_folders_by_date_are_no_classes(tmp_path: Path) -> None:
+    for year in ("2019", "2020-05 Seaside", "20210506"):
+        write_images(tmp_path / year, 2)
+    told = str(describe(str(tmp_path)))
+    assert "folders are named by date: evaluate wants a folder per class" in told
+    assert "look like labels" not in told
+    assert (
+        "years or dates ('2019', '2020-05 Seaside', '20210506')"
+        in doubtful_classes(["2019", "2020-05 Seaside", "20210506"])[0]
+    )
+    assert not doubtful_classes(["2019", "cat"]) + doubtful_classes(["1", "2"]) + doubtful_classes(["20190", "20201"])
 
 
 @pytest.mark.parametrize("masks", ["Annotations/480p/dog", "SegmentationClass"])

@@ -66,6 +66,11 @@ def show_command(
     from withheld.evaluate.pictures import show
     from withheld.run import load_method, modality_of, pick_device
 
+    if modality_of(method) in ("table", "codes", "function"):
+        raise InputError(
+            f"show draws what is hidden of images, texts and clips, and {method} hides nothing of them, it explains all of an "
+            f"item; what it finds is on the page of a run (withheld pretrain {method}, then withheld report RUN)"
+        )
     settings = typed(method, load_method(method), split_pairs(pairs))
     place = pick_device(device)
     if folder is not None and (pairs or size != "auto"):

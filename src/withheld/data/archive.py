@@ -167,16 +167,8 @@ def open_zip(path: Path, text: str, labels: Labels = None, wanted: Wanted = IMAG
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{text} is a damaged zip archive: {error}; get it again") from error
     names = listing.names()
-    return _source(
-        Local(path, path.name),
-        text,
-        "zip",
-        listing,
-        names,
-        ZipStore(path, [listing.members[name][1] for name in names]),
-        labels,
-        read,
-    )
+    store = ZipStore(path, [listing.members[name][1] for name in names])
+    return _source(Local(path, path.name), text, "zip", listing, names, store, labels, read)
 
 
 class TarStore(Store):

@@ -9,12 +9,28 @@ from collections.abc import Sequence
 from withheld.wording import plural
 
 SHOWN = 3
+DATE = re.compile(r"(?:19|20)\d\d(?!\d)(?:[-_. ]?\d\d){0,2}(?!\d)|(?:19|20)\d{6}(?!\d)")
 BETWEEN = re.compile(r"[|;,]")
 
 
 def doubtful_classes(classes: Sequence[str]) -> list[str]:
-    """Remarks on classes that differ in nothing but case and spaces, and on several labels in one cell."""
-    return [*_alike(classes), *_several(classes)]
+    """Remarks on classes that differ in nothing but case and spaces, on several labels in one cell, and on dates."""
+    return [*_alike(classes), *_several(classes), *_dates(classes)]
+
+
+def are_dates(names: Sequence[str]) -> bool:
+    """Whether all names begin as years or dates do: 2019, 2019-04, 2019-04-05 Seaside."""
+    return len(names) > 1 and all(DATE.match(name) for name in names)
+
+
+def _dates(classes: Sequence[str]) -> list[str]:
+    if not are_dates(classes):
+        return []
+    shown = ", ".join(map(repr, classes[:SHOWN])) + (", ..." if len(classes) > SHOWN else "")
+    return [
+        f"the classes are years or dates ({shown}): where these are no labels but how the files are sorted, name a csv "
+        "(file,label) with --labels, or put the files into a folder per class"
+    ]
 
 
 def _alike(classes: Sequence[str]) -> list[str]:

@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from withheld.data.build import Progress, is_grey
+from withheld.data.classes import are_dates
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
-from withheld.data.folder import MASKS, scan_folder
+from withheld.data.folder import MASKS
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
-from withheld.data.wanted import OTHERS, UNREAD
+from withheld.data.wanted import UNREAD, clips_beside, unread_beside
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
 from withheld.types import UNKNOWN_LABEL
@@ -234,7 +235,8 @@ def _find_duplicates(found: Description, source: Source, good: list[_Seen]) -> N
 
 
 def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str]:
-    warnings = _masks(source) + _beside(source)
+    beside = (unread_beside(source.unread, UNREAD), clips_beside(source.unread))
+    warnings = _masks(source) + [told for told in beside if told]
     if source.labels is None:
         warnings += _label_like(source)
     if found.broken:
@@ -264,36 +266,13 @@ def _masks(source: Source) -> list[str]:
     return [f"{are} not counted and not learned from"]
 
 
-def _beside(source: Source) -> list[str]:
-    """What lies in a folder and is not counted: pictures of other kinds, clips."""
-    root = Path(source.location).expanduser()
-    if source.kind != "folder" or not root.is_dir():
-        return []
-    scan = scan_folder(root)
-    ends = Counter(Path(name).suffix.lower() for name in scan.others)
-    pictures = {end: count for end, count in ends.items() if end in UNREAD}
-    clips = {end: count for end, count in ends.items() if end in OTHERS["clips"][1]}
-    warnings = []
-    for kinds, what, remedy in (
-        (pictures, "pictures", "are of kinds that are not read here and are not counted: save them as JPEG or PNG"),
-        (
-            clips,
-            "clips",
-            "are not counted: methods for clips learn from them, and from folders of frames (such as "
-            "withheld pretrain videomae; all of them: withheld list --modality video)",
-        ),
-    ):
-        if kinds:
-            told = ", ".join(f"{count:,} with {end}" for end, count in kinds.items())
-            warnings.append(f"{what} beside these ({told}) {remedy}")
-    return warnings
-
-
 def _label_like(source: Source) -> list[str]:
     warnings = []
     if source.kind in ("folder", "tar", "zip"):
         names = sorted({f for f in find_layout(source.names).folders if f and f.lower() not in UNLABELED})
-        if len(names) > 1:
+        if are_dates(names):
+            warnings.append("folders are named by date: evaluate wants a folder per class, or a labels.csv")
+        elif len(names) > 1:
             told = ", ".join(printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
             warnings.append(
                 f"{len(names)} folder names look like labels ({told}): pretraining does not look at them, evaluate does"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from withheld.data.clip import ASSUMED_RATE, MOST_RATE, opened
 from withheld.data.decode import decode
-from withheld.data.folder import scan_folder
 from withheld.data.sample import spread
 from withheld.data.source import Labels, Source
-from withheld.data.video import VIDEOS, Frames, open_videos
-from withheld.data.wanted import UNREAD_CLIPS
+from withheld.data.video import Frames, open_videos
+from withheld.data.wanted import UNREAD_CLIPS, unread_beside
 from withheld.data.work import reason_of
 from withheld.errors import InputError
 from withheld.wording import duration, plural
@@ -60,24 +58,8 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
     reasons = Counter(line["reason"] for line in broken)
     lines += [("broken", f"{count:,} x {reason}") for reason, count in reasons.most_common(5)]
     lines += [("note", f"{line['file']}: {line['reason']}") for line in broken[:5]]
-    return lines + [("note", note) for note in source.notes] + _beside(source)
-
-
-def _beside(source: Source) -> list[tuple[str, str]]:
-    """What lies in a folder and is not counted: videos of other kinds."""
-    root = Path(source.location).expanduser()
-    if source.kind != "folder" or not root.is_dir():
-        return []
-    ends = Counter(Path(name).suffix.lower() for name in scan_folder(root, VIDEOS).others)
-    told = ", ".join(f"{count:,} with {end}" for end, count in ends.items() if end in UNREAD_CLIPS)
-    if not told:
-        return []
-    return [
-        (
-            "note",
-            f"videos beside these ({told}) are of kinds that are not read here and are not counted: save them as .mp4",
-        )
-    ]
+    beside = unread_beside(source.unread, UNREAD_CLIPS)
+    return lines + [("note", note) for note in [*source.notes, *([beside] if beside else [])]]
 
 
 def look_at(raw: Any) -> Look:

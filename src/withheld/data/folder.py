@@ -18,7 +18,7 @@ from withheld.data.layout import find_layout
 from withheld.data.sample import spaced
 from withheld.data.shards import TARS, locals_below, open_shards
 from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
-from withheld.data.wanted import IMAGES, Wanted, instead
+from withheld.data.wanted import IMAGES, NOT_ITEMS, Wanted, instead
 from withheld.errors import InputError
 
 ARCHIVES = (*TARS, ".zip")
@@ -158,6 +158,7 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
         left_out=sorted(scan.left_out, key=lambda line: line["file"]),
         stamp=digest([stamp_of(root), *(scan.items[name][1] for name in names)]),
         masks=scan.masks,
+        unread=[name for name in scan.others if Path(name).suffix.lower() in NOT_ITEMS],
     )
     if labels is not None and labels is not False:
         source.labels, source.classes = find_labels(labels, names, layout, root, text, source.notes)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from withheld.data.decode import Decoded, Look, as_hwc, look
 from withheld.data.scale import Scale, rescaled, to_block, with_channels
+from withheld.data.wanted import instead
 from withheld.errors import InputError
 from withheld.wording import plural
 
@@ -88,14 +89,19 @@ def heads(source: Source, sample: int = 64) -> list[Look]:
     Raises:
         InputError: where none of the sample can be read.
     """
-    seen = []
-    for _, raw in source.raw(source.spread(sample)):
+    from withheld.data.work import reason_of
+
+    seen, first = [], ""
+    for position, raw in source.raw(source.spread(sample)):
         try:
             seen.append(look(raw))
-        except Exception:  # noqa: S112  a damaged file raises anything; it is counted when the data is prepared
-            continue
+        except Exception as error:  # a damaged file raises anything; it is counted when the data is prepared
+            first = first or f"{source.names[position]!r} {reason_of(error)}"
     if not seen:
-        raise InputError(f"none of the first images looked at in {source.location} can be read; check the files")
+        raise InputError(
+            f"none of the images looked at in {source.location} can be read; the first: {first}"
+            f"{instead(source.unread) or '; check the files'}"
+        )
     return seen
 
 

@@ -64,6 +64,7 @@ class Source:
         positions: (N,) of the items in the store; None where they are all of it, in its order.
         masks: names of masks beside the images, which are no items.
         told: what was taken of the data where it could have been something else, and how to have that; "" elsewhere.
+        unread: names of pictures and videos beside the items, which are none.
         notes: what of a csv of labels was left out, or taken where it could have been something else.
     """
 
@@ -81,6 +82,7 @@ class Source:
     masks: list[str] = field(default_factory=list)
     told: str = ""
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)

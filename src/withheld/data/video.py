@@ -18,7 +18,7 @@ from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
 from withheld.data.source import Labels, Source, Store, digest
-from withheld.data.wanted import IMAGES, Wanted
+from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError, neighbor
 from withheld.wording import plural
 
@@ -109,7 +109,7 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
     told = ", ".join(f"{count:,} with {suffix}" for suffix, count in kinds.most_common(5))
     raise InputError(
         f"found 0 clips under {text}; looked for {' '.join(sorted(VIDEOS.suffixes))} and for folders of frames"
-        + (f"; saw only files {told}" if told else "; it is empty")
+        + (f"; saw only files {told}{instead(kinds)}" if told else "; it is empty")
     )
 
 

@@ -53,6 +53,8 @@ UNREAD = frozenset(
 """Pictures of kinds that are not read here."""
 UNREAD_CLIPS = frozenset((".wmv", ".asf", ".flv", ".mts", ".m2ts", ".vob", ".rm", ".rmvb", ".m2v", ".divx", ".f4v"))
 """Videos of kinds that are not read here."""
+NOT_ITEMS = UNREAD | UNREAD_CLIPS | frozenset(OTHERS["clips"][1])
+"""How files beside images end that are told of."""
 MOST_NAMES = 10_000
 
 
@@ -62,6 +64,13 @@ def instead(names: Iterable[str]) -> str:
     for what, (modality, suffixes) in OTHERS.items():
         if any(end in suffixes for end in ends):
             return f"; these are {what}, for methods and runs of another kind (withheld list --modality {modality})"
+    for kinds, remedy in (
+        (UNREAD, "pictures are not read here: save them as JPEG or PNG"),
+        (UNREAD_CLIPS, "videos are not read here: save them as .mp4"),
+    ):
+        found = [end for end in ends if end in kinds]
+        if found:
+            return f"; {' and '.join(found)} {remedy}"
     pages = [end for end in ends if end in PAGES]
     if pages:
         return (
@@ -69,6 +78,28 @@ def instead(names: Iterable[str]) -> str:
             "pages and documents: without their marks)"
         )
     return ""
+
+
+def clips_beside(names: Iterable[str]) -> str:
+    """Says how many files beside images are clips; "" where none is."""
+    ends = Counter(end for name in names if (end := Path(name).suffix.lower()) in OTHERS["clips"][1])
+    told = ", ".join(f"{count:,} with {end}" for end, count in ends.items())
+    return told and (
+        f"clips beside these ({told}) are not counted: methods for clips learn from them, and from folders of frames (such as "
+        "withheld pretrain videomae; all of them: withheld list --modality video)"
+    )
+
+
+def unread_beside(names: Iterable[str], kinds: frozenset[str]) -> str:
+    """Says how many files beside the items are pictures, or videos, of `kinds` that are not read; "" where none is."""
+    ends = Counter(end for name in names if (end := Path(name).suffix.lower()) in kinds)
+    if not ends:
+        return ""
+    what, remedy = ("pictures", "JPEG or PNG") if kinds is UNREAD else ("videos", ".mp4")
+    told = ", ".join(f"{count:,} with {end}" for end, count in ends.items())
+    return (
+        f"{what} beside these ({told}) are of kinds that are not read here and are not counted: save them as {remedy}"
+    )
 
 
 def _ending(name: str) -> str:

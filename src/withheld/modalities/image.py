@@ -17,6 +17,7 @@ from withheld.data.prepared import Prepared, prepare
 from withheld.data.rows import Streamed, spread_over
 from withheld.data.sample import spaced
 from withheld.data.source import Source, open_source
+from withheld.data.wanted import UNREAD, clips_beside, unread_beside
 from withheld.data.windows import HELD_BYTES, Windows
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder, normalization_of
@@ -238,6 +239,9 @@ class Images(Modality):
             first = f"{self.skipped[0]['file']}: {self.skipped[0]['reason']}"
             many = f"{len(self.skipped):,} of {len(self.source):,} files {'was' if len(self.skipped) == 1 else 'were'} skipped"
             self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
+        for beside in (unread_beside(self.source.unread, UNREAD), clips_beside(self.source.unread)):
+            if beside:
+                self.tell("note", text=beside)
         scale = self.prepared.scale
         if scale is not None:
             self.tell("note", text=f"images of more than 8 bits a pixel: {scale.words()}")

@@ -14,6 +14,7 @@ from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_movin
 from withheld.data.sample import spaced
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
+from withheld.data.wanted import UNREAD_CLIPS, unread_beside
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
 from withheld.networks.video import open_video_trunk
@@ -177,6 +178,8 @@ class Videos(Modality):
                 "note",
                 text="too large for the prepared cache: clips are decoded whenever they are asked for, which is slow",
             )
+        if beside := unread_beside(self.source.unread, UNREAD_CLIPS):
+            self.tell("note", text=beside)
         lost = len(self.source) - len(self.clips)
         remarks = sum(line["reason"].startswith(KEPT) for line in self.skipped)
         for many, what in ((lost, "cannot be read and {} left out"), (remarks, "{} kept with a remark")):
