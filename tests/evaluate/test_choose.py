@@ -149,6 +149,21 @@ def test_bad_settings_say_what_is_wrong(tiny, folder: Path, asked: dict, told: s
         suggest(tiny, folder, **asked)
 
 
+def test_nothing_is_left_where_all_have_a_label(tiny, folder: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "all.csv"
+    labels.write_text("file,label\n" + "".join(f"{path.name},{i % 2}\n" for i, path in enumerate(folder.iterdir())))
+    with pytest.raises(InputError, match=r"all 70 items of .* have a label in .*all\.csv already"):
+        suggest(tiny, folder, 5, labels=labels)
+    for path in folder.iterdir():  # all but two copies of what has one
+        if path.name not in ("=0<b>.png", "=1<b>.png", "=2<b>.png"):
+            path.unlink()
+    labels.write_text("file,label\n=0<b>.png,a\n=99.png,b\n")
+    heard: list[dict] = []
+    with pytest.raises(InputError, match=r"nearly equals what .*nothing is left to suggest"):
+        suggest(tiny, folder, 5, labels=labels, listen=heard.append)
+    assert any("1 of 2 rows of all.csv names nothing in the data" in event.get("text", "") for event in heard)
+
+
 def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
     by_name = search(tiny, "=20<b>.png", folder, n=5)
     assert "=20<b>.png" not in by_name.names

@@ -74,6 +74,21 @@ def test_what_always_naming_one_class_has_is_said(tmp_path):
     assert not [note for note in even.notes if "whoever" in note]
 
 
+def test_two_seeds_are_said_to_tell_little(tmp_path):
+    photos = folder_of(tmp_path / "photos", cat=20, dog=20)
+    assert [note for note in opened(photos, seeds=2).notes if note.startswith("two seeds tell little")]
+    assert not [note for note in opened(photos, seeds=3).notes if "seeds" in note]
+
+
+def test_what_of_a_csv_of_labels_was_left_out_is_said(tmp_path):
+    photos = folder_of(tmp_path / "photos", a=20)
+    rows = "".join(f"a/{i}.png,{'xy'[i % 2]}\n" for i in range(22))
+    (tmp_path / "sheet.csv").write_text(f"picture,which\n{rows}")
+    notes = open_labelled(photos, tmp_path / "sheet.csv", [2], 3).notes
+    assert "the column 'which' of sheet.csv is taken for the labels" in notes
+    assert [note for note in notes if note.startswith("2 of 22 rows of sheet.csv name nothing in the data")]
+
+
 def test_seeds_that_are_copies_are_said(tmp_path):
     for part, count in (("train", 5), ("test", 200)):
         folder_of(tmp_path / "photos" / part, cat=count, dog=count)

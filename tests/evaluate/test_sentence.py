@@ -58,6 +58,11 @@ def test_where_all_rows_only_guess_it_is_said():
     rows = [made(FINE_TUNED, n5=0.4), made(SCRATCH_ROW, n5=0.4), made("HOG", n5=0.45), BELOW]
     told = "; no row is certainly better than guessing (50 %): give more labels, or more --seeds"
     assert told in sentence(rows, classes=2)
+    assert "use HOG" not in sentence(rows, classes=2)
+    assert "use HOG" in sentence(rows, classes=10)
+    alone = [made(FINE_TUNED, n5=0.4), made(SCRATCH_ROW, n5=0.4)]
+    assert "train from scratch" not in sentence(alone, classes=2)
+    assert ": train from scratch" in sentence(alone, classes=10)
     assert "guessing" not in sentence(rows, classes=10)
     assert "guessing" not in sentence([*rows, made("pixels", n5=0.8)], classes=2)
     assert "guessing" not in sentence(

@@ -26,7 +26,7 @@ from withheld.wording import plural
 
 DEFAULT_MINUTES = 10.0
 EPOCHS, EPOCHS_GUESSED = 30.0, 5.0
-FEWEST_STEPS, MOST_HELD_OUT, MOST_PROBED = 100, 10_000, 5000
+FEWEST_STEPS, MOST_HELD_OUT, MOST_PROBED, FEW_TESTED = 100, 10_000, 5000, 100
 
 
 @dataclass
@@ -211,4 +211,9 @@ def _told(accuracy: float | None, test: np.ndarray, known: Known) -> str:
         return "accuracy: not measured, there are too few labelled items to hold any out"
     part = next((n for n in TESTED if known.parts is not None and (known.parts[test] == n).all()), None)
     where = f"items of the {part} part" if part else "labelled items that were held out"
-    return f"accuracy: {100 * accuracy:.1f} % of {len(test)} {where}"
+    few = (
+        f"; by which items these are it moves by up to {100 / np.sqrt(len(test)):.0f} points"
+        if len(test) < FEW_TESTED
+        else ""
+    )
+    return f"accuracy: {100 * accuracy:.1f} % of {len(test)} {where}{few}"

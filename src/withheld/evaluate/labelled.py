@@ -114,6 +114,8 @@ def open_labelled(
     first = draws[counts[0], 0]
     common = {seed: _common(draws[counts[0], seed].test, 0 if first.test_share is None else seed) for seed in numbers}
     notes += source.notes + doubtful_classes(source.classes) + _few_tested(first)
+    if seeds == 2:
+        notes.append("two seeds tell little: their 95 % intervals are five times as wide as those of five (--seeds 5)")
     notes += _mostly_one(known[needed][first.test], source.classes) + _same_draws(draws, counts)
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(

@@ -67,6 +67,7 @@ class Finding:
         times: what it is worth in labels.
         rival: the best floor, public encoder or control that pretraining did not beat, and `gap` pretrained minus it.
         remedy: what helps where that is the untrained network.
+        guessed: whether no row is better than guessing for certain, so that none is to be recommended.
         best: the pretrained row that rivals were set against. spared: it minus the control, where it is not `pretrained`.
     """
 
@@ -82,6 +83,7 @@ class Finding:
     control_kind: str = ""
     spared: Difference | None = None
     remedy: str = MORE
+    guessed: bool = False
 
 
 def headline(counts: Sequence[int]) -> int:
@@ -129,10 +131,11 @@ def sentence(
     found = find(rows, test_share)
     if found is None:
         return "No verdict: no pretrained row was measured; give it more --minutes."
-    found = replace(found, remedy=remedy)
+    guessing = _by_guessing(rows, found.labels, test_share, classes)
+    found = replace(found, remedy=remedy, guessed=bool(guessing))
     start = f"With {per_class([found.labels])}, "
     text = start + told(found) + _over_floor(found, rows, test_share) + _unlabelled(found, rows, test_share)
-    text += _by_guessing(rows, found.labels, test_share, classes)
+    text += guessing
     if not any(row.kind == PUBLIC for row in rows):
         text += "; no public encoder was compared"
     return text + "."
@@ -257,7 +260,8 @@ def _worth(found: Finding) -> str:
 def _not_better(found: Finding) -> str:
     if found.rival is not None and found.gap is not None:
         rival = _long(found.rival, found.rival_kind)
-        text = f"pretraining is {_no(found.gap)} than {rival} ({_numbers(found.gap, found.best)}): {_instead(found)}"
+        text = f"pretraining is {_no(found.gap)} than {rival} ({_numbers(found.gap, found.best)})"
+        text += "" if found.guessed else f": {_instead(found)}"
         return f"{text}; {_aside(found)}" if found.worth is not None and found.control != found.rival else text
     if found.worth is None:
         return f"nothing was measured that {found.pretrained} could be compared with"
@@ -268,7 +272,7 @@ def _not_better(found: Finding) -> str:
     text = f"pretraining is {_no(found.worth)} than {_control(found)} ({_numbers(found.worth, found.pretrained)})"
     if found.spared is not None and found.spared.better:
         return f"{found.pretrained}, {text}; its {found.best} is better than that by {_points(found.spared)}: use it"
-    return f"{text}: {instead}"
+    return text if found.guessed else f"{text}: {instead}"
 
 
 def _aside(found: Finding) -> str:

@@ -95,11 +95,17 @@ def suggest(
     for note in notes:
         listen({"kind": "note", "text": note})
     known_at = np.array([i for i, word in enumerate(words) if word], np.int64)
+    if len(known_at) == len(source):
+        raise InputError(
+            f"all {len(source):,} items of {source.location} have a label in {labels} already: nothing is left to suggest"
+        )
     pool = open_pool(
         encoder, data, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at, source=source
     )
     listen({"kind": "note", "text": f"choosing {min(n, len(pool.at)):,} of {len(pool.at):,} items"})
     places, doubles = _chosen(pool, known_at, n, how, seed)
+    if not len(places):
+        raise InputError(f"all that has no label yet nearly equals what {labels} labels: nothing is left to suggest")
     found = _shown(pool, places, {source.names[i]: words[i] for i in known_at}, doubles, how)
     if encoder.modality == "text" and how == "typical" and n + len(known_at) < FEW_TEXTS:
         found.notes.append(OPINIONS)
