@@ -162,7 +162,7 @@ def _need(where: str | Path, images: dict[str, str], xmls: dict[str, str]) -> No
     if not xmls:
         raise InputError(
             f"--voc {where}: {plural(len(images), 'image')}, and no annotation of the same name (NAME.xml in "
-            "Annotations or beside the image)"
+            "Annotations or beside the image); boxes in COCO's .json or YOLO's .txt files have to be written as such first"
         )
 
 
