@@ -21,7 +21,10 @@ from withheld.errors import neighbor
 @click.option(
     "--data", type=DATA, help="Labelled: a folder per class, labels.csv (file,label), a table, IDX or hf:NAME."
 )
-@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option(
+    "--labels",
+    help="A csv with the columns file and label, where it is not beside the data; sheet.csv:COLUMN names that of the labels.",
+)
 @click.option(
     "--glue", type=click.Path(path_type=Path), help="Instead of --data: the folder of GLUE's tasks as published."
 )

@@ -193,7 +193,10 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
     help="With --voc: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
-@click.option("--labels", help="A csv with the columns file and label, where it is not beside the data.")
+@click.option(
+    "--labels",
+    help="A csv with the columns file and label, where it is not beside the data; sheet.csv:COLUMN names that of the labels.",
+)
 @click.option(
     "--unlabelled",
     type=DATA,
