@@ -82,12 +82,15 @@ class TestFinetune:
         expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(again.predict(SEEN[:5])[1], expected, atol=1e-5)
 
-    @pytest.mark.parametrize(
-        ("labels", "said"), [("stras", "stars"), ("id", "different labels"), (True, "name it with --labels COLUMN")]
-    )
+    @pytest.mark.parametrize(("labels", "said"), [("stras", "stars"), ("id", "different labels")])
     def test_wrong_labels(self, reviews, tmp_path, labels, said):
         with pytest.raises(InputError, match=said):
             finetune(encoder_of(), reviews, tmp_path / "m", labels=labels, steps=1)
+
+    def test_no_labels(self, tmp_path):
+        (tmp_path / "r.csv").write_text("id,text\n1,a great film\n2,an awful film\n")
+        with pytest.raises(InputError, match="name it with --labels COLUMN"):
+            finetune(encoder_of(), tmp_path / "r.csv", tmp_path / "m", steps=1)
 
 
 class TestPredict:
