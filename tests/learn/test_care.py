@@ -113,11 +113,11 @@ def test_a_divergence_is_fixed_too(digits: np.ndarray, tmp_path: Path, monkeypat
 
     step_of, out = Loop.step, tmp_path / "warned"
 
-    def breaks(self: Loop, step: int) -> dict[str, Any]:
+    def breaks(self: Loop, step: int, *moment: Any) -> dict[str, Any]:
         if step == 30 and self.recipe.learning_rate > 2e-4:
             self.at = step
             raise Diverged("step 31: the loss is not a finite number")
-        return step_of(self, step)
+        return step_of(self, step, *moment)
 
     monkeypatch.setattr(Loop, "step", breaks)
     settings = {"width": 16}
