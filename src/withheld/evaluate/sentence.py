@@ -8,6 +8,7 @@ What is compared was decided before anything was measured:
 - A floor, a public encoder or training from scratch with the pretraining's augmentations is set against whichever of
   "fine-tuned" and "linear probe" did better. It counts as "as good" unless the whole 95 % interval of the paired
   difference lies above zero; "not certainly better" is a difference above zero whose interval does not.
+- Where training from scratch knows less than a floor, as after few steps, what is gained over that floor is said too.
 - Where fine-tuning is not better than training from scratch and the linear probe is, for certain, the sentence says both.
 - Rows that also learn from unlabelled items, which no rival does, are named where they are certainly better than that row,
   together with the floor that does the same unless they are certainly better than it.
@@ -155,14 +156,22 @@ def _by_guessing(rows: Sequence[Row], labels: int, test_share: float | None, cla
 
 
 def _over_floor(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
-    """What it is worth over the best classical floor, where training from scratch was not measured."""
+    """What it is worth over the best classical floor, where training from scratch was not measured, or knows less than the floor:
+    of few steps it may know nothing, and much is easily gained over that."""
+    named = {row.method: row for row in rows}
     floors = [row for row in rows if row.kind == FLOOR and found.labels in row.right]
-    if _beaten(found) or found.control_kind != RANDOM or not floors:
+    if _beaten(found) or found.control_kind not in (RANDOM, SCRATCH) or not floors:
         return ""
-    best = next(row for row in rows if row.method == found.best)
     floor = max(floors, key=lambda row: row.mean(found.labels))
-    gap = difference(best, floor, found.labels, test_share)
-    return f", and {_points(gap)} over {_long(floor.method, FLOOR)}" if gap is not None and gap.better else ""
+    gap = difference(named[found.best], floor, found.labels, test_share)
+    if gap is None or not gap.better:
+        return ""
+    if found.control_kind == RANDOM:
+        return f", and {_points(gap)} over {_long(floor.method, FLOOR)}"
+    if floor.mean(found.labels) <= named[found.control].mean(found.labels):
+        return ""
+    ours = "it" if found.best == found.pretrained else f"its {found.best}"
+    return f"; {ours} is {_points(gap)} ahead of {_long(floor.method, FLOOR)}, which does better than training from scratch"
 
 
 def _unlabelled(found: Finding, rows: Sequence[Row], test_share: float | None) -> str:
