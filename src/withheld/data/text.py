@@ -180,23 +180,19 @@ def _open_folder(root: Path, text: str, labels: Labels) -> Source:
     from withheld.data.folder import ARCHIVES, scan_folder, source_of
     from withheld.data.text_table import open_text_tables
 
-    scan = scan_folder(root, TEXTS)
-    if scan.items:
-        return source_of(scan, root, text, labels)
-    tables = sorted(name for name in scan.others if name.lower().endswith(TABLES))
-    if tables:
-        return open_text_tables([root / name for name in tables], text, labels, None, root)
-    archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
-    if len(archives) == 1:
-        return _open_file(root / archives[0], text, labels, None)
-    if archives:
-        raise InputError(f"{text} holds {len(archives)} archives ({', '.join(archives[:5])}); give one of them")
-    notes = scan_folder(root, MARKDOWN)
-    if notes.items:
-        return source_of(notes, root, text, labels)
-    objects = sorted(name for name in scan.others if name.lower().endswith(JSON))
-    if objects:
-        return open_text_tables([root / name for name in objects], text, labels, None, root)
+    # notes and settings may lie beside texts, tables and archives
+    for kind, suffixes in ((TEXTS, TABLES), (MARKDOWN, JSON)):
+        scan = scan_folder(root, kind)
+        if scan.items:
+            return source_of(scan, root, text, labels)
+        tables = sorted(name for name in scan.others if name.lower().endswith(suffixes))
+        if tables:
+            return open_text_tables([root / name for name in tables], text, labels, None, root)
+        archives = [name for name in scan.others if "/" not in name and name.lower().endswith(ARCHIVES)]
+        if len(archives) == 1:
+            return _open_file(root / archives[0], text, labels, None)
+        if archives:
+            raise InputError(f"{text} holds {len(archives)} archives ({', '.join(archives[:5])}); give one of them")
     told = f"; it holds {', '.join(sorted(scan.others)[:3])}" if scan.others else ""
     raise InputError(
         f"found 0 texts under {text}; looked for .txt, .md, {', '.join((*TABLES, *JSON))} and archives of .txt files{told}"
