@@ -17,6 +17,7 @@ from withheld.learn.illness import OK, SICK, WARN, Case, Checkup, Facts, History
 from withheld.learn.intake import intake
 from withheld.learn.rules import codes
 from withheld.learn.rules_of_training import RULES
+from withheld.learn.watch import Patient, Watch
 from withheld.losses.contrast import NTXent
 from withheld.networks.open import open_trunk
 from withheld.networks.quantizer import Quantizer, perplexity
@@ -151,6 +152,40 @@ def test_a_loss_of_all_items_of_a_step_is_not_compared_with_that_of_more() -> No
             history.hear({"step": step, "steps": 60, "loss": 0.22, "gradient_norm": 1.0, "vitals": vitals})
         states[batch] = {each.vital: each.state for each in history.findings}["learning rate"]
     assert states == {4: OK, 30: SICK}
+
+
+def told(held_out: list[float], training: list[float], batch: int) -> History:
+    """A run whose loss is of all items of a step; 32 are held out, each was seen several times."""
+    history = History(Facts(width=256, sample=32, batch=batch), RULES)
+    for at, (outside, inside) in enumerate(zip(held_out, training, strict=True)):
+        vitals = {"at_once": 1.0, "held_out_loss": outside, "update_ratio": 0.01}
+        history.hear({"step": 10 * at + 1, "steps": 100, "epoch": 2.0 * at, "loss": inside, "vitals": vitals})
+    return history
+
+
+def test_covariances_of_a_few_held_out_items_rise_while_all_is_well() -> None:
+    """VICReg of 1,600 photographs: 24.7, 21.6, ... of 32 held out ones, and features that tell them apart."""
+    held_out, training = [24.7, 21.6, 26.7, 64.8, 90.4, 53.4], [21.1, 19.9, 19.3, 19.0, 18.7, 18.4]
+    assert not [each for each in told(held_out, training, batch=256).findings if each.illness]
+    beyond = told(held_out, [21.1, 19.9, 24.0, 60.0, 80.0, 80.0], batch=256)
+    assert {each.illness for each in beyond.findings if each.state == SICK} == {"learning rate too large"}
+    as_many = told(held_out, training, batch=32)
+    assert "learned by heart" in {each.illness for each in as_many.findings}, (
+        "a step has no more items than are held out"
+    )
+
+
+def test_the_watch_looks_at_views_of_the_side_that_is_trained_now() -> None:
+    images = torch.from_numpy((np.random.default_rng(0).random((40, 3, 32, 32)) * 255).astype(np.uint8)).float()
+    objective, _ = load_method("simclr")(open_trunk("conv-nano", size=32, channels=3)[0])
+    sides: list[int] = []
+    objective.network.register_forward_pre_hook(lambda _, given: sides.append(given[0].shape[-1]))
+    patient = Patient(objective, images, held_out=True, seconds={})
+    watch = Watch(patient, Facts(modality="image", width=256, sample=40, batch=40), steps=[1, 2])
+    for step, side in ((1, 0.5), (2, 1.0)):
+        watch.hear({"step": step, "steps": 2, "loss": 4.0, "gradient_norm": 1.0, "side": side})
+    assert sides[:2] == [16, 16]
+    assert sides[-2:] == [32, 32]
 
 
 def test_overfitting_is_seen_in_the_held_out_loss() -> None:

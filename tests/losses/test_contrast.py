@@ -135,3 +135,10 @@ def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):
             assert one[1] == pytest.approx(two[1], rel=1e-9, abs=1e-12)
             assert one[2] == pytest.approx(two[2], rel=1e-9, abs=1e-12)
             assert max(map(abs, one[1])) > 1e-3  # there is a gradient to compare
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(0.05), NTXent(0.5)])
+def test_what_a_constant_answer_has(loss) -> None:
+    same = torch.ones(12, 8)
+    told = loss.measures(torch.randn(12, 8), torch.randn(12, 8))["constant_loss"]
+    assert told == pytest.approx(float(loss(same, same)["contrast"]), rel=1e-6)

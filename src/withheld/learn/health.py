@@ -111,7 +111,7 @@ def untouched(objective: Objective) -> Iterator[None]:
             module._buffers[name] = tensor
 
 
-def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str, float]:
+def vitals(objective: Objective, batch: Any, held_out: bool = False, side: float = 1.0) -> dict[str, float]:
     """Everything that can be told of a model from a batch of whole items; the model is left as it was.
 
     The trunk's pooled features: effective rank, spread, decay of eigenvalues. The network's own vitals and what the loss measures.
@@ -120,6 +120,7 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
     Args:
         batch: as the loop feeds it: items, or a dict with "item".
         held_out: whether the batch is never learned from: then the loss is named "held_out_loss", else "sample_loss".
+        side: the share of their side that views have now, see `Recipe.progressive`: a loss of other views is another one.
     """
     with untouched(objective):
         found = _of_features(objective, batch)
@@ -129,7 +130,7 @@ def vitals(objective: Objective, batch: Any, held_out: bool = False) -> dict[str
             for part in objective.modules():
                 part.training = isinstance(part, nn.Dropout) or part is objective
         torch.manual_seed(0)
-        pair = objective.pair(batch)
+        pair = objective.pair(batch, side)
         prediction = objective.network(pair.x)
         aim = objective.aim(pair.y)
         found["held_out_loss" if held_out else "sample_loss"] = _loss(objective, prediction, aim)

@@ -7,6 +7,9 @@ import math
 from withheld.learn.illness import NOT_YET, OK, SICK, WARN, Case, Finding, Rule
 from withheld.learn.rules import OF_MODELS, slower
 
+FEW_HELD_OUT = 4
+"""A loss of all items of a step says little of a sample that many times smaller."""
+
 
 def inputs(case: Case) -> Finding | None:
     """Values of another scale than the network was made for."""
@@ -131,9 +134,10 @@ def rate(case: Case) -> Finding | None:
     unwarmed = case.unwarmed()
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
     fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
+    risen = bool(fixed) and fixed[-1] > 1.5 * fixed[0] > 0 and loss > before  # not where only what is held out lost
     if case.last("at_once") is not None and case.facts.batch not in (0, case.facts.sample):
         before = math.inf  # a loss of all items of a step is another one of more items
-    if fixed and case.last("moving_target") is None and (0 < 1.5 * fixed[0] < fixed[-1] or 0 < 5 * before < fixed[-1]):
+    if fixed and case.last("moving_target") is None and (risen or 0 < 5 * before < fixed[-1]):
         began = min(fixed[0], before) if fixed[0] > 5 * before else fixed[0]
         return Finding(
             "learning rate", WARN if unwarmed else SICK, value, "learning rate too large",
@@ -217,6 +221,8 @@ def by_heart(case: Case) -> Finding | None:
     epoch = case.checkups[-1].epoch
     if epoch is not None and epoch < 1:
         return Finding("overfitting", NOT_YET, value)  # no item was seen twice: there is nothing to know by heart
+    if case.last("at_once") is not None and 0 < FEW_HELD_OUT * case.facts.sample < case.facts.batch:
+        return None  # covariances, and how many others there are to tell from, are others of so few
     if best > 0 and rise > 0.1 * max(best, learned) and seen[-1] < min(seen[: len(seen) // 2]):
         state = SICK if rise > 0.4 * max(best, learned) else WARN
         return Finding(

@@ -135,7 +135,10 @@ class Watch:
             begun = time.perf_counter()
             self.lately.append(line["loss"])
             if step in self.rank and self._due(line):
-                line["vitals"] = {**self._vitals(step), **({} if copies is None else {"copies": copies})}
+                line["vitals"] = {
+                    **self._vitals(step, line.get("side", 1.0)),
+                    **({} if copies is None else {"copies": copies}),
+                }
                 if "held_out_loss" in line["vitals"]:
                     line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(self.lately) / len(self.lately)
                 self.cheapest = min(self.cheapest, time.perf_counter() - begun)
@@ -156,10 +159,10 @@ class Watch:
         allowed = affordable(trained / line["step"], line["steps"], self.cheapest)
         return self.rank[line["step"]] < allowed
 
-    def _vitals(self, step: int) -> dict[str, float]:
+    def _vitals(self, step: int, side: float) -> dict[str, float]:
         model = self.patient.model
         assert isinstance(model, Objective)  # noqa: S101 - asked by the caller
-        found = vitals(model, self.patient.sample, self.patient.held_out)
+        found = vitals(model, self.patient.sample, self.patient.held_out, side)
         if self.taken == 0:
             found.update(intake(model, self.patient.sample))
         if self.weights:

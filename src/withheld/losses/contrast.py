@@ -103,6 +103,10 @@ class InfoNCE:
         """Term "contrast" of views (B, D) and (B, D)."""
         return {"contrast": info_nce(prediction, target, self.temperature)}
 
+    def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
+        """ "constant_loss": of whoever says the same of every item, ln N."""
+        return {"constant_loss": math.log(max(1, len(prediction)))}
+
 
 @dataclass(frozen=True)
 class NTXent:
@@ -121,5 +125,5 @@ class NTXent:
         return {"contrast": nt_xent(prediction, target, self.temperature)}
 
     def measures(self, prediction: Tensor, y: Tensor) -> dict[str, float]:
-        """Alignment and uniformity of views (B, D) and (B, D)."""
-        return alignment_and_uniformity(prediction, y)
+        """Alignment and uniformity of views (B, D) and (B, D), and the loss where all are one point, ln(2 N - 1)."""
+        return {**alignment_and_uniformity(prediction, y), "constant_loss": math.log(max(1, 2 * len(prediction) - 1))}
