@@ -1,6 +1,6 @@
 """Which illnesses are named, how soon, and what healthy recipes are called: writes docs/health.md.
 
-    python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...] [-o docs/health.md]
+    python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...] [--keep FILE] [-o docs/health.md]
 
 Illnesses are those of tests/learn/induced.py, each beside the same run without it. Healthy recipes that fit the data given are
 trained for some steps each, at their defaults but with batches of 32; finished runs are judged by their logs.
@@ -25,6 +25,9 @@ from withheld.learn.rules_of_training import RULES
 from withheld.networks.open import open_trunk
 from withheld.run import load_method, open_run
 
+WELLS = "## Healthy recipes, and the worst that was said of them at any step"
+PARTIAL = "update_ratio"
+"""A vital that came last: logs without it are older than several."""
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "learn"))
 from induced import INDUCED, Rows, named_at  # noqa: E402
@@ -35,7 +38,10 @@ RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("patch_dictionary", {}),
     ],
     "texts": [("bert", {"size": 64}), ("gpt", {"size": 64}), ("sentence_vae", {"size": 32, "steps": 300})],
-    "clips": [("videomae", {"size": 32}), ("next_frame", {"size": 32, "settings": {"frames": 8}})],
+    "clips": [
+        ("videomae", {"size": 32}), ("next_frame", {"size": 32, "settings": {"frames": 8}}), ("frame_order", {"size": 32}),
+        ("arrow_of_time", {"size": 32}), ("track_color", {"size": 32}),
+    ],
 }  # fmt: skip
 
 HEAD = """# Health
@@ -134,10 +140,17 @@ def healthy(options: argparse.Namespace) -> list[str]:
                     continue
                 out.append(trained(method, data, Path(folder) / method, {"steps": options.steps, **given}))
                 print(out[-1], flush=True)
-    for run in options.runs:
-        out.append(row(open_run(run)))
-        print(out[-1], flush=True)
-    return out
+    out += [row(open_run(run)) for run in options.runs]
+    anew = {tuple(line.split(" | ")[:2]) for line in out}
+    out += [line for line in kept_wells(options.keep) if tuple(line.split(" | ")[:2]) not in anew]
+    return out[:2] + sorted(out[2:])
+
+
+def kept_wells(keep: Path | None) -> list[str]:
+    """The rows of healthy recipes on an earlier page."""
+    page = keep.read_text(encoding="utf-8") if keep and keep.is_file() else ""
+    _, _, table = page.partition(WELLS)
+    return [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
 
 
 def trained(method: str, data: str, folder: Path, given: dict[str, Any]) -> str:
@@ -154,7 +167,8 @@ def row(run: Any) -> str:
                 worst[each.illness] = each.state
     warned, sick = (said({name for name, state in worst.items() if state == wanted}) for wanted in (WARN, SICK))
     where = Path(str(run.settings["data"].get("location") or "")).name
-    cells = [run.settings["method"], where, run.settings["steps"], len(history.checkups), warned, sick]
+    partial = "" if PARTIAL in (history.checkups[0].vitals if history.checkups else {}) else " †"
+    cells = [run.settings["method"], where + partial, run.settings["steps"], len(history.checkups), warned, sick]
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -170,7 +184,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--runs", nargs="*", default=[])
-    parser.add_argument("--keep", type=Path, help="a file of finished rows: an interrupted table goes on")
+    parser.add_argument(
+        "--keep", type=Path, help="a file of finished rows, or an earlier page: what is there is not done again"
+    )
     parser.add_argument("-o", type=Path)
     options = parser.parse_args()
     begun = time.monotonic()
@@ -178,9 +194,9 @@ def main() -> None:
     page = HEAD + "## Illnesses, made on purpose\n\n" + "\n".join(ills)
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:
-        page += "\n## Healthy recipes, and the worst that was said of them at any step\n\n" + "\n".join(wells) + "\n"
-        page += "\nJudged by their logs; what a log does not hold is not judged. Only byol and patch_dictionary have all vitals:\n"
-        page += "the others are older than those of inputs, copies, targets and the length of a step.\n"
+        page += f"\n{WELLS}\n\n" + "\n".join(wells) + "\n"
+        page += "\nJudged by their logs, with the rules of today; what a log does not hold is not judged. † older than the vitals of\n"
+        page += "inputs, copies, targets and the length of a step.\n"
     page += "\n## What a checkup costs\n\n" + "\n".join(dear) + "\n"
     page += "\nProcessor time, medians of 12 in turn. Near-copies of images are looked for once, in half a second.\n"
     if options.o:

@@ -135,6 +135,7 @@ def test_a_run_too_short_for_its_warm_up_is_not_sick_of_its_rate() -> None:
 def test_the_first_steps_of_a_short_run_may_be_long() -> None:
     assert rated(60, 0.05).state != SICK
     assert {each.vital: each for each in rated(60, 0.05).findings}["learning rate"].state == "not yet"
+    assert rated(152, 0.05, last=8).state != SICK, "five minutes of a GPT"
     assert rated(60, 0.05, last=12).state == SICK, "a fifth of the run"
     assert rated(60, 0.05, held_out=80.0).state == SICK, "a loss that rises is told all the same"
 
