@@ -1,6 +1,7 @@
 """Which illnesses are named, how soon, and what healthy recipes are called: writes docs/health.md.
 
-    python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...] [--keep FILE] [-o docs/health.md]
+    python benchmarks/illnesses.py [--images DIR] [--texts DIR] [--clips DIR] [--steps 150] [--runs RUN ...]
+        [--keep docs/health.md] [-o docs/health.md]
 
 Illnesses are those of tests/learn/induced.py, each beside the same run without it. Healthy recipes that fit the data given are
 trained for some steps each, at their defaults but with batches of 32; finished runs are judged by their logs.
@@ -195,8 +196,8 @@ def main() -> None:
     page += "\n\nMade by `tests/learn/induced.py`, seed 0. All must be named within the first fifth of the run.\n"
     if len(wells) > 2:
         page += f"\n{WELLS}\n\n" + "\n".join(wells) + "\n"
-        page += "\nJudged by their logs, with the rules of today; what a log does not hold is not judged. † older than the vitals of\n"
-        page += "inputs, copies, targets and the length of a step.\n"
+        page += "\nJudged by their logs, with the rules of today; what a log does not hold is not judged. † older than the vitals\n"
+        page += "of inputs, copies, targets and the length of a step.\n"
     page += "\n## What a checkup costs\n\n" + "\n".join(dear) + "\n"
     page += "\nProcessor time, medians of 12 in turn. Near-copies of images are looked for once, in half a second.\n"
     if options.o:
