@@ -35,8 +35,8 @@ from induced import INDUCED, Rows, named_at  # noqa: E402
 
 RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "images": [
-        ("mae", {}), ("relative_position", {}), ("colorization", {}), ("exemplar", {}), ("vae", {"steps": 600}), ("vq_vae2", {}),
-        ("patch_dictionary", {}),
+        ("mae", {}), ("relative_position", {}), ("colorization", {}), ("exemplar", {}), ("vae", {"steps": 600}),
+        ("vq_vae2", {"size": 32}), ("patch_dictionary", {}),
     ],
     "texts": [("bert", {"size": 64}), ("gpt", {"size": 64}), ("sentence_vae", {"size": 32, "steps": 300})],
     "clips": [

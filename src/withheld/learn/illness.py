@@ -146,7 +146,7 @@ class Case:
 
     def beginning(self) -> bool:
         """Whether a short run is in its first steps: its warm-up is a few of them, and any step changes small new weights much."""
-        return self.checkups[-1].steps < 200 and self.progress < 0.15
+        return self.checkups[-1].steps < 100 and self.progress < 0.15
 
 
 Rule = Callable[[Case], "Finding | None"]

@@ -152,6 +152,13 @@ def rate(case: Case) -> Finding | None:
             "learning rate", SICK, value, "learning rate too large",
             f"every step changes the weights by {100 * ratio:.2g} % of their size; below 3 % is healthy", cure,
         )  # fmt: skip
+    constant = case.now("constant_loss")
+    if ratio > 0.03 and fixed and constant and fixed[-1] > constant and not case.early(0.08, 8):
+        return Finding(
+            "learning rate", SICK, value, "learning rate too large",
+            f"every step changes the weights by {100 * ratio:.2g} % of their size, and the loss, {fixed[-1]:.3g}, is above that of "
+            f"a constant answer, {constant:.3g}", cure,
+        )  # fmt: skip
     if ratio > 0.07:
         return Finding(
             "learning rate", WARN, value, "learning rate too large",
