@@ -18,6 +18,7 @@ from old_faithful import OLD_FAITHFUL
 from withheld import pretraining
 from withheld.cli import main
 from withheld.errors import InputError
+from withheld.networks.evidence import evidence_words
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,8 @@ def test_as_many_components_as_the_evidence_is_for(tmp_path):
     table = tmp_path / "geyser.csv"
     table.write_text("minutes,wait\n" + "\n".join(f"{a},{b}" for a, b in OLD_FAITHFUL), encoding="utf-8")
     out = tmp_path / "run"
-    said = typed("pretrain", "mixture", "--data", table, "--out", out, "--set", "components=auto")
+    said = typed("pretrain", "mixture", "--data", table, "--out", out)
+    assert "comparing numbers of components by their evidence (--set components=N takes N)" in said
     assert "2 components: their BIC of 2,322.2 is the lowest of 1 to 5" in said  # mclust's -2322.19, the other way up
     run = withheld.open_run(out)
     assert run.settings["settings"]["components"] == 2
@@ -189,7 +191,27 @@ def test_as_many_components_as_the_evidence_is_for(tmp_path):
     index = (out / "pictures" / "index.json").read_text(encoding="utf-8")
     assert "lowest of 1 to 5" in index
     assert "2,322.2" in (typed("report", out), (out / "report.html").read_text(encoding="utf-8"))[1]
-    typed("pretrain", "mixture", "--data", table, "--out", out, "--set", "components=auto", "--resume")
+    before = (out / "run.json").read_bytes()
+    typed("pretrain", "mixture", "--data", table, "--out", out, "--resume")
+    assert (out / "run.json").read_bytes() == before
+
+
+def test_a_run_begun_when_eight_components_were_the_default_goes_on_with_them(table, tmp_path):
+    """Its run.json names no number."""
+    settings = {"components": 8, "covariance": "diag", "tolerance": 0.0}
+    run = withheld.pretrain("mixture", str(table), tmp_path / "run", steps=3, settings=settings, pictures=False)
+    kept = run.settings
+    del kept["settings"]["components"], kept["given"]["settings"]["components"]
+    (run.folder / "run.json").write_text(json.dumps({**kept, "steps": 5}), encoding="utf-8")
+    again = withheld.pretrain("mixture", str(table), run.folder, resume=True, pictures=False)
+    assert len(again.objective().means) == 8
+    assert [line["step"] for line in again.log()] == [1, 2, 3, 4, 5]
+
+
+def test_that_more_were_not_tried_is_said():
+    tried = [{"components": n, "bic": 100.0 - n, "aic": 90.0 - n, "rows": 50, "nats": -1.0} for n in range(1, 21)]
+    assert "the lowest of 1 to 20 (19: 81.0, 18: 82.0), and more were not tried, on 50 rows" in evidence_words(tried)
+    assert "not tried" not in evidence_words(tried[:19])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Pretraining:
             kept = distributed.from_first(existing(self.out, resume) if first and not dry_run else None)
             if kept is not None:
                 self.asked = taken_up(self.asked, Asked.from_json(kept["given"]))
-            self._build(bool(kept and kept["data"].get("streamed")))
+            self._build(kept)
             self._plan(kept)
             if dry_run:
                 return Run(self.out, self.settings)
@@ -112,13 +112,14 @@ class Pretraining:
             self._status("diverged" if isinstance(error, Diverged) else "failed", True, str(error), code)
             raise
 
-    def _build(self, streamed: bool) -> None:
-        """Data, model, recipe; a run that began with a stream goes on with it, whatever room there is now."""
+    def _build(self, kept: dict[str, Any] | None) -> None:
+        """Data, model, recipe; a run goes on with what it began with: a stream, whatever room there is now, and the settings
+        that its data decided, whatever this version would decide."""
         started, by_name = time.monotonic(), isinstance(self.method, str)
         kind = modality_named(modality_of(self.method) if by_name else "image")
         self.modality = kind(self.data, self.asked, self.device, self._tell)
         self.device = self.modality.device
-        self.modality.stream = streamed or self.asked.stream
+        self.modality.stream = self.asked.stream or bool(kept and kept["data"].get("streamed"))
         if self.modality.stream and not self.modality.streams:
             raise InputError(
                 f"--stream: images and blocks of text are streamed; a {self.modality.name} run prepares its data once"
@@ -128,7 +129,8 @@ class Pretraining:
         if by_name:
             function = load_method(self.method)
             self.method_settings, settings = split_settings(function, self.asked.settings)
-            self.method_settings |= self.modality.told()
+            told = self.modality.told()
+            self.method_settings |= {key: told[key] for key in told if kept is None or key in kept["settings"]}
             if settings.get("lora"):
                 self.modality.adapt(first, int(settings["lora"]))
             self.model, recipe = function(first, **self.method_settings)

@@ -34,8 +34,9 @@ def mixture(
 
     Args:
         columns: of the table.
-        components: K; "auto" takes as many as the evidence is for (BIC, on a sample of 20,000 rows); 8 where not given, and
-            with labels one for every class. They are numbered from 0, in pictures, in messages and in what `predict` writes.
+        components: K; where it is not given a run takes as many as the evidence is for (BIC, on a sample of 20,000 rows), and with
+            labels one for every class; "auto" takes a multiple of the classes, the one that the evidence is for. They are
+            numbered from 0, in pictures, in messages and in what `predict` writes.
         kind: "gaussian", or "bernoulli" for columns of 0 and 1.
         covariance: of Gaussians: "full", "tied", "diag" or "spherical"; where it is not named, "diag" for fewer than three rows a
             column and component.
@@ -52,7 +53,7 @@ def mixture(
 
     if kind not in ("gaussian", "bernoulli"):
         raise InputError(f"kind={kind!r}: gaussian or bernoulli")
-    if components is None:
+    if components is None:  # a run says "auto" where it means it; those begun before it did have 8
         components = classes or COMPONENTS
     model: LatentModel = ByEvidence(of, classes) if components == "auto" else of(int(components))
     return model, Recipe(batch_size=1 << 16, epochs=500, tolerance=1e-5)

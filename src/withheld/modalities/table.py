@@ -19,7 +19,7 @@ from withheld.data.source import digest, open_source
 from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality, Tell, count_numbers
-from withheld.networks.evidence import evidence_words
+from withheld.networks.evidence import ByEvidence, evidence_words
 from withheld.networks.mixture import COMPONENTS
 from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL, Recipe
@@ -60,6 +60,7 @@ class Tables(Modality):
             self.tell("note", text=note)
         if self.asked.labels is not None:
             self._label(self.asked.labels)
+        self.uncounted = method == "mixture" and self.labels is None and "components" not in self.asked.settings
         self.wide = method == "mixture" and self._is_wide(self.asked.settings)
         if self.wide:
             self.tell(
@@ -70,8 +71,10 @@ class Tables(Modality):
         return len(self.table.columns)
 
     def told(self) -> dict[str, Any]:
-        """How many classes the labels have; and no full covariances for fewer rows than those need, unless they were asked for."""
-        return ({"classes": len(self.classes)} if self.classes else {}) | ({"covariance": "diag"} if self.wide else {})
+        """How many classes the labels have, and without labels as many components as the evidence is for; and no full covariances
+        for fewer rows than those need, unless they were asked for."""
+        count = {"classes": len(self.classes)} if self.classes else {"components": "auto"} if self.uncounted else {}
+        return count | ({"covariance": "diag"} if self.wide else {})
 
     def _is_wide(self, settings: dict[str, Any]) -> bool:
         if "covariance" in settings or settings.get("kind", "gaussian") != "gaussian":
@@ -92,11 +95,13 @@ class Tables(Modality):
         self.sample = self.items.batch(chosen, self.device)
 
     def examine(self, model: Any) -> None:
-        """Every cell is one that the model can learn from."""
+        """Every cell is one that the model can learn from; and what takes a while next is said."""
         model.names = self.table.columns
         for start in range(0, len(self.table), BLOCK):
             rows = torch.from_numpy(as_floats(np.asarray(self.table.values[start : start + BLOCK])))
             model.check(rows, lambda row, start=start: self.table.place(start + row))
+        if isinstance(model, ByEvidence):
+            self.tell("note", text="comparing numbers of components by their evidence (--set components=N takes N)")
 
     def facts(self) -> dict[str, Any]:
         """Counts, columns, fingerprint."""

@@ -108,11 +108,13 @@ def evidence_words(evidence: Sequence[Mapping[str, float]]) -> str:
     )
     beside = ", ".join(f"{each['components']:g}: {each['bic']:,.1f}" for each in others[:2])
     tried = f"{evidence[0]['components']:g} to {evidence[-1]['components']:g}"
+    least = evidence[0]["components"]
+    more = ", and more were not tried" if best["components"] == MOST * least else ""
     aic = min(evidence, key=lambda each: each["aic"])["components"]
     return (
         f"{best['components']:g} components: their BIC of {best['bic']:,.1f} is the lowest of {tried}"
         + (f" ({beside})" if beside else "")
-        + f", on {evidence[0]['rows']:,.0f} rows; AIC would take {aic:g}"
+        + f"{more}, on {evidence[0]['rows']:,.0f} rows; AIC would take {aic:g}"
     )
 
 
