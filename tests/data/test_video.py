@@ -254,7 +254,7 @@ def test_clips_that_are_too_short_are_said():
 
 def test_decoded_clips_are_those_of_the_source():
     data = [frames(5 + i, seed=i) for i in range(3)]
-    found, kept = decoded_clips(open_videos(data), 32)
+    found, kept, skipped = decoded_clips(open_videos(data), 32)
     assert [len(clip.frames) for clip in found] == [5, 6, 7]
     assert kept.tolist() == [0, 1, 2]
 

@@ -111,7 +111,7 @@ def test_a_classifier_of_clips_labels_the_rest(home, tmp_path):
     (home / "clips" / "broken.mp4").unlink()
     assert suggested.output.count("could not be read") == 1, suggested.output
     assert found.exit_code == 0, found.output
-    assert "1 clip could not be read and was left out, the first: 'broken.mp4'" in found.output
+    assert "1 of 13 clips could not be read and was left out: 'broken.mp4' (ValueError: is not a video" in found.output
     with open(tmp_path / "labels.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12

@@ -56,7 +56,7 @@ def test_parquet(tiny, folder, tmp_path):
     assert table["file"].to_pylist() == [f"{i}.png" for i in range(5)]
     expected = tiny.transform([Image.open(folder / f"{i}.png") for i in range(5)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert any("1 item was left out, the first: " in e.get("text", "") for e in heard)
+    assert any("1 of 6 images could not be read and was left out: '" in e.get("text", "") for e in heard)
 
 
 def test_npz_opens_without_pickle(tiny, folder, tmp_path):

@@ -109,7 +109,9 @@ class TestPredict:
         heard: list[dict] = []
         assert predict(model[0], tmp_path / "in", tmp_path / "o.csv", listen=heard.append) == 1
         assert [row["file"] for row in csv.DictReader((tmp_path / "o.csv").open())] == ["a.txt"]
-        assert any("1 of 2 texts could not be read" in event.get("text", "") for event in heard)
+        assert any(
+            "1 of 2 texts could not be read and was left out: 'b.txt' (" in event.get("text", "") for event in heard
+        )
 
     def test_nothing_to_read(self, model, tmp_path):
         (tmp_path / "in").mkdir()

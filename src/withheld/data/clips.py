@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import cache
+from withheld.data.broken import KEPT, Line
 from withheld.data.build import Progress, Sums, _header
 from withheld.data.clip import Clip, decode_clip
 from withheld.data.image import ImageItems
@@ -30,8 +31,6 @@ FORMAT = 1
 CUT_DIFFERENCE, CUT_TIMES, CUT_COLORS = 0.08, 4.0, 0.3
 STILL = 0.001
 """Mean difference of neighboring frames, of 0..1, below which nothing moves."""
-KEPT = "kept, but "
-"""How the reason begins of a clip with something to say that is an item all the same."""
 
 
 @dataclass
@@ -56,7 +55,7 @@ class PreparedClips:
     labels: NDArray[np.int64] | None
     classes: list[str]
     parts: NDArray[Any] | None
-    skipped: list[dict[str, str]]
+    skipped: list[Line]
     mean: list[float]
     std: list[float]
     fingerprint: str
@@ -125,7 +124,7 @@ def _build(source: Source, size: int, bars: bool, folder: Path, progress: Progre
                     kept.append(position)
                     rates.append(clip.rate)
                     starts.append(starts[-1] + len(clip.frames))
-                reason = clip if isinstance(clip, str) else f"{KEPT}{clip.note}" if clip.note else ""
+                reason = clip if isinstance(clip, str) else f"{KEPT}but {clip.note}" if clip.note else ""
                 if reason:
                     skipped.append({"file": source.names[position], "reason": reason})
                 if progress is not None:
@@ -172,14 +171,15 @@ def _colors(frame_CHW: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def decoded_clips(
     source: Source, size: int, progress: Progress | None = None
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """(N,) decoded `Clip`s of any length, as objects, and their positions in the source, by the prepared cache."""
+) -> tuple[NDArray[Any], NDArray[np.int64], list[Line]]:
+    """(N,) decoded `Clip`s of any length, as objects, their positions in the source, and what was skipped, by the prepared
+    cache."""
     clips = prepare_clips(source, size, progress, allow_bad=1.0)
     found = np.empty(len(clips), object)
     for i, (begin, end) in enumerate(zip(clips.starts[:-1], clips.starts[1:], strict=True)):
         found[i] = Clip(clips.images[begin:end], float(clips.rates[i]), "")
     order = np.argsort(clips.kept)
-    return found[order], clips.kept[order]
+    return found[order], clips.kept[order], clips.skipped[len(source.left_out) :]
 
 
 @dataclass

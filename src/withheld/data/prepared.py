@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from withheld.data import cache
+from withheld.data.broken import Line
 from withheld.data.build import FORMAT, Progress, Sums, build, find_form, open_entry
 from withheld.data.rows import Streamed, take
 from withheld.data.scale import Scale
@@ -47,7 +48,7 @@ class Prepared:
     classes: list[str]
     parts: np.ndarray | None
     kept: np.ndarray | range
-    skipped: list[dict[str, str]]
+    skipped: list[Line]
     mean: list[float]
     std: list[float]
     fingerprint: str

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from withheld.data.array import ListStore, labeled
+from withheld.data.broken import KEPT
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import copied
 from withheld.data.layout import PARTS
@@ -122,7 +123,7 @@ def documents(source: Source, bad: list[dict[str, str]]) -> Iterator[tuple[int, 
             bad.append({"file": source.names[position], "reason": str(error) or type(error).__name__})
             continue
         if mended:
-            bad.append({"file": source.names[position], "reason": f"kept, but {mended}"})
+            bad.append({"file": source.names[position], "reason": f"{KEPT}but {mended}"})
         yield position, text
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from withheld.data import windows as limits
+from withheld.data.broken import KEPT
 from withheld.data.build import Progress
 from withheld.data.sample import spread
 from withheld.data.source import digest
@@ -99,7 +100,7 @@ def make_plan(corpus: Corpus, tokenizer: Any, length: int, overlap: int, progres
         if progress is not None:
             progress(number + 1, len(chosen))
     texts = sum(one.texts for one in found)
-    broken = sum(not reason.startswith("kept, ") for reason in skipped.values())
+    broken = sum(not reason.startswith(KEPT) for reason in skipped.values())
     if broken > ALLOWED_BAD * (texts + broken) or not texts:
         shown = "\n".join(f"  {name!r}: {reason}" for name, reason in list(skipped.items())[:5])
         raise InputError(

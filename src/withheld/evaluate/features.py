@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withheld.data.broken import notes_of
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import open_source
 from withheld.encoder import Encoder
@@ -26,6 +27,11 @@ Patches = NDArray[np.float32]
 
 def silent(event: dict[str, Any]) -> None:
     """Hears what happens and says nothing."""
+
+
+def collecting(notes: list[str], listen: Listen) -> Listen:
+    """Passes on what happens, but for notes, which it adds to `notes`: they are said with the others."""
+    return lambda event: notes.append(event["text"]) if event["kind"] == "note" else listen(event)
 
 
 def as_encoder(subject: Any, device: str = "auto") -> Encoder:
@@ -63,14 +69,10 @@ def features(encoder: Any, images_NCHW: Any, batch_size: int = 256, listen: List
 
 def prepare_unlabelled(data: Any, encoder: Any, listen: Listen = silent) -> Prepared:
     """The items of any data as an encoder takes them; broken ones are skipped and said."""
-    prepared = prepare(
-        open_source(data), encoder.size, encoder.channels, scale=encoder.scale, progress=preparing(listen)
-    )
-    if prepared.skipped:
-        first = prepared.skipped[0]
-        lost = plural(len(prepared.skipped), "item was", "items were")
-        text = f"{lost} left out, the first: {first['file']!r}"
-        listen({"kind": "note", "text": f"{text} ({first['reason']})"})
+    source = open_source(data)
+    prepared = prepare(source, encoder.size, encoder.channels, scale=encoder.scale, progress=preparing(listen))
+    for note in notes_of(prepared.skipped, plural(len(source) + len(source.left_out), "image")):
+        listen({"kind": "note", "text": note})
     return prepared
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withheld.data.broken import Line, lost, notes_of
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
 from withheld.data.source import Source, open_source
@@ -39,6 +40,8 @@ class Judged(ABC):
     """A small public encoder of this modality."""
     unaugmented = ""
     """Why there is no row with the pretraining's augmentations, where one would be looked for."""
+    one: str
+    """What an item is called."""
     pooled = False
     """Whether classifiers stand on pooled features whatever the encoder, as those of a model folder do."""
 
@@ -50,9 +53,16 @@ class Judged(ABC):
     def open(data: Any, labels: Any = None) -> Source:
         """The data."""
 
-    @abstractmethod
     def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
-        """The items that can be read, as something indexed by arrays, and their positions in the source."""
+        """The items that can be read, as something indexed by arrays, and their positions in the source; the others are said."""
+        items, kept, skipped = self._decode(source, listen)
+        for note in notes_of(lost(skipped), plural(len(source), self.one)):
+            listen({"kind": "note", "text": note})
+        return items, kept
+
+    @abstractmethod
+    def _decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64], list[Line]]:
+        """What `decode` gives, and what could not be read or had to be mended."""
 
     @abstractmethod
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
@@ -79,6 +89,7 @@ class JudgedImages(Judged):
     """Images at the encoder's size."""
 
     rival = "facebook/dinov2-small"
+    one = "image"
     unaugmented = (
         '"from scratch, augmented": the encoder names no augmentation of whole images; "fine-tuned" and "from scratch" '
         "have the same light crop"
@@ -89,14 +100,15 @@ class JudgedImages(Judged):
         """A folder, archive, table or array of images."""
         return open_source(data, labels=labels)
 
-    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+    def _decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64], list[Line]]:
         """(N, C, size, size) uint8, memory-mapped."""
         size, channels = getattr(self.encoder, "size", PLAIN_SIZE), getattr(self.encoder, "channels", 3)
         prepared = prepare(
             source, size, channels, scale=getattr(self.encoder, "scale", None),
             progress=preparing(listen),
         )  # fmt: skip
-        return prepared.images, np.asarray(prepared.kept)
+        skipped = prepared.skipped[len(source.left_out) :] if len(prepared.kept) < len(source) else []
+        return prepared.images, np.asarray(prepared.kept), skipped
 
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
         """Normalized images."""
@@ -124,30 +136,28 @@ class JudgedTexts(Judged):
     """Texts as strings."""
 
     rival = "sentence-transformers/all-MiniLM-L6-v2"
+    one = "text"
 
     @staticmethod
     def open(data: Any, labels: Any = None) -> Source:
         """A folder, archive, table or list of texts."""
         return open_texts(data, labels)
 
-    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
-        """(N,) strings; what cannot be read is said."""
+    def _decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64], list[Line]]:
+        """(N,) strings."""
         if source.told:
             listen({"kind": "note", "text": source.told})
-        bad: list[dict[str, str]] = []
+        bad: list[Line] = []
         read = list(documents(source, bad))
         kept, found = [position for position, _ in read], [text for _, text in read]
-        lost = [line for line in bad if not line["reason"].startswith("kept")]
-        if lost:
-            first = f"the first: {lost[0]['file']!r} ({lost[0]['reason']})"
-            were = "was" if len(lost) == 1 else "were"
-            told = f"{len(lost):,} of {len(source):,} texts could not be read and {were} left out, {first}"
-            listen({"kind": "note", "text": told})
         if not found:
-            raise InputError(f"{source.location}: none of its texts ({len(source):,}) can be read; check the files")
+            first = f", the first: {bad[0]['reason']}" if bad else ""
+            raise InputError(
+                f"{source.location}: none of its texts ({len(source):,}) can be read{first}; check the files"
+            )
         at = np.argsort(np.array(kept, np.int64))
         texts = np.array([*found, None], dtype=object)[:-1]
-        return texts[at], np.array(kept, np.int64)[at]
+        return texts[at], np.array(kept, np.int64)[at], bad
 
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
         """Token rows."""
@@ -178,24 +188,20 @@ class JudgedClips(Judged):
     """Clips, decoded at the encoder's size."""
 
     rival = "MCG-NJU/videomae-small-finetuned-kinetics"
+    one = "clip"
 
     @staticmethod
     def open(data: Any, labels: Any = None) -> Source:
         """A folder, archive or array of clips."""
         return open_videos(data, labels)
 
-    def decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64]]:
+    def _decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64], list[Line]]:
         """(N,) of `Clip`."""
         from withheld.data.clips import decoded_clips
 
         if note := told_of_frames(source):
             listen({"kind": "note", "text": note})
-        found, kept = decoded_clips(source, self.encoder.size, preparing(listen))
-        lost = np.setdiff1d(np.arange(len(source)), kept)
-        if len(lost):
-            were = plural(len(lost), "clip could not be read and was", "clips could not be read and were")
-            listen({"kind": "note", "text": f"{were} left out, the first: {source.names[lost[0]]!r}"})
-        return found, kept
+        return decoded_clips(source, self.encoder.size, preparing(listen))
 
     def items(self, encoder: Any, some: Any, labels: NDArray[np.int64] | None = None) -> Any:
         """The middle window of each."""

@@ -15,7 +15,7 @@ from withheld.data.duplicates import matching, thumbnails
 from withheld.data.source import Source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen
+from withheld.evaluate.features import Listen, collecting
 from withheld.evaluate.judged import judged
 from withheld.evaluate.kept import kept_features
 from withheld.wording import plural
@@ -69,13 +69,8 @@ def open_pool(
     """
     kind = judged(encoder)
     source = source if source is not None else kind.open(data)
-    items, kept = kind.decode(source, listen)
-    notes = []
-    if len(kept) < len(source) and encoder.modality == "image":  # of texts and clips `decode` has said it
-        lost = len(source) - len(kept)
-        first = source.names[int(np.setdiff1d(np.arange(len(source)), kept)[0])]
-        were = "was" if lost == 1 else "were"
-        notes.append(f"{lost:,} of {len(source):,} items could not be read and {were} left out, the first: {first!r}")
+    notes: list[str] = []
+    items, kept = kind.decode(source, collecting(notes, listen))
     rows = np.arange(len(kept))
     if not tested and source.parts is not None:
         train = np.isin(source.parts[kept], ("train", ""))

@@ -11,6 +11,7 @@ import numpy as np
 
 from withheld.errors import InputError
 from withheld.evaluate.compare import PUBLIC, Row
+from withheld.evaluate.features import collecting
 from withheld.evaluate.judged import judged
 from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.measure import Measurement, everything
@@ -42,7 +43,9 @@ def measure_public(measurement: Measurement, name: str, where: str, device: Any)
     if type(kind) is not type(measurement.judged):
         measurement.left_out.append(f"{name}: it is an encoder of {encoder.modality}, and the items are not")
         return
-    items, kept = kind.decode(measurement.labelled.source, measurement.listen)
+    items, kept = kind.decode(
+        measurement.labelled.source, collecting([], measurement.listen)
+    )  # notes are the subject's
     row_of = {int(position): row for row, position in enumerate(kept)}
     inner = Measurement(
         measurement.labelled, kind, items, row_of, measurement.minutes, measurement.started, measurement.listen,

@@ -115,7 +115,7 @@ def _clips(
     if note := told_of_frames(source):
         listen({"kind": "note", "text": note})
     source = source.subset(np.arange(min(len(source), SPARE * count)))
-    decoded, kept = decoded_clips(source, size, preparing(listen))
+    decoded, kept, _ = decoded_clips(source, size, preparing(listen))
     short, yielded = "", 0
     for clip, at in zip(decoded, kept, strict=True):
         stride = max(1.0, clip.rate / rate) if rate > 0 else 1.0

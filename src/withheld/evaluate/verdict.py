@@ -16,7 +16,7 @@ from withheld.errors import InputError
 from withheld.evaluate import sentence as closing
 from withheld.evaluate.classify_clips import clip_floors
 from withheld.evaluate.compare import FLOOR, Row
-from withheld.evaluate.features import Listen, as_encoder, silent
+from withheld.evaluate.features import Listen, as_encoder, collecting, silent
 from withheld.evaluate.floors import floors
 from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled, seen_note
@@ -30,7 +30,6 @@ from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabel
 from withheld.learn.gradient import Interrupted
 from withheld.run import constant, method_names, open_run, pick_device
 from withheld.types import Score
-from withheld.wording import plural
 
 WORST = 24
 TOLD = 280
@@ -158,14 +157,12 @@ def _begin(
     kind: Judged, labelled: Labelled, minutes: float, started: float, listen: Listen, book: _Book
 ) -> Measurement:
     """Decodes the items, drops the broken ones, and looks for near-duplicates."""
-    items, kept = kind.decode(labelled.source, listen)
+    notes = list(labelled.notes)
+    items, kept = kind.decode(labelled.source, collecting(notes, listen))
     row_of = {int(position): row for row, position in enumerate(kept)}
     bad = np.setdiff1d(np.arange(len(labelled.source)), kept)
-    notes = list(labelled.notes)
     if len(bad):
         labelled = labelled.without(bad)
-        lost = plural(len(bad), "item could not be read and was", "items could not be read and were")
-        notes.append(f"{lost} left out, the first: {labelled.source.names[int(bad[0])]!r}")
     notes += duplicates_note(labelled, items, row_of)
     found = Measurement(labelled, kind, items, row_of, minutes, started, listen, book.write)
     found.notes = notes

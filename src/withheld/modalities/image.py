@@ -29,7 +29,7 @@ from withheld.resize import at_size
 from withheld.run import constant, default_encoder
 from withheld.splits.views import RandomResizedCrop
 from withheld.types import Recipe
-from withheld.wording import size
+from withheld.wording import plural, size
 
 SAMPLE = 256
 COMPARED = 2048
@@ -235,10 +235,7 @@ class Images(Modality):
         self._tell_stream()
         self.mean, self.std = list(self.prepared.mean), list(self.prepared.std)
         self.fingerprint, self.skipped = self.prepared.fingerprint, self.prepared.skipped
-        if self.skipped:
-            first = f"{self.skipped[0]['file']}: {self.skipped[0]['reason']}"
-            many = f"{len(self.skipped):,} of {len(self.source):,} files {'was' if len(self.skipped) == 1 else 'were'} skipped"
-            self.tell("note", text=f"{many}, all listed in skipped.jsonl of the run; the first is {first}")
+        self.tell_skipped(plural(len(self.source) + len(self.source.left_out), "image"))
         for beside in (unread_beside(self.source.unread, UNREAD), clips_beside(self.source.unread)):
             if beside:
                 self.tell("note", text=beside)

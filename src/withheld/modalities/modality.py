@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from withheld.asked import Asked
+from withheld.data.broken import Line, notes_of
 from withheld.errors import InputError
 from withheld.types import Recipe
 
@@ -49,7 +50,7 @@ class Modality(ABC):
 
     def __init__(self, data: Any, asked: Asked, device: torch.device, tell: Tell) -> None:
         self.data, self.asked, self.device, self.tell = data, asked, device, tell
-        self.skipped: list[dict[str, str]] = []
+        self.skipped: list[Line] = []
 
     @abstractmethod
     def open(self, method: str | None) -> Any:
@@ -103,7 +104,12 @@ class Modality(ABC):
             InputError: naming it, and the remedy.
         """
 
-    def met(self) -> list[dict[str, str]]:
+    def tell_skipped(self, of: str) -> None:
+        """Says which items could not be used, and why; `of` is how many there are of what, such as "40 texts"."""
+        for note in notes_of(self.skipped, of, "; skipped.jsonl of the run lists all"):
+            self.tell("note", text=note)
+
+    def met(self) -> list[Line]:
         """{"file", "reason"} of items of a stream that were asked for and could not be used, so far and by this process."""
         return []
 

@@ -177,6 +177,7 @@ class Tables(Modality):
             source, size, None, progress=lambda done, total: self.tell("prepare", done=done, total=total)
         )
         self.skipped = prepared.skipped
+        self.tell_skipped(plural(len(source) + len(source.left_out), "image"))
         images = np.asarray(prepared.images)
         shape = (int(images.shape[1]), size, size)
         columns = [f"{c}:{y}:{x}" for c in range(shape[0]) for y in range(size) for x in range(size)]

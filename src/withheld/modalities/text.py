@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from withheld import distributed
 from withheld.data import cache
+from withheld.data.broken import Line
 from withheld.data.duplicates import copies_each
 from withheld.data.sample import spaced
 from withheld.data.sentences import alone, how_parted, notes_on, parted_by
@@ -84,7 +85,8 @@ class Texts(Modality):
         if not self.stream:
             self.tokens = prepare_tokens(self.source, self.tokenizer, tell, parted=parted)
             self.fingerprint = digest([self.tokens.fingerprint, self.length, str(self.settings.get("held_out"))])
-            self._tell_skipped(self.tokens.skipped, plural(len(self.source), "text"))
+            self.skipped = self.tokens.skipped
+            self.tell_skipped(plural(len(self.source) + len(self.source.left_out), "text"))
         if distributed.rank() == 0:
             distributed.barrier()
         asked = not self.by_sentence or "sentences" in self.settings
@@ -114,17 +116,13 @@ class Texts(Modality):
                 self.source, self.tokenizer, self.length + overlap, overlap, self._goes_on(), self.tell
             )
             self.fingerprint = self.items.fingerprint
-            self._tell_skipped([*self.source.left_out, *self.met()], "the texts looked at")
+            self.skipped = [*self.source.left_out, *self.met()]
+            self.tell_skipped("the texts looked at")
         if constant(method, "CONTINUES", False):
             self._advise(name)
         return self.trunk
 
-    def _tell_skipped(self, skipped: list[dict[str, str]], of: str) -> None:
-        self.skipped = skipped
-        if skipped:
-            self.tell("note", text=f"{len(skipped)} of {of} had to be skipped or mended: see skipped.jsonl")
-
-    def met(self) -> list[dict[str, str]]:
+    def met(self) -> list[Line]:
         """Broken texts of a stream are known when their window is asked for."""
         return [{"file": name, "reason": why} for name, why in self.items.skipped.items()] if self.stream else []
 

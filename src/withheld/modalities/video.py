@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from withheld import distributed
-from withheld.data.clips import KEPT, ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
+from withheld.data.broken import SHOWN
+from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
 from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
 from withheld.data.sample import spaced
 from withheld.data.stream_clips import StreamedFrames
@@ -180,16 +181,12 @@ class Videos(Modality):
             )
         if beside := unread_beside(self.source.unread, UNREAD_CLIPS):
             self.tell("note", text=beside)
-        lost = len(self.source) - len(self.clips)
-        remarks = sum(line["reason"].startswith(KEPT) for line in self.skipped)
-        for many, what in ((lost, "cannot be read and {} left out"), (remarks, "{} kept with a remark")):
-            if many:
-                told = what.format("is" if many == 1 else "are")
-                self.tell("note", text=f"{many} of {plural(len(self.source), 'clip')} {told}: see skipped.jsonl")
+        self.tell_skipped(plural(len(self.source) + len(self.source.left_out), "clip"))
 
     def _tell_of(self, short: list[str]) -> None:
         rate = f" at {self.rate:g} a second" if self.rate else ""
         self.skipped += [{"file": name, "reason": f"is shorter than {self.frames} frames{rate}"} for name in short]
         if short:
+            shown = ", ".join(map(repr, short[:SHOWN])) + " ..." * (len(short) > SHOWN)
             are = f"{len(short)} of {len(self.clips)} clips {'is' if len(short) == 1 else 'are'}"
-            self.tell("note", text=f"{are} shorter than {self.frames} frames{rate} and left out")
+            self.tell("note", text=f"{are} shorter than {self.frames} frames{rate} and left out: {shown}")
