@@ -15,6 +15,7 @@ from withheld.cli import main
 from withheld.errors import InputError
 from withheld.evaluate.clip_tasks import answered, chance_of, evaluate_clips, told_frames
 from withheld.evaluate.frame_error import MEASURES, beside, frame_errors, in_pixels, similarity_map
+from withheld.evaluate.held_clips import HeldClips
 from withheld.evaluate.shortcuts import SAME, probe_shortcuts
 from withheld.methods.frame_order import still_clips
 from withheld.motion import camera_motion, moving_places, pairwise_differences, told_from
@@ -163,6 +164,14 @@ def test_frames_are_measured_on_the_command_line(home):
     page = (run / "report.html").read_text()
     assert "Frames to come" in page
     assert "data:image/webp" in page
+
+
+def test_clips_that_all_agree_leave_something_open():
+    owners = np.repeat(np.arange(10), 4)
+    held = HeldClips(None, None, np.arange(40), owners, "40 windows", [0.5], [0.2], torch.device("cpu"))
+    assert held.share_of(np.ones(40)) == (1.0, pytest.approx(3.841459 / 13.841459))  # 72.2 to 100 %, as Wilson's
+    some = np.where(owners < 5, 1.0, 0.25)
+    assert held.share_of(some) == held.mean_of(some)
 
 
 @pytest.mark.parametrize(("method", "settings"), [("frame_order", {"frames": 6}), ("arrow_of_time", {"frames": 5})])

@@ -46,6 +46,25 @@ def test_seeds_that_happen_to_agree_make_no_certainty():
     assert not gap.better
 
 
+@pytest.mark.parametrize("test_share", [None, 3 / 7])
+def test_items_that_all_agree_leave_open_how_rare_others_are(test_share):
+    """Of a share as far as Wilson's interval goes; of a difference of 0 as far as Tango's score says it may be."""
+    z, n, a, b = 1.959964, 50, Row("a", FLOOR), Row("b", FLOOR)
+    for seed in range(5):
+        a.add(10, seed, [1] * n)
+        b.add(10, seed, [1] * n)
+    center, wide = (1 + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * math.sqrt(z**2 / (4 * n**2))
+    assert a.half(10, test_share) == pytest.approx(1 - (center - wide))  # 92.9 to 100 %
+    gap = difference(a, b, 10, test_share)
+    assert gap.low == -gap.high
+    assert n * gap.high / math.sqrt(n * gap.high * (1 - gap.high)) == pytest.approx(z)
+    assert not gap.better
+    assert not gap.worse
+    one = Row("one", FLOOR)
+    one.add(10, 0, [1] * n)
+    assert math.isnan(one.half(10, test_share))
+
+
 def test_the_interval_covers_draws_of_labels_and_of_tested_items():
     """Two rows that are equally good on the items there could be: how often the interval holds the true difference of 0."""
     rng = np.random.default_rng(0)

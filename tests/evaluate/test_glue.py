@@ -263,6 +263,8 @@ def test_the_sample_of_dev_rows_is_in_the_interval(task):
         fresh = [sample(800) for _ in range(200)]
         expected = 1.96 * np.std([100 * (spearmanr(a, y)[0] - spearmanr(b, y)[0]) for y, a, b in fresh])
     assert half == pytest.approx(expected, rel=0.25)
+    same = sampled_items(TASKS[task], label, [(a, a), (a, a)])  # two systems that agree on all of 800 rows
+    assert same == pytest.approx(100 * 3.841459 / (800 + 3.841459))
     rows = [
         GlueRow("bert", DEV, {task: [70.0, 70.0]}, items={task: half}),
         GlueRow("scratch", DEV, {task: [69.0, 69.0]}),

@@ -140,7 +140,7 @@ def _answers(held: HeldClips, seed: int, listen: Listen) -> Measured:
     floor = _by_folds(
         held, torch.stack([torch.cat(each) for each in features], dim=1).double().numpy(), answers, not clip
     )
-    shares = {"this run": held.mean_of(right.mean(axis=1)), simple: held.mean_of((floor == answers).mean(axis=1))}
+    shares = {"this run": held.share_of(right.mean(axis=1)), simple: held.share_of((floor == answers).mean(axis=1))}
     chance = chance_of(held.objective.split)
     rows_of = [[name, percent(*share)] for name, share in shares.items()] + [["chance", f"{100 * chance:.0f}"]]
     asked = "runs forward or backward" if clip else "is in order"
@@ -228,8 +228,8 @@ def _colors(held: HeldClips, seed: int, listen: Listen) -> Measured:
         for name, guess in told.items():
             right[name][rows] = (guess == pair.y).float().flatten(1).mean(dim=1).cpu().numpy()
         listen({"kind": "likelihood", "done": rows.stop, "total": len(held.chosen)})
-    shares = {name: held.mean_of(values) for name, values in right.items()}
-    gap, half = held.mean_of(right[names[0]] - right[names[1]])
+    shares = {name: held.share_of(values) for name, values in right.items()}
+    gap, half = held.share_of(right[names[0]] - right[names[1]])
     verdict = "better than" if gap - half > 0 else "worse than" if gap + half < 0 else "not told apart from"
     sentence = (
         f"Colors are told {verdict} those of the same place in the frame before: {100 * shares[names[0]][0]:.1f} % of the places, "

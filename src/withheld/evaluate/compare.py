@@ -120,10 +120,10 @@ def half_width(cells: Sequence[Cell], test_share: float | None = None) -> float:
 
     Where every seed tests the same items, these are a sample as the labels are: the interval is as wide as both make it, in
     quadrature. Else `interval` corrects for the overlap of the tests, which covers both; but never less than the tested items by
-    themselves make it: two seeds may happen to agree.
+    themselves make it: two seeds may happen to agree. Where all items agree they say how rare others are (`unanimous`).
 
     Args:
-        cells: one a seed: the positions of the tested items, and a value of each.
+        cells: one a seed: the positions of the tested items, and a value of each, a share or the difference of two.
         test_share: see `withheld.data.few.interval`.
 
     Returns:
@@ -135,8 +135,17 @@ def half_width(cells: Sequence[Cell], test_share: float | None = None) -> float:
     if len(items) < 2:  # one item is a score of all at once, such as a mean average precision
         return half
     each = np.bincount(which, np.concatenate([values for _, values in cells])) / np.bincount(which)
-    sampled = NORMAL * float(each.std(ddof=1)) / math.sqrt(len(items))
+    sampled = NORMAL * float(each.std(ddof=1)) / math.sqrt(len(items)) or unanimous(len(items))
     return math.hypot(half, sampled) if test_share is None else max(half, sampled)
+
+
+def unanimous(items: int) -> float:
+    """How far a share may lie from the 0 or 1 that it is among so many items, or a difference of two from the 0 of two rows
+    that told none apart: z^2 / (n + z^2), 95 %.
+
+    Source: for a share the score interval (Wilson 1927), for a paired difference that of Tango (1998); both end here.
+    """
+    return NORMAL**2 / (items + NORMAL**2)
 
 
 @dataclass(frozen=True)

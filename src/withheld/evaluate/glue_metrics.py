@@ -13,7 +13,7 @@ from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from withheld.data.glue import Sets, Task
-from withheld.evaluate.compare import NORMAL
+from withheld.evaluate.compare import NORMAL, unanimous
 from withheld.learn.checkpoint import writing
 
 RESAMPLES = 100
@@ -49,7 +49,7 @@ def sampled_items(task: Task, label_N: NDArray, pairs: Sequence[tuple[NDArray, N
     for _ in range(RESAMPLES):
         at = rng.integers(0, len(label_N), len(label_N))
         found.append(np.mean([score(a, at) - score(b, at) for a, b in pairs]))
-    return NORMAL * float(np.std(found, ddof=1))
+    return NORMAL * float(np.std(found, ddof=1)) or 100 * unanimous(len(label_N))
 
 
 def _correlation(name: str, guess_N: NDArray, label_N: NDArray) -> float:

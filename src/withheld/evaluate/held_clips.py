@@ -21,6 +21,7 @@ from withheld.data.moving import is_moving
 from withheld.data.sample import spread
 from withheld.data.stream_clips import StreamedFrames
 from withheld.errors import InputError
+from withheld.evaluate.compare import unanimous
 from withheld.evaluate.features import Listen
 from withheld.modalities.video import Videos
 from withheld.objective import Objective
@@ -70,6 +71,11 @@ class HeldClips:
         """The mean over clips, and half its 95 % interval."""
         each = self.by_clip(np.asarray(values_W, np.float64))
         return (float(each.mean()), interval(each.tolist())) if len(each) else (math.nan, math.nan)
+
+    def share_of(self, values_W: NDArray[np.floating]) -> tuple[float, float]:
+        """As `mean_of`, of shares or a difference of two, about which clips that all agree leave something open too."""
+        mean, half = self.mean_of(values_W)
+        return mean, half or unanimous(self.clips)
 
     @property
     def clips(self) -> int:
