@@ -19,7 +19,7 @@ from withheld.data.elsewhere import Local, Shard
 from withheld.data.folder import is_hidden, masks_among
 from withheld.data.labels import find_labels, read_labels
 from withheld.data.layout import find_layout
-from withheld.data.source import Labels, Source, Store, digest
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import WINDOW_BYTES, Windows, runs
 from withheld.errors import InputError, WithheldError
@@ -338,6 +338,6 @@ def _source(
     if labels is True and tables:
         name = min(tables, key=lambda n: (n.count("/"), n))
         source.labels, source.classes = read_labels(tables[name], name, names, layout, source.notes)
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, names, layout, shard.folder, text, source.notes)
     return source

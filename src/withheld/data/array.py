@@ -14,7 +14,7 @@ from withheld.data.decode import MAX_PIXELS, Raw, channels_first
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.sample import spaced
 from withheld.data.scale import MAX_CHANNELS
-from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted, stamp_of
 from withheld.errors import InputError
 
 NO_LABELS = "labels were asked for, but an array has none; give (images, labels) or labels=SEQUENCE"
@@ -90,7 +90,7 @@ def open_npy(path: Path, text: str, labels: Labels = None) -> Source:
     names = _numbered(path.stem, len(images))
     fingerprint = digest([path.name, path.stat().st_size, sample])
     source = Source(text, "npy", names, ArrayStore(images), fingerprint, stamp=stamp_of(path))
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, names, None, path.parent, text, source.notes)
     return source
 
@@ -155,7 +155,7 @@ def labeled(source: Source, labels: Labels, own: Sequence[Any] | None, none: str
     Args:
         own: labels that came with them. none: said where labels were to come with them and did not.
     """
-    if labels is None or labels is False:
+    if not labels_wanted(labels):
         return source
     if isinstance(labels, str | Path):
         source.labels, source.classes = find_labels(labels, source.names, None, None, source.location, source.notes)

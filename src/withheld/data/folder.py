@@ -17,7 +17,7 @@ from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
 from withheld.data.sample import spaced
 from withheld.data.shards import TARS, locals_below, open_shards
-from withheld.data.source import Labels, Source, Store, digest, open_file, stamp_of
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted, open_file, stamp_of
 from withheld.data.wanted import IMAGES, NOT_ITEMS, Wanted, instead
 from withheld.errors import InputError
 
@@ -160,7 +160,7 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
         masks=scan.masks,
         unread=[name for name in scan.others if Path(name).suffix.lower() in NOT_ITEMS],
     )
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, names, layout, root, text, source.notes)
     return source
 
@@ -177,7 +177,7 @@ def open_one(path: Path, text: str, labels: Labels = None) -> Source:
         fingerprint=_fingerprint(root, scan, [path.name]),
         stamp=stamp_of(path),
     )
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, source.names, None, None, text, source.notes)
     return source
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from withheld.data.decode import MAX_PIXELS, Raw
 from withheld.data.labels import find_labels
-from withheld.data.source import Labels, Source, Store, digest, stamp_of
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted, stamp_of
 from withheld.errors import InputError
 from withheld.types import UNKNOWN_LABEL
 
@@ -135,7 +135,7 @@ def open_idx(files: list[Path], root: Path, text: str, labels: Labels = None) ->
     )
     if labels is True:
         source.labels, source.classes = _read_labels(images, counts)
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, names, None, root, text, source.notes)
     return source
 

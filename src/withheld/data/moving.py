@@ -24,7 +24,7 @@ from withheld.data.clips import PreparedClips
 from withheld.data.decode import Raw
 from withheld.data.rows import take
 from withheld.data.sample import spread
-from withheld.data.source import Labels, Source, Store, digest, open_source
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted, open_source
 from withheld.data.synthetic import MOTIONS, bouncing, falling, moved
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -207,7 +207,7 @@ def list_moving(text: str, labels: Labels = None) -> Source:
     names = [f"{clips.kind}:{i}" for i in range(LISTED)]
     parts = np.array(["test" if is_held(i) else "train" for i in range(LISTED)])
     source = Source(text, f"{clips.kind} sprites", names, MovingStore(clips), clips.fingerprint, parts=parts)
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         if clips.kind != "motions" or labels is not True:
             raise InputError(f"{text}: only motions:PATH has labels, its own: {', '.join(MOTIONS)}")
         source.labels = np.array([clips.label(i) for i in range(LISTED)])

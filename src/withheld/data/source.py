@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,16 @@ from withheld.hub import named_set
 from withheld.redact import redact
 from withheld.wording import plural
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 Labels = bool | str | Path | Sequence[Any] | np.ndarray | None
+"""True reads those that come with the data; a str or Path is a csv or the name of a column; None and False read none."""
+
+
+def labels_wanted(labels: Labels) -> TypeIs[Literal[True] | str | Path | Sequence[Any] | np.ndarray]:
+    """Whether any are asked for; not by truth, which an array has none of."""
+    return labels is not None and labels is not False
 
 
 class Store(ABC):
@@ -277,7 +286,7 @@ def open_file(shard: Shard, text: str, labels: Labels) -> Source:
         return idx.open_idx([path], path.parent, text, labels)
     if (found := archive.open_archive(path, text, labels)) is not None:
         return found
-    if path.suffix.lower() == ".csv" and labels is not None and labels is not False:
+    if path.suffix.lower() == ".csv" and labels_wanted(labels):
         raise InputError(
             f"{text!r} holds no images: where it tells the labels of some, give the folder they lie in as the data, and it as "
             f"--labels{instead([text])}"

@@ -19,7 +19,7 @@ from withheld.data.label_columns import ASKED_COLUMNS
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
-from withheld.data.source import Labels, Source, digest
+from withheld.data.source import Labels, Source, digest, labels_wanted
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import Windows, cut
 from withheld.data.work import in_order
@@ -143,7 +143,7 @@ def open_parquet(shards: list[Shard], text: str, labels: Labels = None) -> Sourc
         location=text, kind="parquet", names=names, store=store, fingerprint=digest(fingerprint), parts=parts,
         left_out=left_out, stamp=digest([shard.stamp for shard in shards]),
     )  # fmt: skip
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         source.labels, source.classes = _parquet_labels(shards, schema, labels, text, names, source.notes)
     return source
 
@@ -311,7 +311,7 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
         chosen = _label_column(labels, named, list(features), text)
         values = [value for split in splits.values() for value in split[chosen]]
         source.labels, source.classes = _numbered(values, getattr(features[chosen], "names", None))
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = given_labels(labels, len(names))
     return source
 

@@ -21,7 +21,7 @@ from withheld.data.elsewhere import Remote, Shard
 from withheld.data.folder import images_at, masks_at
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.shards import RowNames, Sharded, parts_of
-from withheld.data.source import Labels, Source, digest
+from withheld.data.source import Labels, Source, digest, labels_wanted
 from withheld.data.wanted import IMAGES, Wanted
 from withheld.data.windows import ROW_BYTES, Windows
 from withheld.data.work import in_order
@@ -236,6 +236,6 @@ def open_tars(
         )
     if isinstance(labels, str | Path):
         source.labels, source.classes = find_labels(labels, list(rows), None, None, text, source.notes)
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = given_labels(labels, len(rows))
     return source

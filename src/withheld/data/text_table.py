@@ -18,7 +18,7 @@ from withheld.data.json_rows import cell_text, flat, is_worded, rows_of_json, ro
 from withheld.data.label_columns import ASKED_COLUMNS, LABEL_COLUMNS, PART_COLUMNS, is_class
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
-from withheld.data.source import Labels, Source, digest, stamp_of
+from withheld.data.source import Labels, Source, digest, labels_wanted, stamp_of
 from withheld.data.text import gunzipped, part_of
 from withheld.data.unicode import table_text
 from withheld.data.wanted import OTHERS
@@ -83,7 +83,7 @@ def open_text_tables(
         source.parts = np.array(parts)
     if labels is True or (isinstance(labels, str) and not Path(labels).is_file()):
         source.labels, source.classes = given_labels([row.get(label) if label else None for row in every], len(names))
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = find_labels(labels, names, None, None, text, source.notes)
     return source
 
@@ -289,6 +289,6 @@ def open_text_hub(text: str, labels: Labels) -> Source:
         told = _label_column(labels, named, list(features), text)
         values = [value for split in splits.values() for value in split[told]]
         source.labels, source.classes = _numbered(values, getattr(features[told], "names", None))
-    elif labels is not None and labels is not False:
+    elif labels_wanted(labels):
         source.labels, source.classes = given_labels(labels, len(names))  # type: ignore[arg-type]
     return source

@@ -17,7 +17,7 @@ from withheld.data.array import ListStore, labeled
 from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
-from withheld.data.source import Labels, Source, Store, digest
+from withheld.data.source import Labels, Source, Store, digest, labels_wanted
 from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError, neighbor
 from withheld.wording import plural
@@ -132,7 +132,7 @@ def _with_frames(scan: Any, images: Any, root: Path, text: str, labels: Labels) 
     except InputError:  # single pictures, no clip among them
         return source_of(scan, root, text, labels)
     source = joined([films, frames], text)
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         source.labels, source.classes = find_labels(
             labels, source.names, find_layout(source.names), root, text, source.notes
         )
@@ -197,7 +197,7 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
         fingerprint=digest([images.fingerprint, *(name or "." for name in names)]), parts=layout.parts,
         left_out=images.left_out + alone, stamp=images.stamp,
     )  # fmt: skip
-    if labels is not None and labels is not False:
+    if labels_wanted(labels):
         try:
             source.labels, source.classes = find_labels(labels, shown, layout, root, text, source.notes)
         except InputError as error:
