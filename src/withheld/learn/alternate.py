@@ -15,7 +15,7 @@ from withheld import distributed
 from withheld.errors import Diverged
 from withheld.latent import LatentModel
 from withheld.learn.checkpoint import Keeper, load_state, save_state
-from withheld.learn.gradient import Interrupted
+from withheld.learn.gradient import between_steps
 from withheld.learn.schedule import Items, seed_everything, shards_for
 from withheld.learn.signals import watch_signals
 from withheld.types import Recipe
@@ -143,14 +143,7 @@ class Alternation:
                 line["items_per_second"] = round((step + 1 - start) * len(self.items) / max(1e-9, line["seconds"]), 1)
                 if listen is not None:
                     listen(line)
-                distributed.await_first()
-                late = keeper is not None and time.monotonic() - saved > keeper.every
-                number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
-                if keeper is not None and (number or due or step + 1 == self.steps):
-                    self.save(keeper, step + 1)
-                    saved = time.monotonic()
-                if number:
-                    raise Interrupted(number, step + 1, keeper is not None)
+                saved = between_steps(self, keeper, step + 1, saved, caught)
                 if self.converged:
                     return
 

@@ -171,8 +171,7 @@ class Care:
         """Decides on a remedy, keeps it, and applies what is done on the spot."""
         remedy = remedy_for(finding["illness"])
         assert remedy is not None  # noqa: S101 - only such are decided on
-        patient = None if self.watch is None else self.watch.patient
-        treatment = remedy(self.loop, step, finding["illness"], patient)
+        treatment = remedy(self.loop, step, finding["illness"])
         if treatment["back"]:
             treatment["from"] = self._go_back(step)
         self.keeper.notes["treatments"] = [*self.treatments, treatment]

@@ -225,14 +225,7 @@ class Loop:
                 )
                 if listen is not None:
                     listen(line)
-                distributed.await_first()  # who has looked at the model meanwhile
-                late = keeper is not None and time.monotonic() - saved > keeper.every
-                number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
-                if keeper is not None and (number or due or step + 1 == self.steps):
-                    self.save(keeper, step + 1)
-                    saved = time.monotonic()
-                if number:
-                    raise Interrupted(number, step + 1, keeper is not None)
+                saved = between_steps(self, keeper, step + 1, saved, caught)
 
     @contextmanager
     def _reading_ahead(self) -> Iterator[None]:
@@ -284,6 +277,30 @@ class Loop:
         self.optimizer = build_optimizer(self.objective, self.recipe)
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         return mean
+
+
+def between_steps(loop: Any, keeper: Keeper | None, done: int, saved: float, caught: list[int]) -> float:
+    """Saves where it is time to or the last step is done, and obeys a signal; all processes together.
+
+    Args:
+        loop: a `Loop` or an `Alternation`. done: its steps so far. saved: when it last was, by `time.monotonic`.
+        caught: signals, see `watch_signals`.
+
+    Returns:
+        When it was last saved.
+
+    Raises:
+        Interrupted: on a signal, after the checkpoint.
+    """
+    distributed.await_first()  # who has looked at the model meanwhile
+    late = keeper is not None and time.monotonic() - saved > keeper.every
+    number, due = distributed.any_rank(caught[0] if caught else 0, int(late))
+    if keeper is not None and (number or due or done == loop.steps):
+        loop.save(keeper, done)
+        saved = time.monotonic()
+    if number:
+        raise Interrupted(number, done, keeper is not None)
+    return saved
 
 
 def train(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 OK, WARN, SICK, NOT_YET = "ok", "warn", "sick", "not yet"
 ORDER = (NOT_YET, OK, WARN, SICK)
+AT_ONCE = ("input", "hidden part", "motion", "targets", "copies", "components")
+"""Vitals of the data: what is true of them does not need to be seen twice."""
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,10 @@ class History:
         for each in judge(Case(self.checkups, self.facts), self.rules):
             was = earlier.get(each.vital)
             state = each.state
-            if state == SICK and not _at_once(each) and (was is None or was.state != SICK):
+            if state == SICK and each.vital not in AT_ONCE and (was is None or was.state != SICK):
                 state = WARN  # once may be chance: it is sick where the next checkup finds it again
             same = before.get((each.vital, state))
-            found.append(_with(each, state, same.since if same else self.checkups[-1].step))
+            found.append(replace(each, state=state, since=same.since if same else self.checkups[-1].step))
         return found
 
 
@@ -206,15 +208,3 @@ def judge(case: Case, rules: Sequence[Rule]) -> list[Finding]:
 def worst(findings: Sequence[Finding]) -> str:
     """The worst state of all; "not yet" of none."""
     return max((each.state for each in findings), key=ORDER.index, default=NOT_YET)
-
-
-def _at_once(finding: Finding) -> bool:
-    """What is true of the data does not need to be seen twice."""
-    return finding.vital in AT_ONCE
-
-
-AT_ONCE = ("input", "hidden part", "motion", "targets", "copies", "components")
-
-
-def _with(finding: Finding, state: str, since: int) -> Finding:
-    return Finding(**{**asdict(finding), "state": state, "since": since})

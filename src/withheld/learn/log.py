@@ -12,23 +12,18 @@ from withheld.learn.checkpoint import writing
 
 
 class Log:
-    """log.jsonl, a line a step; on resume, lines of steps that will be done again are dropped first.
-
-    Attributes:
-        losses: of the steps that were kept, in their order.
-    """
+    """log.jsonl, a line a step; on resume, damaged lines and those of steps that will be done again are dropped first."""
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
-        self.losses: list[float] = []
         with writing(path):
             kept = []
             if start and path.is_file():
                 for line in path.read_text(encoding="utf-8").splitlines():
                     with contextlib.suppress(ValueError, KeyError, TypeError):
                         told = json.loads(line)
-                        if told["step"] <= start:
-                            self.losses.append(float(told["loss"]))
+                        step, _ = int(told["step"]), float(told["loss"])
+                        if step <= start:
                             kept.append(line + "\n")
             aside = path.with_name(path.name + ".tmp")
             aside.write_text("".join(kept), encoding="utf-8")

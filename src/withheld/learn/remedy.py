@@ -52,7 +52,7 @@ class WarmUp:
         return whole * min(1.0, (moment.step - self.begin) / max(1, self.steps))
 
 
-def slower(loop: Any, step: int, illness: str, patient: Any) -> Treatment:
+def slower(loop: Any, step: int, illness: str) -> Treatment:
     """A third of the learning rate, from the last healthy checkpoint."""
     return {
         "step": step, "illness": illness, "remedy": "lower learning rate", "from": step, "back": True, "factor": SLOWER,
@@ -60,7 +60,7 @@ def slower(loop: Any, step: int, illness: str, patient: Any) -> Treatment:
     }  # fmt: skip
 
 
-def warm_up(loop: Any, step: int, illness: str, patient: Any) -> Treatment:
+def warm_up(loop: Any, step: int, illness: str) -> Treatment:
     """The weight of the KL rises from 0 again."""
     length = max(1, round(WARM_UP * loop.steps))
     return {
@@ -69,7 +69,7 @@ def warm_up(loop: Any, step: int, illness: str, patient: Any) -> Treatment:
     }  # fmt: skip
 
 
-def restart_codes(loop: Any, step: int, illness: str, patient: Any) -> Treatment:
+def restart_codes(loop: Any, step: int, illness: str) -> Treatment:
     """Dead codes move to vectors of a batch."""
     network, count = loop.objective.network, 0
     if isinstance(network, Revived):
@@ -82,7 +82,7 @@ def restart_codes(loop: Any, step: int, illness: str, patient: Any) -> Treatment
     }  # fmt: skip
 
 
-Remedy = Callable[[Any, int, str, Any], Treatment]
+Remedy = Callable[[Any, int, str], Treatment]
 REMEDIES: dict[str, Remedy] = {
     "posterior collapse": warm_up, "dead codes": restart_codes, "collapse": slower, "dimensional collapse": slower,
     "uniform teacher": slower, "one cluster": slower, "learning rate too large": slower, "divergence": slower,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from withheld.learn.illness import NOT_YET, OK, SICK, WARN, Case, Finding, Rule
+from withheld.learn.illness import NOT_YET, OK, ORDER, SICK, WARN, Case, Finding, Rule
 from withheld.wording import about
 
 
@@ -123,12 +123,9 @@ def _latent_cure(case: Case) -> str:
 
 def codes(case: Case) -> Finding | None:
     """Codes that nothing is assigned to."""
-    worst: Finding | None = None
-    for name in sorted(n.removesuffix("_perplexity") for n in case.checkups[-1].vitals if n.endswith("_perplexity")):
-        found = _book(case, name)
-        if worst is None or (found is not None and _worse(found, worst)):
-            worst = found
-    return worst
+    names = sorted(n.removesuffix("_perplexity") for n in case.checkups[-1].vitals if n.endswith("_perplexity"))
+    found = [one for name in names if (one := _book(case, name)) is not None]
+    return max(found, key=lambda one: ORDER.index(one.state), default=None)
 
 
 def _book(case: Case, name: str) -> Finding | None:
@@ -180,11 +177,6 @@ def components(case: Case) -> Finding | None:
 def slower(case: Case, times: float) -> str:
     """The cure that most have in common, with its number."""
     return f"lower the learning rate: --set base_learning_rate={case.facts.rate / times:.1g}"
-
-
-def _worse(one: Finding, other: Finding) -> bool:
-    order = (NOT_YET, OK, WARN, SICK)
-    return order.index(one.state) > order.index(other.state)
 
 
 OF_MODELS: tuple[Rule, ...] = (features, quality, teacher, latents, codes, components)

@@ -129,16 +129,12 @@ class Watch:
         """The findings, where this step was an appointment."""
         if isinstance(self.patient.model, Objective):
             step = line["step"]
-            copies = (
-                self.patient.copies() if self.taken == 0 and step in self.rank else None
-            )  # of the data: no vital's time
+            # asked before the clock runs: it is of the data, and not a vital's time
+            copies = self.patient.copies() if self.taken == 0 and step in self.rank else None
             begun = time.perf_counter()
             self.lately.append(line["loss"])
             if step in self.rank and self._due(line):
-                line["vitals"] = {
-                    **self._vitals(step, line.get("side", 1.0)),
-                    **({} if copies is None else {"copies": copies}),
-                }
+                line["vitals"] = self._vitals(line.get("side", 1.0)) | ({} if copies is None else {"copies": copies})
                 if "held_out_loss" in line["vitals"]:
                     line["vitals"]["gap"] = line["vitals"]["held_out_loss"] - sum(self.lately) / len(self.lately)
                 self.cheapest = min(self.cheapest, time.perf_counter() - begun)
@@ -159,7 +155,7 @@ class Watch:
         allowed = affordable(trained / line["step"], line["steps"], self.cheapest)
         return self.rank[line["step"]] < allowed
 
-    def _vitals(self, step: int, side: float) -> dict[str, float]:
+    def _vitals(self, side: float) -> dict[str, float]:
         model = self.patient.model
         assert isinstance(model, Objective)  # noqa: S101 - asked by the caller
         found = vitals(model, self.patient.sample, self.patient.held_out, side)
