@@ -36,7 +36,7 @@ def opened(run: str, data: str, items: int) -> tuple[Pool, np.ndarray, np.ndarra
     free = np.setdiff1d(mixed[parts[mixed] != "test"], test)
     some = np.concatenate([random.permutation(free)[:items], test[: items // 2]])
     source = source.subset(np.sort(some))
-    pool = open_pool(encoder, data, lambda event: None, most=None, source=source)
+    pool = open_pool(encoder, source, lambda event: None, most=None)
     tested = np.isin(np.sort(some)[pool.at], test)
     left = kept_of(twins(pool), len(pool.at)) & ~tested
     print(f"{left.sum():,} items to choose from, {tested.sum():,} to test on, {len(source.classes)} classes")

@@ -12,7 +12,7 @@ from withheld.errors import InputError
 from withheld.evaluate.choose import WAYS, _clusters, _radius, covering, typical, unit_features
 from withheld.evaluate.labelled import open_labelled
 from withheld.evaluate.pool import _equal_texts
-from withheld.evaluate.search import search
+from withheld.evaluate.search import _doubles, search
 from withheld.evaluate.suggest import suggest, write_labels_csv
 
 NONE = np.zeros(0, np.int64)
@@ -228,6 +228,7 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
 def test_texts_of_signs_alone_are_no_doubles_of_each_other() -> None:
     texts = ["\U0001f600", "\U0001f621 ", "!!!", "A good film.", "\U0001f621", "a GOOD film"]
     assert _equal_texts(texts).tolist() == [[1, 4], [3, 5]]
+    assert _doubles(["!!!", *texts]) == [False, False, True, False, True, True]
 
 
 def test_no_more_are_chosen_than_there_are(tiny, folder: Path) -> None:

@@ -319,6 +319,7 @@ def test_one_seed_has_no_interval(digits, tmp_path):
     made = verdict(tiny_encoder(), subset(digits, 3, 30), labels_per_class=[1], seeds=1, minutes=5, results=results)
     assert all(math.isnan(score.spread) for score in made.scores)
     assert "one seed" in made.sentence
+    assert {row["1"] for row in made.table()} == {f"{100 * score.value:.1f}" for score in made.scores}
     lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     assert all(line["spread"] is None for line in lines if line["kind"] == "score")
 
@@ -344,7 +345,7 @@ def test_a_public_encoder_that_takes_too_long_is_left_out(digits, tmp_path, monk
 def test_a_cached_public_encoder_is_taken_by_default(tmp_path, monkeypatch):
     where = tiny_encoder(seed=3).save(tmp_path / "peer")
     monkeypatch.setattr(public, "_cached", lambda name: str(where))
-    assert public.rivals([]) == ([(public.DEFAULT, str(where))], [])
+    assert public.rivals([], "some/encoder") == ([("some/encoder", str(where))], [])
     monkeypatch.undo()
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert public._cached("nobody/nothing") is None

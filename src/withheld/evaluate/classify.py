@@ -119,14 +119,9 @@ class ItemClassifier(nn.Module):
     @torch.no_grad()
     def begin_at(self, probe: LinearProbe) -> None:
         """Takes over a fitted linear probe."""
-        mean, scale, weight, bias = (torch.as_tensor(part, dtype=torch.float32) for part in probe.head())
-        for place, value in (
-            (self.mean, mean),
-            (self.scale, scale),
-            (self.head.weight, weight),
-            (self.head.bias, bias),
-        ):
-            place.copy_(value)
+        places = self.mean, self.scale, self.head.weight, self.head.bias
+        for place, value in zip(places, probe.head(), strict=True):
+            place.copy_(torch.as_tensor(value, dtype=torch.float32))
 
 
 def cross_entropy(logits_BK: Tensor, label_B: Tensor) -> Tensor:
@@ -135,18 +130,17 @@ def cross_entropy(logits_BK: Tensor, label_B: Tensor) -> Tensor:
 
 
 def classifier_objective(
-    encoder: Encoder, classes: int, area: float = AREA, augment: Callable[[Tensor], Tensor] | None = None
+    encoder: Encoder, classes: int, augment: Callable[[Tensor], Tensor] | None = None
 ) -> Objective:
     """The objective whose pair is (item, label), on a copy of an encoder's trunk.
 
     Args:
         encoder: where to begin, trained or fresh.
         classes: K.
-        area: see `LightCrop`.
         augment: how images are changed instead of by a light crop.
     """
     seen = None if encoder.split is None else encoder.split.full
-    change = LightCrop(area, encoder.flips) if augment is None else Augmented(augment)
+    change = LightCrop(flip=encoder.flips) if augment is None else Augmented(augment)
     return Objective(AskLabel(seen), ItemClassifier(encoder.copy().trunk, classes), cross_entropy, change=change)
 
 

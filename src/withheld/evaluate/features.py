@@ -34,6 +34,20 @@ def collecting(notes: list[str], listen: Listen) -> Listen:
     return lambda event: notes.append(event["text"]) if event["kind"] == "note" else listen(event)
 
 
+class Rows:
+    """Some rows of decoded items, copied slice by slice."""
+
+    def __init__(self, items: Any, at: NDArray[np.int64]) -> None:
+        self.items, self.at = items, at
+        self.shape = (len(at), *getattr(items, "shape", (0,))[1:])
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return np.asarray(self.items[self.at[part]])
+
+
 def as_encoder(subject: Any, device: str = "auto") -> Encoder:
     """The encoder of a run folder, an encoder folder or a transformers id, or the one given, on a device.
 

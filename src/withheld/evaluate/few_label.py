@@ -65,9 +65,7 @@ class LinearProbe:
         check_labelled(x_ND, y_N)
         x_ND, y_N = sample(x_ND, y_N, MOST_LEARNED, self.seed)
         self._mean, self._scale = standard(x_ND)
-        with threadpool_limits(
-            1
-        ):  # hundreds of small products: threads that wait for each other cost more than they do
+        with threadpool_limits(1):  # of hundreds of small products: threads that wait for each other cost more
             z, self._basis = _rotated(self._scaled(x_ND))
             self.C = self._choose(z, y_N) if self.strength is None else self.strength
             self._model = _fit(z, y_N, self.C)

@@ -21,6 +21,7 @@ from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.few_label import LinearProbe, check_labelled
 from withheld.evaluate.guesses import with_guesses
 from withheld.evaluate.judged import Judged, judged
+from withheld.evaluate.labelled import labels_of
 from withheld.types import UNKNOWN_LABEL
 from withheld.wording import plural
 
@@ -94,17 +95,12 @@ def finetune(
         kind.objective(encoder, len(known.classes)), kind.items(encoder, items, answers), kind.recipe(encoder, False),
         steps=1, seed=seed, device=encoder.device, probe=probe,
     )  # fmt: skip
-    usual = max(
-        EPOCHS_GUESSED, EPOCHS * len(learn) / len(answers)
-    )  # people's labels are seen as often as without guesses
+    # people's labels are seen as often as without guesses
+    usual = max(EPOCHS_GUESSED, EPOCHS * len(learn) / len(answers))
     loop.steps = _steps(loop, len(answers), minutes, epochs, steps, usual if guessed else EPOCHS)
     beside = f" and {guessed:,} guessed ones" if guessed else ""
-    listen(
-        {
-            "kind": "note",
-            "text": f"fine-tuning on {plural(len(learn), 'labelled item')}{beside}, {plural(loop.steps, 'step')}",
-        }
-    )
+    told = f"fine-tuning on {plural(len(learn), 'labelled item')}{beside}, {plural(loop.steps, 'step')}"
+    listen({"kind": "note", "text": told})
     loop.run(None, lambda line: listen({"kind": "step", **line}))
     model = _classifier(loop, kind, known.classes)
     accuracy = _accuracy(model, known, test)
@@ -160,17 +156,11 @@ def check_asked(out: Path, **lengths: float | None) -> None:
 
 def _labelled(data: Any, labels: bool | str | Path, kind: Judged, listen: Listen) -> Known:
     source = kind.open(data, labels)
-    if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
-        raise InputError(
-            f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
-            "with --labels"
-        )
-    source = source.subset(np.flatnonzero(source.labels != UNKNOWN_LABEL))
-    assert source.labels is not None  # noqa: S101 - a subset of what has labels
+    source = source.subset(np.flatnonzero(labels_of(source) != UNKNOWN_LABEL))
     for remark in source.notes + doubtful_classes(source.classes):
         listen({"kind": "note", "text": remark})
     items, kept = kind.decode(source, listen)
-    known = Known(items, source.labels[kept], source.classes, None if source.parts is None else source.parts[kept])
+    known = Known(items, labels_of(source)[kept], source.classes, None if source.parts is None else source.parts[kept])
     check_labelled(np.zeros((len(known), 1)), known.labels)
     if len(known) > 20 and len(np.unique(known.labels)) > len(known) / 2:
         raise InputError(

@@ -55,7 +55,6 @@ class Labelled:
     common: dict[int, NDArray[np.int64]]
     test_share: float | None
     notes: list[str]
-    asked: list[int]
     more: Source | None
     shown: NDArray[np.bool_]
 
@@ -84,6 +83,20 @@ class Labelled:
         return replace(self, draws=draws, common={seed: keep(at) for seed, at in self.common.items()})
 
 
+def labels_of(source: Source) -> NDArray[np.int64]:
+    """The labels of its items, (N,).
+
+    Raises:
+        InputError: where there are none.
+    """
+    if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
+        raise InputError(
+            f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
+            "with --labels"
+        )
+    return source.labels
+
+
 def open_labelled(
     data: Any, labels: Any, labels_per_class: Sequence[int], seeds: int, opened: Callable[..., Source] = open_source
 ) -> Labelled:
@@ -93,12 +106,7 @@ def open_labelled(
         InputError: where there are no labels, or too few for any count.
     """
     source = opened(data, labels=labels)
-    if source.labels is None or not (source.labels != UNKNOWN_LABEL).any():
-        raise InputError(
-            f"{source.location} has no labels: put the files into a folder per class, or name a csv (file,label) "
-            "with --labels"
-        )
-    known, parts = source.labels, source.parts
+    known, parts = labels_of(source), source.parts
     kept, notes = affordable(known, parts, sorted(set(labels_per_class)), source.classes)
     counts = [int(count) for count in kept if count is not None]
     if not counts:
@@ -120,7 +128,7 @@ def open_labelled(
     few = source.subset(needed) if len(needed) < len(source) else source
     return Labelled(
         few, known[needed], source.classes, counts, numbers, draws, common, first.test_share, notes,
-        sorted(set(labels_per_class)), _more(source, needed), _train_part(source)[needed],
+        _more(source, needed), _train_part(source)[needed],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from withheld.encoder import Encoder
 from withheld.evaluate.compare import PRETRAINED, RANDOM, Row
-from withheld.evaluate.features import Listen, features
+from withheld.evaluate.features import Listen, Rows, features
 from withheld.evaluate.few_label import LinearProbe, nearest_neighbors
 from withheld.evaluate.labelled import Labelled
 from withheld.evaluate.sentence import NEIGHBORS, PROBE, RANDOM_ROW, headline
@@ -98,7 +98,7 @@ class Measurement:
     def table(self, subject: Any, needed: NDArray[np.int64]) -> Table:
         """Features of the items at these positions."""
         where = rows(self.row_of, needed)
-        values = features(subject, _Lazy(self.images, where), listen=self.listen)
+        values = features(subject, Rows(self.images, where), listen=self.listen)
         return Table(values, {int(at): row for row, at in enumerate(needed)})
 
     def frozen(
@@ -215,16 +215,3 @@ def everything(labelled: Labelled) -> NDArray[np.int64]:
 
 def _of_seed(labelled: Labelled, seed: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([labelled.learned(seed), labelled.tested(seed)]))
-
-
-class _Lazy:
-    """Some rows of an array, copied slice by slice."""
-
-    def __init__(self, images: Any, where: NDArray[np.int64]) -> None:
-        self.images, self.where = images, where
-
-    def __len__(self) -> int:
-        return len(self.where)
-
-    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
-        return np.asarray(self.images[self.where[part]])

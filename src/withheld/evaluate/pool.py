@@ -15,7 +15,7 @@ from withheld.data.duplicates import matching, thumbnails
 from withheld.data.source import Source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
-from withheld.evaluate.features import Listen, collecting
+from withheld.evaluate.features import Listen, Rows, collecting
 from withheld.evaluate.judged import judged
 from withheld.evaluate.kept import kept_features
 from withheld.wording import plural
@@ -53,24 +53,21 @@ class Pool:
 
 
 def open_pool(
-    encoder: Encoder, data: Any, listen: Listen, *, most: int | None = MOST, tested: bool = True,
-    wanted: NDArray[np.int64] | None = None, source: Source | None = None,
+    encoder: Encoder, source: Source, listen: Listen, *, most: int | None, tested: bool = True,
+    wanted: NDArray[np.int64] | None = None,
 ) -> Pool:  # fmt: skip
-    """Opens data, decodes it as the encoder takes it and computes features.
+    """Decodes items as the encoder takes them and computes features.
 
     Args:
         most: items to look at, a seeded sample; None takes all.
         tested: whether items of a test or val part are looked at too.
         wanted: positions in the source that are in the sample in any case.
-        source: of the data, where it is open already.
 
     Raises:
         InputError: for the data.
     """
-    kind = judged(encoder)
-    source = source if source is not None else kind.open(data)
     notes: list[str] = []
-    items, kept = kind.decode(source, collecting(notes, listen))
+    items, kept = judged(encoder).decode(source, collecting(notes, listen))
     rows = np.arange(len(kept))
     if not tested and source.parts is not None:
         train = np.isin(source.parts[kept], ("train", ""))
@@ -83,7 +80,7 @@ def open_pool(
         notes.append(f"looked at {most:,} of {len(kept):,} items, a seeded sample; --most says how many")
     if not len(rows):
         raise InputError(f"{source.location}: there is nothing to look at in it")
-    values = kept_features(encoder, _Some(items, rows), listen)
+    values = kept_features(encoder, Rows(items, rows), listen)
     if not np.isfinite(values).all():
         raise InputError("features are not finite numbers: the encoder has diverged, take an earlier checkpoint")
     return Pool(source, kept[rows], items, rows, values, notes)
@@ -102,7 +99,7 @@ def twins(pool: Pool) -> NDArray[np.int64]:
         return _equal_texts([str(pool.item(i)) for i in range(len(pool.rows))])
     if hasattr(first, "frames"):
         return matching(thumbnails(np.stack([middle_frame(pool.item(i)) for i in range(len(pool.rows))])))
-    return matching(thumbnails(_Some(pool.items, pool.rows)))
+    return matching(thumbnails(Rows(pool.items, pool.rows)))
 
 
 def middle_frame(clip: Any) -> NDArray[np.uint8]:
@@ -119,28 +116,18 @@ def kept_of(pairs: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return keep
 
 
+def plain_text(text: str) -> str:
+    """What is the same of texts that are equal but for case, punctuation and white space; signs alone differ by themselves."""
+    return "".join(c for c in text.casefold() if c.isalnum()) or text.strip()
+
+
 def _equal_texts(texts: list[str]) -> NDArray[np.int64]:
-    """Texts that are equal but for case, punctuation and white space."""
     known: dict[str, int] = {}
     pairs = []
     for at, text in enumerate(texts):
-        plain = "".join(c for c in text.casefold() if c.isalnum()) or text.strip()  # signs alone differ by themselves
+        plain = plain_text(text)
         if plain in known:
             pairs.append((known[plain], at))
         else:
             known[plain] = at
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-class _Some:
-    """Some rows of decoded items, copied slice by slice."""
-
-    def __init__(self, items: Any, rows: NDArray[np.int64]) -> None:
-        self.items, self.rows = items, rows
-        self.shape = (len(rows), *getattr(items, "shape", (0,))[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, part: slice) -> Any:
-        return np.asarray(self.items[self.rows[part]])

@@ -19,13 +19,12 @@ from withheld.image_encoder import ImageEncoder
 from withheld.run import load_encoder
 from withheld.wording import duration
 
-DEFAULT = "facebook/dinov2-small"
 SIZE = 224
 SHARE = 0.3
 """Of the time, at most, for each public encoder."""
 
 
-def rivals(against: Sequence[str], default: str = DEFAULT) -> tuple[list[tuple[str, str]], list[str]]:
+def rivals(against: Sequence[str], default: str) -> tuple[list[tuple[str, str]], list[str]]:
     """The named encoders as (name, where to open it), by default a small one that lies in the local cache already."""
     if against:
         return [(str(name), str(name)) for name in against], []
@@ -43,9 +42,8 @@ def measure_public(measurement: Measurement, name: str, where: str, device: Any)
     if type(kind) is not type(measurement.judged):
         measurement.left_out.append(f"{name}: it is an encoder of {encoder.modality}, and the items are not")
         return
-    items, kept = kind.decode(
-        measurement.labelled.source, collecting([], measurement.listen)
-    )  # notes are the subject's
+    quiet = collecting([], measurement.listen)  # of what cannot be read it was said when the subject's were decoded
+    items, kept = kind.decode(measurement.labelled.source, quiet)
     row_of = {int(position): row for row, position in enumerate(kept)}
     inner = Measurement(
         measurement.labelled, kind, items, row_of, measurement.minutes, measurement.started, measurement.listen,

@@ -17,14 +17,14 @@ from withheld.errors import nearest as hint_for
 from withheld.evaluate.choose import unit_features
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.judged import judged
-from withheld.evaluate.pool import Pool, middle_frame, open_pool
+from withheld.evaluate.pool import Pool, middle_frame, open_pool, plain_text
 from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
 
 MOST_SEARCHED = 200_000
 TITLE = 60
+"""Characters of a query that stand in a title."""
 COMPARED = 20_000
 """Names among which one like a mistyped one is looked for."""
-"""Characters of a query that stand in a title."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ def search(
     known = _named(str(query), source.names, source.location)
     item = None if known is not None else _query(encoder, query, source, listen)
     wanted = np.zeros(0, np.int64) if known is None else np.array([known])
-    pool = open_pool(encoder, data, listen, most=most, wanted=wanted, source=source)
+    pool = open_pool(encoder, source, listen, most=most, wanted=wanted)
     if known is not None:
         place = np.flatnonzero(pool.at == known)
         if not len(place):
@@ -155,7 +155,7 @@ def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Foun
 def _doubles(items: list[Any]) -> list[bool]:
     """Whether an item nearly equals one before it, of all but the first."""
     if isinstance(items[0], str):
-        plain = ["".join(c for c in text.casefold() if c.isalnum()) for text in items]
+        plain = [plain_text(text) for text in items]
         return [text in plain[:at] for at, text in enumerate(plain)][1:]
     pictures = [middle_frame(one) if hasattr(one, "frames") else np.asarray(one) for one in items]
     pairs = near_duplicates(np.stack(pictures))

@@ -99,9 +99,7 @@ def suggest(
         raise InputError(
             f"all {len(source):,} items of {source.location} have a label in {labels} already: nothing is left to suggest"
         )
-    pool = open_pool(
-        encoder, data, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at, source=source
-    )
+    pool = open_pool(encoder, source, listen, most=max(most, n + len(known_at)), tested=False, wanted=known_at)
     listen({"kind": "note", "text": f"choosing {min(n, len(pool.at)):,} of {len(pool.at):,} items"})
     places, doubles = _chosen(pool, known_at, n, how, seed)
     if not len(places):

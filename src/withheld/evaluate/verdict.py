@@ -30,6 +30,7 @@ from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabel
 from withheld.learn.gradient import Interrupted
 from withheld.run import constant, method_names, open_run, pick_device
 from withheld.types import Score
+from withheld.wording import percent
 
 WORST = 24
 TOLD = 280
@@ -59,11 +60,11 @@ class Verdict:
     details: dict[str, Any] = field(default_factory=dict)
 
     def table(self) -> list[dict[str, Any]]:
-        """One dict a row: "method", and by labels per class a text such as "71.2 ± 1.3"."""
+        """One dict a row: "method", and by labels per class a text such as "71.2 ± 1.3", "71.2" of one seed."""
         found: dict[str, dict[str, Any]] = {}
         for score in self.scores:
             row = found.setdefault(score.method, {"method": score.method})
-            row[str(score.labels_per_class)] = f"{100 * score.value:.1f} ± {100 * score.spread:.1f}"
+            row[str(score.labels_per_class)] = percent(score.value, score.spread)
         return list(found.values())
 
     def __str__(self) -> str:
