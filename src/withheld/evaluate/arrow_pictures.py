@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from withheld.evaluate.canvas import blank, enlargement, strip, tile
+from withheld.evaluate.canvas import enlargement, stacked, strip, tile
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.parts import to_pixels
 from withheld.modes import evaluating
@@ -49,14 +49,11 @@ def arrow_entries(objective: Objective, t_BTCHW: Tensor, names: list[str], mean:
         times = enlargement(clip.shape[2], SIDE)
         rows = [strip([tile(clip[i], None, times) for i in at])]
         rows.append(strip([tile(painted(clip[i], map_HW), None, times) for i, map_HW in zip(at, large, strict=True)]))
-        picture = blank(rows[0].width, rows[0].height + rows[1].height + 4)
-        picture.paste(rows[0], (0, 0))
-        picture.paste(rows[1], (0, rows[0].height + 4))
         said = f"{name}: forward with {100 * probability:.0f} %"
         entries.append(
             entry(
                 "arrow",
-                picture,
+                stacked(rows, 4),
                 said,
                 "The clip runs forward; colors are as strong as the evidence, the same scale for all.",
             )

@@ -206,6 +206,16 @@ def write_png(picture: Tile, out: Path) -> Path:
     return out
 
 
+def stacked(tiles: Sequence[Tile], gap: int = 6) -> Tile:
+    """Tiles one under another, their left edges in a line."""
+    out = blank(max(t.width for t in tiles), sum(t.height + gap for t in tiles) - gap)
+    at = 0
+    for each in tiles:
+        out.paste(each, (0, at))
+        at += each.height + gap
+    return out
+
+
 def gif(film: Sequence[Tile], rate: float = 8.0) -> bytes:
     """The bytes of an animated GIF, the same for the same pixels, `rate` pictures a second, again and again."""
     buffer = io.BytesIO()

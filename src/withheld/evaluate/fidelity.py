@@ -15,7 +15,7 @@ from torch import Tensor
 
 from withheld.errors import InputError
 from withheld.evaluate.features import Listen, as_image_encoder, features, silent
-from withheld.evaluate.floors import oriented_gradients
+from withheld.evaluate.floors import Floor, oriented_gradients
 from withheld.evaluate.generate import latent_of
 from withheld.modalities.codes import decoded, images_of
 from withheld.networks.code_prior import CodePrior
@@ -137,15 +137,7 @@ def _features(encoder: str | None, listen: Listen) -> tuple[str, Any]:
     if encoder is not None:
         opened = as_image_encoder(encoder)
         return f"features of {opened.name}", lambda images: features(opened, images, listen=listen)
-    return "oriented gradients (HOG)", lambda images: features(Gradients(), images, listen=listen)
-
-
-class Gradients:
-    """Oriented gradients as an encoder."""
-
-    def transform(self, images_NCHW: Any) -> Array:
-        """(N, D)."""
-        return oriented_gradients(images_NCHW)
+    return "oriented gradients (HOG)", lambda images: features(Floor(oriented_gradients), images, listen=listen)
 
 
 def _parts(count: int, most: int = 256) -> list[int]:

@@ -6,6 +6,7 @@ Shapes: N images, C channels, H W pixels, D features. Images are uint8, as prepa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,13 @@ Array = NDArray[np.floating]
 PIXELS, HOG, HOG_COLOR = "raw pixels", "HOG", "HOG + color histogram"
 SIDE = 32
 """Larger images are reduced to this side before their pixels are used."""
+
+
+@dataclass
+class Floor:
+    """A function of images as something with a `transform`."""
+
+    transform: Callable[[Images], Array]
 
 
 def floors(channels: int) -> dict[str, Callable[[Images], Array]]:

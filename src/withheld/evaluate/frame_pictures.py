@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from withheld.data.sample import spread
-from withheld.evaluate.canvas import Tile, blank, enlargement, pixels_of, strip, tile
+from withheld.evaluate.canvas import Tile, blank, enlargement, pixels_of, stacked, strip, tile
 from withheld.evaluate.frame_error import frame_errors, in_pixels
 from withheld.evaluate.latent_pictures import entry
 from withheld.motion import moving_places
@@ -64,11 +64,7 @@ def frame_strip(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> Til
         [empty, *(to_tile(told_UCHW[u], times) for u in at)],
         [empty, *(to_tile((told_UCHW[u] - true_UCHW[u]).abs(), times) for u in at)],
     ]
-    strips = [strip(row) for row in rows]
-    out = blank(strips[0].width, sum(each.height + 4 for each in strips) - 4)
-    for number, each in enumerate(strips):
-        out.paste(each, (0, number * (each.height + 4)))
-    return out
+    return stacked([strip(row) for row in rows], 4)
 
 
 def frame_film(given_TCHW: Tensor, true_UCHW: Tensor, told_UCHW: Tensor) -> list[Tile]:

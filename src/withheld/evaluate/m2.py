@@ -127,18 +127,18 @@ class StyleClassifier:
         classes: K.
         seed: of weights, order and draws.
         seconds: that it may take; then the number of steps is what fits. None takes the recipe's epochs.
-        width: of the hidden layers. alpha: weight of the classification term. recipe: how.
+        width: of the hidden layers. recipe: how.
 
     Attributes:
         steps: taken, after `fit`. sampled: whether M1 gave deviations to draw with.
     """
 
     def __init__(
-        self, classes: int, seed: int = 0, seconds: float | None = None, width: int = 300, alpha: float = ALPHA,
-        recipe: Recipe = RECIPE, device: str = "cpu",
+        self, classes: int, seed: int = 0, seconds: float | None = None, width: int = 300,
+        recipe: Recipe = RECIPE,
     ) -> None:  # fmt: skip
-        self.classes, self.seed, self.seconds, self.width, self.alpha = classes, seed, seconds, width, alpha
-        self.recipe, self.device, self.steps, self.sampled = recipe, device, 0, False
+        self.classes, self.seed, self.seconds, self.width = classes, seed, seconds, width
+        self.recipe, self.steps, self.sampled = recipe, 0, False
 
     def fit(
         self, x: Told, y_N: NDArray[np.int64], others: Told, listen: Callable[[dict], None] | None = None
@@ -156,11 +156,11 @@ class StyleClassifier:
         torch.manual_seed(self.seed)
         network = ClassAndStyle(int(self._kept.sum()), self.classes, width=self.width)
         objective = Objective(
-            AskClass(), network, semi_supervised_bound, change=DrawAnew(), weights={"classification": self.alpha}
+            AskClass(), network, semi_supervised_bound, change=DrawAnew(), weights={"classification": ALPHA}
         )
         recipe = self.recipe.change(batch_size=min(self.recipe.batch_size, 1 << (len(items).bit_length() - 1)))
         wanted = max(FEWEST_STEPS, round(recipe.epochs * len(items) / recipe.batch_size))
-        loop = Loop(objective, items, recipe, steps=wanted, seed=self.seed, device=self.device)
+        loop = Loop(objective, items, recipe, steps=wanted, seed=self.seed)
         if self.seconds is not None:
             loop.steps = max(FEWEST_STEPS, min(wanted, int(self.seconds / loop.seconds_per_step(3, 1.0))))
         loop.run(None, listen)
@@ -170,7 +170,7 @@ class StyleClassifier:
     @torch.no_grad()
     def probabilities(self, x: Told) -> NDArray[np.floating]:
         """(M, K) q(y | x) at the means."""
-        rows = torch.from_numpy(self._scaled(x).mean).to(self.device)
+        rows = torch.from_numpy(self._scaled(x).mean)
         return torch.cat([self.network.log_class(part) for part in rows.split(4096)]).exp().cpu().numpy()
 
     def _scale_to(self, mean_ND: NDArray[np.float32], *deviations: NDArray[np.float32] | None) -> None:
@@ -179,7 +179,7 @@ class StyleClassifier:
         self._kept = variance > ACTIVE * max(float(variance.max()), 1e-12)
         self._mean = mean_ND.mean(axis=0)
         if all(part is not None for part in deviations):
-            variance = variance + np.concatenate(deviations).astype(np.float64).__pow__(2).mean(axis=0)  # type: ignore[arg-type]
+            variance = variance + np.square(np.concatenate(deviations), dtype=np.float64).mean(axis=0)  # type: ignore[arg-type]
         self._scale = np.sqrt(np.maximum(variance, 1e-12)).astype(np.float32)
 
     def _scaled(self, x: Told) -> Told:

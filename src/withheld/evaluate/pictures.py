@@ -117,18 +117,17 @@ def draw_errors(errors: Sequence[dict[str, Any]], images: Any, folder: str | Pat
 def show(
     subject: Subject, images: Any, out_png: str | Path, mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None, *, names: Sequence[str] = (), seed: int = 0,
-    decode: Callable[[int], str] | None = None, device: Any = "cpu",
+    device: Any = "cpu",
 ) -> Path:  # fmt: skip
     """Draws how a split divides items, a row each: t, x, y and, of an `Objective`, the prediction merged back.
 
     Args:
         subject: a split, a plain function `t -> Pair`, or an objective.
         images: uint8 or floats in 0..1, (B, C, H, W) or clips (B, T, C, H, W), of the size the subject takes; or whole
-            numbers (B, L), tokens of text.
+            numbers (B, L), characters of text.
         out_png: the picture.
         mean, std: per channel, of pixels in 0..1: how the network was fed. None leaves pixels in 0..1.
         names: of the items.
-        decode: a token's text; None takes it as a character.
 
     Raises:
         InputError: for another shape. CannotWrite: for the file.
@@ -136,7 +135,7 @@ def show(
     t = torch.as_tensor(images).to(device)
     title = repr(subject.split if isinstance(subject, Objective) else as_split(subject))
     if t.ndim == 2 and not t.is_floating_point():
-        picture = _text_sheet(title, columns_of(subject, t.long(), seed), decode or _character, names)
+        picture = _text_sheet(title, columns_of(subject, t.long(), seed), names)
     elif t.ndim in (4, 5) and len(t):
         picture = _image_sheet(subject, t, mean, std, title, names, seed)
     else:
@@ -191,20 +190,20 @@ def _rows(columns: Sequence[Column], mean: Sequence[float], std: Sequence[float]
     return [list(row) for row in zip(*made, strict=True)]
 
 
-def _text_sheet(title: str, columns: Sequence[Column], decode: Callable[[int], str], names: Sequence[str]) -> Tile:
+def _text_sheet(title: str, columns: Sequence[Column], names: Sequence[str]) -> Tile:
     """Tokens as words: what is hidden in x, and seen in y, is a run of shades."""
     count = len(columns[0].values) if columns[0].values is not None else 0
     groups = []
     for at in range(count):
-        rows = [(column.name, written(_said(column, at, decode))) for column in columns]
+        rows = [(column.name, written(_said(column, at))) for column in columns]
         groups.append((str(names[at]) if at < len(names) else "", rows))
     return ladder(title, groups)
 
 
-def _said(column: Column, at: int, decode: Callable[[int], str]) -> str:
+def _said(column: Column, at: int) -> str:
     if column.values is None:
         return column.words
-    tokens = [decode(int(token)) for token in column.values[at]]
+    tokens = [_character(int(token)) for token in column.values[at]]
     if column.covered is None:
         return "".join(tokens)
     return "".join(

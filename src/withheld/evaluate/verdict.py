@@ -17,7 +17,7 @@ from withheld.evaluate import sentence as closing
 from withheld.evaluate.classify_clips import clip_floors
 from withheld.evaluate.compare import FLOOR, Row
 from withheld.evaluate.features import Listen, as_encoder, collecting, silent
-from withheld.evaluate.floors import floors
+from withheld.evaluate.floors import Floor, floors
 from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled, seen_note
 from withheld.evaluate.layers import check_layers, measure_layers
@@ -181,7 +181,7 @@ def _measure(
             measurement.floor(Row(name, FLOOR), floor)
     else:
         for name, function in floors(int(measurement.images.shape[1])).items():
-            measurement.floor(Row(name, FLOOR), _Floor(function))
+            measurement.floor(Row(name, FLOOR), Floor(function))
     item = measurement.pretrained(subject)
     if layers:
         measure_layers(measurement, subject)
@@ -197,13 +197,6 @@ def _measure(
         Tuning(measurement, subject, item).run()
     else:
         measurement.left_out.append("fine-tuned, from scratch and random frozen: these need an encoder of this library")
-
-
-@dataclass
-class _Floor:
-    """A floor's function as something with a `transform`."""
-
-    transform: Any
 
 
 class _Book:

@@ -13,7 +13,7 @@ import torch
 
 from withheld.data.sample import spaced
 from withheld.evaluate.arrow_pictures import arrow_entries
-from withheld.evaluate.canvas import enlargement, strip, tile
+from withheld.evaluate.canvas import enlargement, stacked, strip, tile
 from withheld.evaluate.frame_pictures import frame_entries
 from withheld.evaluate.latent_pictures import entry
 from withheld.evaluate.parts import columns_of, to_pixels, to_places
@@ -50,7 +50,7 @@ def draw_clips(objective: Any, encoder: VideoEncoder, items: Any, folder: Path, 
         for i, row in rows.items():
             entries.append(
                 entry(
-                    "split", _below(row), names[int(few[i])], "From above: " + ", ".join(shown) + ".", {"columns": []}
+                    "split", stacked(row), names[int(few[i])], "From above: " + ", ".join(shown) + ".", {"columns": []}
                 )
             )
     entries += task_entries(objective, t, [names[i] for i in few], encoder)
@@ -75,17 +75,6 @@ def task_entries(objective: Any, t_BTCHW: torch.Tensor, names: list[str], encode
 def _line(section: str, clip: torch.Tensor, encoder: VideoEncoder, name: str) -> dict[str, Any]:
     pixels = to_pixels(clip[None, :FRAMES], encoder.mean, encoder.std)[0]
     return entry(section, tile(pixels, None, enlargement(clip.shape[-1], 72)), name, "Clips, frame by frame.", {})
-
-
-def _below(tiles: list[Any], gap: int = 6) -> Any:
-    from withheld.evaluate.canvas import blank
-
-    out = blank(max(t.width for t in tiles), sum(t.height + gap for t in tiles) - gap)
-    at = 0
-    for each in tiles:
-        out.paste(each, (0, at))
-        at += each.height + gap
-    return out
 
 
 @torch.no_grad()
