@@ -208,6 +208,15 @@ def test_a_run_begun_when_eight_components_were_the_default_goes_on_with_them(ta
     assert [line["step"] for line in again.log()] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("words", [["likelihood", "--samples", "2"], ["fidelity", "--items", "4"]])
+def test_a_picture_that_cannot_be_read_is_named_with_the_reason(vae, digits, tmp_path, words):
+    for i in range(9):
+        Image.fromarray(np.load(digits)[i]).save(tmp_path / f"{i}.png")
+    (tmp_path / "9.png").write_bytes(b"no picture")
+    said = typed(words[0], vae.folder, "--data", tmp_path, *words[1:])
+    assert "1 of 10 images could not be read and was left out: '9.png' (is not an image" in said
+
+
 def test_that_more_were_not_tried_is_said():
     tried = [{"components": n, "bic": 100.0 - n, "aic": 90.0 - n, "rows": 50, "nats": -1.0} for n in range(1, 21)]
     assert "the lowest of 1 to 20 (19: 81.0, 18: 82.0), and more were not tried, on 50 rows" in evidence_words(tried)

@@ -1,5 +1,7 @@
 """How clips go on: many more frames than were learned, beside what came; and what is wrong is said."""
 
+import shutil
+
 import av
 import numpy as np
 import pytest
@@ -131,6 +133,15 @@ def test_what_is_wrong_is_said(home, tmp_path):
     assert "with --data" in told("-o", tmp_path / "a.gif")
     assert "--data" in told()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_clip_that_cannot_be_read_is_named_with_the_reason(home, tmp_path):
+    shutil.copytree(home / "clip", tmp_path / "clips" / "whole")
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no clip")
+    heard: list[dict] = []
+    assert len(roll_out(home / "run", tmp_path / "clips", 4, listen=heard.append)) == 1
+    (note,) = [event["text"] for event in heard if event["kind"] == "note"]
+    assert note.startswith("1 of 2 clips could not be read and was left out: 'broken.mp4' (ValueError: is not a video")
 
 
 def test_images_read_as_one_clip_are_said(home):

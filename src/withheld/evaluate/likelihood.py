@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.data.broken import notes_of
 from withheld.data.prepared import prepare
 from withheld.data.sample import spaced
 from withheld.data.source import open_source
@@ -138,6 +139,8 @@ def likelihood(
     whole = open_source(data)
     source = whole.part("test") or whole
     prepared = prepare(source, facts["size"], facts["channels"], scale=run.encoder().scale)
+    for note in notes_of(prepared.skipped, plural(len(source) + len(source.left_out), "image")):
+        listen({"kind": "note", "text": note})
     at = spaced(len(prepared), items or len(prepared))
     elbos, bounds = [], []
     torch.manual_seed(seed)

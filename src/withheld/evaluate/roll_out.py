@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from withheld.data.broken import lost, notes_of
 from withheld.data.clip import ASSUMED_RATE
 from withheld.data.clips import decoded_clips
 from withheld.data.moving import HELD, is_moving, open_moving
@@ -115,7 +116,9 @@ def _clips(
     if note := told_of_frames(source):
         listen({"kind": "note", "text": note})
     source = source.subset(np.arange(min(len(source), SPARE * count)))
-    decoded, kept, _ = decoded_clips(source, size, preparing(listen))
+    decoded, kept, skipped = decoded_clips(source, size, preparing(listen))
+    for note in notes_of(lost(skipped), plural(len(source), "clip")):
+        listen({"kind": "note", "text": note})
     short, yielded = "", 0
     for clip, at in zip(decoded, kept, strict=True):
         stride = max(1.0, clip.rate / rate) if rate > 0 else 1.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.data.broken import notes_of
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.scale import Scale
 from withheld.data.source import digest, open_source
@@ -18,6 +19,7 @@ from withheld.networks.code_prior import CodeShape, CodeTrunk
 from withheld.networks.vq_vae2 import VectorQuantizedAutoencoder
 from withheld.run import Run, open_run
 from withheld.types import Recipe
+from withheld.wording import plural
 
 SAMPLE = 256
 
@@ -99,9 +101,13 @@ def images_of(run: Run, data: Any, part: str, tell: Any = None) -> Prepared:
     source = open_source(facts["location"] if data is None else data)
     source = source.part(part) or source
     progress = None if tell is None else lambda done, total: tell("prepare", done=done, total=total)
-    return prepare(
+    prepared = prepare(
         source, facts["size"], facts["channels"], progress=progress, scale=Scale.from_json(facts.get("scale"))
     )
+    if tell is not None and data is not None:  # of the run's own it was said when it learned from them
+        for note in notes_of(prepared.skipped, plural(len(source) + len(source.left_out), "image")):
+            tell("note", text=note)
+    return prepared
 
 
 @torch.no_grad()
