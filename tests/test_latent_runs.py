@@ -221,6 +221,17 @@ def test_that_more_were_not_tried_is_said():
     tried = [{"components": n, "bic": 100.0 - n, "aic": 90.0 - n, "rows": 50, "nats": -1.0} for n in range(1, 21)]
     assert "the lowest of 1 to 20 (19: 81.0, 18: 82.0), and more were not tried, on 50 rows" in evidence_words(tried)
     assert "not tried" not in evidence_words(tried[:19])
+    assert "its BIC of 99.0 is the lowest of 1 to 1, on 50 rows; AIC would take 1; so no groups" in evidence_words(
+        tried[:1]
+    )
+
+
+def test_how_many_were_tried_is_told(tmp_path):
+    heard = []
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    run = withheld.pretrain("mixture", rows, tmp_path / "run", steps=1, pictures=False, listen=heard.append)
+    tried = [(event["done"], event["total"]) for event in heard if event["kind"] == "components"]
+    assert tried == [(n, 20) for n in range(len(run.settings["evidence"]))]
 
 
 @pytest.mark.parametrize(

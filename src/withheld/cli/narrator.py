@@ -15,6 +15,7 @@ STAGES = {
     "prepare": "preparing",
     "step": "learning",
     "features": "reading features",
+    "components": "comparing numbers of components",
     "row": "evaluating",
     "likelihood": "measuring",
     "proposals": "proposing regions",

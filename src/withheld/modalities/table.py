@@ -102,6 +102,7 @@ class Tables(Modality):
             model.check(rows, lambda row, start=start: self.table.place(start + row))
         if isinstance(model, ByEvidence):
             self.tell("note", text="comparing numbers of components by their evidence (--set components=N takes N)")
+            model.listen = lambda done, total: self.tell("components", done=done, total=total)
 
     def facts(self) -> dict[str, Any]:
         """Counts, columns, fingerprint."""

@@ -30,11 +30,15 @@ class ByEvidence(LatentModel):
     Args:
         make: the mixture of so many components, untrained.
         classes: of the labels, 0 without.
+
+    Attributes:
+        listen: is told how many components were tried, and how many are at the most.
     """
 
     def __init__(self, make: Callable[[int], Mixture], classes: int = 0) -> None:
         super().__init__()
         self.make, self.each = make, max(1, classes)
+        self.listen: Callable[[int, int], None] = lambda done, total: None
         self.only = make(self.each)
 
     @property
@@ -57,7 +61,9 @@ class ByEvidence(LatentModel):
         best: tuple[float, Mixture] | None = None
         table: list[dict[str, float]] = []
         worse = 0
-        for count in range(self.each, min(MOST * self.each, len(rows)) + 1, self.each):
+        most = min(MOST * self.each, len(rows))
+        for count in range(self.each, most + 1, self.each):
+            self.listen(count - self.each, most)
             try:
                 model = self._climbed(count, sample, rows.device)
             except InputError:
@@ -111,10 +117,13 @@ def evidence_words(evidence: Sequence[Mapping[str, float]]) -> str:
     least = evidence[0]["components"]
     more = ", and more were not tried" if best["components"] == MOST * least else ""
     aic = min(evidence, key=lambda each: each["aic"])["components"]
+    alone = best["components"] == 1
     return (
-        f"{best['components']:g} components: their BIC of {best['bic']:,.1f} is the lowest of {tried}"
+        f"{plural(best['components'], 'component')}: {'its' if alone else 'their'} BIC of {best['bic']:,.1f} is the lowest of "
+        + tried
         + (f" ({beside})" if beside else "")
         + f"{more}, on {evidence[0]['rows']:,.0f} rows; AIC would take {aic:g}"
+        + ("; so no groups are found (--set components=8 makes 8 all the same)" if alone else "")
     )
 
 
