@@ -135,7 +135,8 @@ def rate(case: Case) -> Finding | None:
     cure = slower(case, 10 if ratio > 0.1 else 3) + ", or give it a longer warm-up: --set warmup=0.2"
     fixed, before = case.known("held_out_loss") or case.known("sample_loss"), case.known("loss")[0]
     together, epoch = case.last("at_once") is not None, case.checkups[-1].epoch
-    unseen = epoch is not None and epoch < 1 and not together  # else only what is held out may have lost: learned by heart
+    # after an epoch only what is held out may have lost: learned by heart
+    unseen = epoch is not None and epoch < 1 and not together
     risen = bool(fixed) and fixed[-1] > 1.5 * fixed[0] > 0 and (loss > before or unseen)
     if together and case.facts.batch not in (0, case.facts.sample):
         before = math.inf  # a loss of all items of a step is another one of more items
