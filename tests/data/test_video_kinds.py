@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import av
@@ -12,9 +13,11 @@ from PIL import Image
 
 import withheld
 from withheld.data import cache
-from withheld.data.clips import ClipItems, decoded_clips, find_windows, prepare_clips
+from withheld.data.clips import ClipItems, decoded_clips, find_windows, prepare_clips, same_clips
+from withheld.data.describe_clips import describe_clips
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.video import open_videos
+from withheld.data.wanted import named_modality
 from withheld.errors import InputError
 
 
@@ -182,3 +185,41 @@ def test_clips_that_cannot_be_read_or_are_too_short_are_no_clips_learned_from(fi
     reason = next(line["reason"] for line in lines if line["file"] == "broken.mp4")
     assert reason.startswith("InvalidDataError")
     assert str(films) not in reason
+
+
+def test_gifs_that_move_are_clips_and_still_ones_are_pictures(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), 30 * i, np.uint8)) for i in range(4)]
+    for folder, rest in (("moving", frames[1:]), ("still", [])):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            frames[0].save(tmp_path / folder / f"{i}.gif", save_all=True, append_images=rest, duration=80)
+    (tmp_path / "moving" / "broken.gif").write_bytes(b"GIF89a")
+    assert named_modality(tmp_path / "moving") == "video"
+    assert named_modality(tmp_path / "moving" / "0.gif") == "video"
+    assert named_modality(tmp_path / "still") == "image"
+
+
+def test_clips_that_are_there_twice_are_told(films, tmp_path):
+    shutil.copy(films / "1.mp4", films / "copy of 1.mp4")
+    for folder in ("a", "b", "c"):
+        (films / folder).mkdir()
+        for i in range(4):
+            shade = np.full((16, 16, 3), 40 * i + 5 * (folder == "c"), np.uint8)
+            Image.fromarray(shade).save(films / folder / f"{i}.bmp")  # equal in size, whatever it shows
+    assert dict(describe_clips(films))["duplicates"] == "2 exact, such as '1.mp4' and 'copy of 1.mp4'"
+    clips = prepare_clips(open_videos(films), 16)
+    groups = dict(zip(clips.names, same_clips(clips, np.arange(len(clips))), strict=True))
+    assert len(set(groups.values())) == len(groups) - 2
+    assert groups["1.mp4"] == groups["copy of 1.mp4"]
+    assert groups["a"] == groups["b"] != groups["c"]
+
+
+def test_a_run_on_equal_clips_is_told_so(tmp_path):
+    (tmp_path / "films").mkdir()
+    for i in range(10):
+        (tmp_path / "films" / f"{i}.mp4").write_bytes(film(0))
+    run = withheld.pretrain(
+        "videomae", tmp_path / "films", tmp_path / "run", steps=1, size=16, batch_size=2, settings={"frames": 4}
+    )
+    found = {each["vital"]: each for each in run.log()[-1]["health"]["findings"]}
+    assert (found["copies"]["state"], found["copies"]["illness"]) == ("sick", "duplicated data")

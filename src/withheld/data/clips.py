@@ -5,6 +5,7 @@ Axes in comments: N clips, F frames of all clips back to back, C = 3 channels, S
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from withheld.data.broken import KEPT, Line
 from withheld.data.build import Progress, Sums, _header
 from withheld.data.clip import Clip, decode_clip
 from withheld.data.image import ImageItems
+from withheld.data.sample import spaced
 from withheld.data.source import Source, digest
 from withheld.data.stream_clips import StreamedFrames
 from withheld.data.work import reason_of, threaded
@@ -31,6 +33,8 @@ FORMAT = 1
 CUT_DIFFERENCE, CUT_TIMES, CUT_COLORS = 0.08, 4.0, 0.3
 STILL = 0.001
 """Mean difference of neighboring frames, of 0..1, below which nothing moves."""
+COMPARED_FRAMES = 8
+"""Of two clips, to tell whether they are the same."""
 
 
 @dataclass
@@ -180,6 +184,17 @@ def decoded_clips(
         found[i] = Clip(clips.images[begin:end], float(clips.rates[i]), "")
     order = np.argsort(clips.kept)
     return found[order], clips.kept[order], clips.skipped[len(source.left_out) :]
+
+
+def same_clips(clips: PreparedClips, some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) of some clips, by position, numbers that are equal where clips are: as long, and the same in frames spread over them."""
+    number: dict[tuple[int, bytes], int] = {}
+    groups = np.empty(len(some), np.int64)
+    for place, clip in enumerate(some):
+        begin, length = int(clips.starts[clip]), int(clips.starts[clip + 1] - clips.starts[clip])
+        seen = hashlib.sha256(np.ascontiguousarray(clips.images[begin + spaced(length, COMPARED_FRAMES)]).data)
+        groups[place] = number.setdefault((length, seen.digest()), len(number))
+    return groups
 
 
 @dataclass

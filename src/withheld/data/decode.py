@@ -55,6 +55,15 @@ def is_image(head: bytes) -> bool:
     )
 
 
+def is_animated(path: str | Path) -> bool:
+    """Whether a picture has a second frame, as GIFs that are clips have; False of what is no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # damaged files raise anything
+        return False
+
+
 def decode(raw: Raw, near: int | None = None, grey: bool = False) -> Decoded:
     """Decodes one item.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from withheld.errors import InputError
 from withheld.wording import duration, plural
 
 MOST_READ = 500
+Mark = tuple[tuple[int, ...], bytes | tuple[Path, ...]]
+"""Lengths of what a clip consists of, and its digest, or the files to take it of."""
 
 
 class Look(NamedTuple):
@@ -40,9 +44,11 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
     chosen = spread(len(source), MOST_READ)
     looks: list[Look] = []
     broken = list(source.left_out)
+    marks: list[tuple[str, Mark]] = []
     for position, raw in source.raw(chosen):
         try:
             looks.append(look_at(raw))
+            marks.append((source.names[position], mark_of(raw)))
         except Exception as error:  # damaged files raise anything
             broken.append({"file": source.names[position], "reason": reason_of(error)})
     if not looks and broken:
@@ -53,7 +59,7 @@ def describe_clips(data: Any, labels: Labels = None) -> list[tuple[str, str]]:
     read = "" if len(chosen) == len(source) else f", {len(chosen):,} of them were looked at"
     lines = [("kind", f"clips, {source.kind}"), ("items", f"{len(source):,}{read}")]
     if looks:
-        lines += _of_looks(looks)
+        lines += [*_of_looks(looks), ("duplicates", _told(same(marks)))]
     lines += _of_labels(source)
     reasons = Counter(line["reason"] for line in broken)
     lines += [("broken", f"{count:,} x {reason}") for reason, count in reasons.most_common(5)]
@@ -81,6 +87,45 @@ def look_at(raw: Any) -> Look:
         seconds = float(video.duration * video.time_base) if video.duration else (container.duration or 0) / 1e6
         context = video.codec_context
         return Look(context.name, video.frames or round(seconds * rate), rate, context.width, context.height)
+
+
+def mark_of(raw: Any) -> Mark:
+    """Lengths and what they are of: files are read only where others are as long."""
+    parts = raw.images if isinstance(raw, Frames) else [raw]
+    sizes = tuple(
+        part.stat().st_size if isinstance(part, Path) else len(part) if isinstance(part, bytes | np.ndarray) else 0
+        for part in parts
+    )
+    if all(isinstance(part, Path) for part in parts):
+        return sizes, tuple(parts)
+    return sizes, _digest(parts)
+
+
+def _digest(parts: Any) -> bytes:
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            found.update(part if isinstance(part, bytes) else np.asarray(part).tobytes())
+    return found.digest()
+
+
+def same(marks: list[tuple[str, Mark]]) -> list[tuple[str, str]]:
+    """Pairs of names of clips with equal bytes, each later one with the first."""
+    often = Counter(sizes for _, (sizes, _) in marks)
+    first: dict[Any, str] = {}
+    pairs = []
+    for name, (sizes, what) in marks:
+        if often[sizes] > 1:
+            one = first.setdefault((sizes, what if isinstance(what, bytes) else _digest(what)), name)
+            pairs += [(one, name)] if one != name else []
+    return pairs
+
+
+def _told(pairs: list[tuple[str, str]]) -> str:
+    return f"{len(pairs):,} exact" + (f", such as {pairs[0][0]!r} and {pairs[0][1]!r}" if pairs else "")
 
 
 def _of_looks(looks: list[Look]) -> list[tuple[str, str]]:

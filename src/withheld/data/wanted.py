@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from withheld.data.decode import SUFFIXES
+from withheld.data.decode import SUFFIXES, is_animated
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ UNREAD_CLIPS = frozenset((".wmv", ".asf", ".flv", ".mts", ".m2ts", ".vob", ".rm"
 NOT_ITEMS = UNREAD | UNREAD_CLIPS | frozenset(OTHERS["clips"][1])
 """How files beside images end that are told of."""
 MOST_NAMES = 10_000
+SOME_GIFS = 8
+"""That are opened to see whether they are clips or pictures."""
 
 
 def instead(names: Iterable[str]) -> str:
@@ -109,14 +111,18 @@ def _ending(name: str) -> str:
 
 def named_modality(data: object) -> str:
     """What the names of files tell of: "video" where clips are more than images, "text" of texts alone (of Markdown, where it
-    is most of what is there), else "image"."""
+    is most of what is there), else "image". A .gif is a clip where most of the first that are opened move."""
     if not isinstance(data, str | os.PathLike):
         return "image"
     path = Path(os.fsdecode(data)).expanduser()
-    files = (name for _, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path.name])
+    files = (Path(at, name) for at, _, names in os.walk(path) for name in names) if path.is_dir() else iter([path])
+    seen = list(itertools.islice(files, MOST_NAMES))
     kinds = {end: modality for modality, ends in OTHERS.values() for end in ends} | dict.fromkeys(SUFFIXES, "image")
     kinds |= dict.fromkeys(MARKDOWN.suffixes, "notes")
-    found = Counter(kinds.get(_ending(name)) for name in itertools.islice(files, MOST_NAMES))
+    gifs = [file for file in seen if _ending(file.name) == ".gif"][:SOME_GIFS]
+    if 2 * sum(map(is_animated, gifs)) > len(gifs):
+        kinds[".gif"] = "video"
+    found = Counter(kinds.get(_ending(file.name)) for file in seen)
     if found["video"] > found["image"]:
         return "video"
     texts = found["text"] or found["notes"] > found[None]

@@ -10,7 +10,16 @@ import numpy as np
 
 from withheld import distributed
 from withheld.data.broken import SHOWN
-from withheld.data.clips import ClipItems, PreparedClips, find_windows, moving, need_windows, prepare_clips
+from withheld.data.clips import (
+    ClipItems,
+    PreparedClips,
+    find_windows,
+    moving,
+    need_windows,
+    prepare_clips,
+    same_clips,
+)
+from withheld.data.duplicates import copies_each
 from withheld.data.moving import HELD, LEARN, MovingClips, MovingItems, is_moving, open_moving, scale_of
 from withheld.data.sample import spaced
 from withheld.data.stream_clips import StreamedFrames
@@ -26,6 +35,8 @@ from withheld.video_encoder import VideoEncoder
 from withheld.wording import plural
 
 SAMPLE = 64
+COMPARED = 1000
+"""Clips of which copies are looked for."""
 SIDE = {"cpu": 64, "cuda": 112}
 HELD_OUT, LEAST_CLIPS = 0.1, 10
 """Share of the clips that is never learned from, where there are so many."""
@@ -117,6 +128,13 @@ class Videos(Modality):
         self.items = ClipItems(self.clips, learn, self.frames, mean, std)
         self.trial = ClipItems(self.clips, check, self.frames, mean, std) if self.held_out else self.items
         self.every = ClipItems(self.clips, kept, self.frames, mean, std)
+
+    def copies(self) -> float | None:
+        """Clips that are there frame for frame several times, of a sample."""
+        if self.made is not None or isinstance(self.clips.images, StreamedFrames):
+            return None
+        some = np.sort(np.random.default_rng(0).permutation(len(self.clips))[:COMPARED])
+        return copies_each(same_clips(self.clips, some), len(self.clips))
 
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, windows, fingerprint."""
