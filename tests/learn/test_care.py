@@ -95,6 +95,21 @@ def test_fix_goes_back_with_a_lower_rate_and_resumes_bit_for_bit(
             assert torch.equal(tensor, mine[name]), (at, name)
 
 
+def test_a_cure_counts_from_the_rate_that_a_remedy_left(digits: np.ndarray, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    pretrained(digits, tmp_path / "run", on_sick="fix", listen=told.append)
+    kinds = [(each["kind"], each.get("illness")) for each in told if each["kind"] in ("health", "note")]
+    assert kinds.index(("health", "learning rate too large")) < kinds.index(
+        ("note", None)
+    )  # what it is, then what is done
+    treated = json.loads((tmp_path / "run" / "run.json").read_text())["treatments"]
+    steps = [at for at, each in enumerate(told) if each["kind"] == "note" and "learning rate times" in each["text"]]
+    assert len(steps) == sum("factor" in each for each in treated) > 0
+    cures = [each["cure"] for each in told[steps[0] :] if each["kind"] == "health" and "rate too" in each["illness"]]
+    assert cures
+    assert not any("base_learning_rate=0.3," in cure or "base_learning_rate=1," in cure for cure in cures), cures
+
+
 def test_fix_cannot_be_taken_up_by_a_run_that_began_without(digits: np.ndarray, tmp_path: Path) -> None:
     pretrained(digits, tmp_path / "run", steps=3, settings={"width": 16})
     with pytest.raises(InputError, match="on_sick: warn -> fix"):

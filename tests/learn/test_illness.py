@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from withheld.losses.contrast import NTXent
 from withheld.networks.open import open_trunk
 from withheld.networks.quantizer import Quantizer, perplexity
 from withheld.objective import Objective
-from withheld.run import load_method
+from withheld.run import describe_methods, load_method
 
 sys.path.insert(0, str(Path(__file__).parent))
 from induced import INDUCED, Noisy, Projected, Way, named_at, points
@@ -304,3 +306,38 @@ def test_codes_that_are_not_dead_yet_are_not_called_never_chosen(dead: int, said
     assert found.state == SICK
     assert found.reason.startswith(said)
     assert found.reason.endswith("are worth 1.0")
+
+
+def test_equal_items_are_no_collapse() -> None:
+    history = History(Facts(width=32, sample=32, items=150, batch=16), RULES)
+    same = {"effective_rank": 1.0, "feature_spread": 0.0, "copies": 149.0}
+    for step in (1, 25, 50):
+        found = history.hear({"step": step, "steps": 100, "vitals": same})
+    assert {one.illness for one in found or [] if one.illness} == {"duplicated data", "alike from the start"}
+    assert "learning rate" not in " ".join(one.cure for one in found or [])
+
+
+@pytest.mark.parametrize("method", ["mae", "ijepa", "data2vec", "data2vec_text", "bert", "videomae"])
+def test_the_cure_of_what_is_hardly_hidden_is_a_setting_of_the_method(method: str) -> None:
+    known = next(each for each in describe_methods() if each["name"] == method)
+    facts = Facts(modality=known["modality"], knows=list(known["settings"]))
+    for share in (0.01, 0.99):
+        found = History(facts, RULES).hear({"step": 1, "vitals": {"hidden_share": share}})
+        cure = next(one.cure for one in found or [] if one.vital == "hidden part")
+        names = re.findall(r"--set (\w+)=", cure)
+        assert names
+        assert set(names) <= set(known["settings"])
+    assert "--set" not in str(History(Facts(), RULES).hear({"step": 1, "vitals": {"hidden_share": 0.01}}))
+
+
+def test_doctor_tells_of_what_a_run_was_sick_with(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "steps": 200, "loss": 1.0, "vitals": {"update_ratio": ratio}}
+        for step, ratio in ((20, 0.3), (40, 0.3), (60, 0.3), (80, 0.01), (200, 0.001))
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.json").write_text(json.dumps({"method": "vae", "title": "vae", "format": 1}))
+    found = CliRunner().invoke(main, ["doctor", str(tmp_path)])
+    assert found.exit_code == 0
+    assert found.stdout.splitlines()[-1] == "healthy"
+    assert "earlier: learning rate too large, sick at step 40 to 60" in found.stderr

@@ -55,6 +55,10 @@ def doctor_command(run: Path, strict: bool, screen: Screen) -> int:
     )  # fmt: skip
     for each in opened.settings.get("treatments") or []:
         screen.say(f"step {each['step']}: {each['illness']}: {each['words'].format(**each)}")
+    still = {each.illness for each in history.findings if each.state == SICK}
+    for illness, (first, until) in history.sick.items():
+        if illness not in still:
+            screen.say(f"earlier: {illness}, sick at step {first:,}" + (f" to {until:,}" if until > first else ""))
     state = worst(history.findings)
     ill = ", ".join(dict.fromkeys(each.illness for each in history.findings if each.state == state))
     screen.result(f"{state}: {ill}" if state in (WARN, SICK) else state if state == NOT_YET else "healthy")

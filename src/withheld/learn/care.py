@@ -100,7 +100,7 @@ class Care:
             self.pending = self.treatments[-1]
         if self.watch is not None:
             self.log = Log(self.out / "log.jsonl", start)
-            self.watch.begin(start, read_lines(self.out / "log.jsonl"))
+            self.watch.begin(start, read_lines(self.out / "log.jsonl"), self.loop.recipe.base_learning_rate)
         if self._fixes:
             self._drop_after(self.out / "healthy", start)
             if start == 0:
@@ -131,6 +131,8 @@ class Care:
         if action and self.on_sick == "stop":
             self.loop.save(self.keeper, line["step"])
             raise Sick(line["step"], action)
+        if treatment is not None:
+            self._tell_of(treatment)
         if treatment is not None and treatment["back"]:
             raise _Back(treatment["from"])
 
@@ -180,14 +182,18 @@ class Care:
             self._drop_after(self.keeper.state, treatment["from"])
             self.loop.save(self.keeper, treatment["from"])
         self.treated(self.treatments)
-        self.tell("note", text=f"step {step}: {finding['illness']}; {treatment['words'].format(**treatment)}")
         return treatment
+
+    def _tell_of(self, treatment: Treatment) -> None:
+        told = f"step {treatment['step']}: {treatment['illness']}; {treatment['words'].format(**treatment)}"
+        self.tell("note", text=told)
 
     def _after_divergence(self, error: Diverged) -> int:
         """Where to go on after a loss that is not finite; the error itself where nothing is to be done."""
         if not self._fixes or len(self.treatments) >= MOST_TREATMENTS:
             raise error
         treatment = self._treat(self.loop.at, {"illness": "divergence", "reason": str(error)})
+        self._tell_of(treatment)
         return int(treatment["from"])
 
     def _keep_healthy(self, step: int) -> None:

@@ -6,6 +6,7 @@ same; no torch here. The rules stand in `learn/rules.py`.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -53,7 +54,7 @@ class Facts:
         columns: of a table.
         unigram: nats of a model that only counts tokens.
         normalized: whether items are brought to mean 0 and variance 1.
-        rate: the base learning rate; warmup: the share of the run over which it rises.
+        rate: the base learning rate, as treatments have left it; warmup: the share of the run over which it rises.
         knows: the settings that its method has. given: those it was given.
     """
 
@@ -84,12 +85,13 @@ def facts_of(run: Mapping[str, Any], knows: Sequence[str] = ()) -> Facts:
         knows: the settings of its method.
     """
     data, encoder, recipe = (run.get(name) or {} for name in ("data", "encoder", "recipe"))
+    slowed = math.prod(float(each.get("factor", 1.0)) for each in run.get("treatments") or ())
     return Facts(
         modality=str(run.get("modality", "")),
         width=int(encoder.get("width") or 0), sample=int((run.get("health") or {}).get("sample") or 0),
         batch=int(run.get("batch_size") or 0), items=int(data.get("items") or 0), columns=len(data.get("columns") or ()),
         streamed=bool(data.get("streamed")), unigram=data.get("unigram_nats"),
-        normalized=bool(recipe.get("normalize", True)), rate=float(recipe.get("base_learning_rate") or 1e-3),
+        normalized=bool(recipe.get("normalize", True)), rate=float(recipe.get("base_learning_rate") or 1e-3) * slowed,
         warmup=float(recipe.get("warmup") or 0.0), knows=tuple(knows), given=dict(run.get("settings") or {}),
     )  # fmt: skip
 
@@ -155,12 +157,16 @@ Rule = Callable[[Case], "Finding | None"]
 
 
 class History:
-    """Reads the lines of a log, one after the other, and judges at every checkup."""
+    """Reads the lines of a log, one after the other, and judges at every checkup.
+
+    `sick` has the first and the last step at which each illness was found.
+    """
 
     def __init__(self, facts: Facts, rules: Sequence[Rule]) -> None:
         self.facts, self.rules = facts, rules
         self.checkups: list[Checkup] = []
         self.findings: list[Finding] = []
+        self.sick: dict[str, tuple[int, int]] = {}
         self._loss: list[float] = []
         self._norm: list[float] = []
 
@@ -179,6 +185,10 @@ class History:
         epoch = float(line["epoch"]) if isinstance(line.get("epoch"), int | float) else None
         self.checkups.append(Checkup(int(line["step"]), int(line.get("steps") or line["step"]), vitals, epoch))
         self.findings = self._judged()
+        for each in self.findings:
+            if each.state == SICK:
+                first, _ = self.sick.get(each.illness, (each.since, 0))
+                self.sick[each.illness] = first, self.checkups[-1].step
         return self.findings
 
     @property

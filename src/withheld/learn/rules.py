@@ -24,6 +24,13 @@ def features(case: Case) -> Finding | None:
     cut = slower(case, 10)
     view = case.now("view_spread") if case.now("target_spread") is None else case.now("target_spread")
     if spread < 0.004 or (view is not None and view < 0.05):
+        if case.known("feature_spread")[0] < 0.004:  # nothing was lost, so smaller steps bring nothing back
+            return Finding(
+                "features", SICK, value, "alike from the start",
+                f"all items have the same features (spread {spread:.2g}; about 1 is healthy), and had them at the first checkup: "
+                "the items are alike, or the encoder that the run goes on from tells nothing apart",
+                "look at the items (withheld check DATA); where they differ, begin from another encoder or from scratch",
+            )  # fmt: skip
         where = f"spread {spread:.2g}" if spread < 0.004 else f"views spread {view:.2g}"
         return Finding(
             "features", SICK, value, "collapse",

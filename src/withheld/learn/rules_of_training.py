@@ -57,8 +57,8 @@ def hidden_part(case: Case) -> Finding | None:
         return None
     words = case.facts.modality == "text"
     value = f"{100 * share:.1f} % is hidden"
-    name, usual = ("rate", 0.15) if words else ("ratio", 0.9 if case.facts.modality == "video" else 0.75)
-    cure = f"hide more: --set {name}={usual:g}"
+    usual = _usual_share(case)
+    cure = f"hide more{usual}"
     least, little = (0.02, 0.07) if words else (0.1, 0.3)
     reason = f"only {100 * share:.1f} % is hidden: looking next to it tells it, and nothing else needs to be learned"
     if share < least:
@@ -68,9 +68,18 @@ def hidden_part(case: Case) -> Finding | None:
     if share > 0.97:
         return Finding(
             "hidden part", WARN, value, "hardly anything seen", f"{100 * share:.1f} % is hidden: little is left to tell it from",
-            f"hide less: --set {name}={usual:g}",
+            f"hide less{usual}",
         )  # fmt: skip
     return Finding("hidden part", OK, value)
+
+
+def _usual_share(case: Case) -> str:
+    """How what is usual is asked of the method, ": --set ..."; nothing of one that has no setting for it."""
+    ways = {
+        "ratio": f"ratio={0.9 if case.facts.modality == 'video' else 0.75:g}", "rate": "rate=0.3",
+        "share": "share=0.15 --set blocks=4",
+    }  # fmt: skip
+    return next((f": --set {way}" for name, way in ways.items() if name in case.facts.knows), "")
 
 
 def motion(case: Case) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -115,9 +115,10 @@ class Watch:
         self.weights: list[Tensor] = []
         self.lately: deque[float] = deque(maxlen=LATELY)
 
-    def begin(self, start: int, lines: Sequence[Mapping[str, Any]]) -> None:
-        """A run that goes on from a step, with the lines of its log up to there."""
-        self.history = History(self.history.facts, RULES)
+    def begin(self, start: int, lines: Sequence[Mapping[str, Any]], rate: float) -> None:
+        """A run that goes on from a step, with the lines of its log up to there, and the base learning rate of the next steps."""
+        facts = self.history.facts
+        self.history = History(replace(facts, rate=rate or facts.rate), RULES)
         for line in lines:
             self.history.hear(line)
         self.lately = deque((line["loss"] for line in lines), maxlen=LATELY)
