@@ -143,3 +143,18 @@ def test_masks_in_archives_are_no_images_either(tmp_path: Path, kind: str) -> No
     assert [name.split("/")[1] for name in found.names] == ["JPEGImages"] * 5
     assert len(list(found.stream())) == 5
     assert "3 masks in SegmentationClass are not counted and not learned from" in str(describe(packed))
+
+
+def test_frames_of_clips_are_told_from_photographs_in_folders(tmp_path: Path) -> None:
+    for clip in range(3):
+        wide = photo(clip, 40, 80)
+        for i in range(12):
+            for kind, shown in (("clips", wide[:, 2 * i : 2 * i + 40]), ("classes", photo(100 * clip + i, 40, 40))):
+                (tmp_path / kind / f"nr {clip}").mkdir(parents=True, exist_ok=True)
+                (tmp_path / kind / f"nr {clip}" / f"{i}.png").write_bytes(encoded(shown, "PNG"))
+    said = str(describe(tmp_path / "clips"))
+    assert "3 folders look like the frames of a clip (nr 0, ...)" in said
+    assert "look like labels" not in said
+    assert "1 folder looks like the frames of a clip (.)" in str(describe(tmp_path / "clips" / "nr 0"))
+    assert "frames of a clip" not in str(describe(tmp_path / "classes" / "nr 0"))
+    assert "3 folder names look like labels" in str(describe(tmp_path / "classes"))

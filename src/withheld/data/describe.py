@@ -16,9 +16,11 @@ from withheld.data.classes import are_dates
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
 from withheld.data.folder import MASKS
+from withheld.data.frames import folders_of_frames
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
+from withheld.data.video import natural
 from withheld.data.wanted import UNREAD, clips_beside, unread_beside
 from withheld.data.work import reason_of, threaded
 from withheld.errors import InputError, printable
@@ -238,7 +240,7 @@ def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str
     beside = (unread_beside(source.unread, UNREAD), clips_beside(source.unread))
     warnings = _masks(source) + [told for told in beside if told]
     if source.labels is None:
-        warnings += _label_like(source)
+        warnings += _frames(found, source, good) or _label_like(source)
     if found.broken:
         share = len(found.broken) / found.looked
         stop = "; pretraining stops above 20 %" if share > 0.2 else ""
@@ -264,6 +266,25 @@ def _masks(source: Source) -> list[str]:
     folders = ", ".join(sorted({word for name in source.masks for word in name.split("/")[:-1] if word in MASKS}))
     are = plural(len(source.masks), f"mask in {folders} is", f"masks in {folders} are")
     return [f"{are} not counted and not learned from"]
+
+
+def _frames(found: Description, source: Source, good: list[_Seen]) -> list[str]:
+    """Folders that look like clips; of a sample nothing can be told."""
+    if found.sampled or source.kind not in ("folder", "tar", "zip"):
+        return []
+    names = [source.names[one.position] for one in good]
+    shapes = [(one.head.height, one.head.width) for one in good if one.head is not None]
+    small = np.stack([one.small for one in good if one.small is not None])
+    order = sorted(range(len(names)), key=lambda at: natural(names[at]))
+    folders = folders_of_frames(names, shapes, small, order)
+    if not folders:
+        return []
+    which = f"{plural(len(folders), 'folder looks', 'folders look')} like the frames of a clip ({printable(folders[0] or '.')}"
+    which += ", ...)" if len(folders) > 1 else ")"
+    return [
+        f"{which}: methods for clips take a folder for a clip (withheld pretrain videomae; all of them: withheld list "
+        "--modality video)"
+    ]
 
 
 def _label_like(source: Source) -> list[str]:

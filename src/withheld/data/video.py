@@ -189,7 +189,7 @@ def frames_of(images: Source, text: str, labels: Labels, root: Path | None) -> S
             f"found 0 clips under {text}; it holds {plural(len(images), 'image')} and no folder with two or more frames"
         )
     names = sorted(clips)
-    ordered = [np.array(sorted(clips[name], key=lambda i: _natural(images.names[i])), np.int64) for name in names]
+    ordered = [np.array(sorted(clips[name], key=lambda i: natural(images.names[i])), np.int64) for name in names]
     shown = [name or os.path.basename(os.path.abspath(text)) for name in names]
     layout = find_layout(shown)
     source = Source(
@@ -219,7 +219,8 @@ def told_of_frames(source: Source) -> str:
     return f"{said}; for photographs take a run or model of images"
 
 
-def _natural(name: str) -> list[Any]:
+def natural(name: str) -> list[Any]:
+    """What names are sorted by so that 2 comes before 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in NUMBER.split(name)]
 
 

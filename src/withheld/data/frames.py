@@ -1,0 +1,45 @@
+"""Whether folders of images are clips: frames that go on from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+LEAST_FRAMES = 8
+"""Of a folder that may be a clip."""
+ALIKE = 0.35
+"""How neighbors in a clip may differ at most, as a share of how images of different folders do."""
+STILL = 6.0
+"""Grey levels by which neighbors differ at most, where there is one folder only."""
+
+
+def folders_of_frames(
+    names: Sequence[str], shapes: Sequence[tuple[int, int]], small_NHW: np.ndarray, order: Sequence[int]
+) -> list[str]:
+    """The folders that look like clips: images of one size, each much like the one before it; none where most look otherwise.
+
+    Args:
+        names: (N,) with the folder. shapes: (N,) height and width. small_NHW: small grey pictures, uint8.
+        order: (N,) positions, sorted by the numbers in the names.
+    """
+    folders: dict[str, list[int]] = {}
+    for at in order:
+        folders.setdefault(names[at].rpartition("/")[0], []).append(at)
+    many = [folder for folder, at in folders.items() if len(at) >= LEAST_FRAMES]
+    if not many:
+        return []
+    others = [_apart(small_NHW, folders[a][0], folders[b][-1]) for a, b in pairwise([*many, many[0]])]
+    most = ALIKE * float(np.median(others)) if len(many) > 1 else STILL
+    found = [
+        folder
+        for folder in many
+        if len({shapes[at] for at in folders[folder]}) == 1
+        and np.median([_apart(small_NHW, a, b) for a, b in pairwise(folders[folder])]) < most
+    ]
+    return found if 2 * len(found) > len(folders) else []
+
+
+def _apart(small_NHW: np.ndarray, a: int, b: int) -> float:
+    return float(np.abs(small_NHW[a].astype(np.float32) - small_NHW[b]).mean())
