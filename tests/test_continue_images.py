@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 import withheld
 from withheld.data.image import ImageItems
@@ -16,6 +17,7 @@ from withheld.errors import InputError
 from withheld.evaluate.few_label import nearest_neighbors
 from withheld.learn.gradient import Loop
 from withheld.networks.open import open_trunk
+from withheld.networks.video import open_video_trunk
 from withheld.run import load_method
 from withheld.types import Moment, Recipe
 
@@ -134,3 +136,28 @@ def test_adapters_learn_in_the_trunks_place_and_are_merged(tmp_path):
     torch.testing.assert_close(
         more.encoder().trunk.eval()(t).pooled, objective.trunk.eval()(t).pooled, atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "said"),
+    [
+        ("mae", {"encoder": "conv-nano"}, "mae hides patches, and this encoder has none"),
+        ("simclr", {"encoder": "words"}, "is an encoder of texts: here one of images or clips is needed"),
+        ("distill", {"settings": {"teacher": "words"}}, "is an encoder of texts"),
+        ("mae", {"encoder": "clips"}, "is a model of clips, which sees no single images"),
+        ("distill", {"settings": {"teacher": "clips"}}, "is a model of clips"),
+        ("videomae", {"encoder": "conv-nano"}, "needs a model of clips, such as --encoder videomae-nano"),
+    ],
+)
+def test_an_encoder_of_another_kind_is_named(method, given, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=32)
+    BertModel(config).save_pretrained("words")
+    (tmp_path / "words" / "withheld.json").write_text(
+        json.dumps({"format": 1, "modality": "text", "name": "w", "most": 64})
+    )
+    open_video_trunk("videomae-nano", size=16, frames=4)[0].model.save_pretrained("clips")
+    frames = (np.random.default_rng(0).random((2, 4, 16, 16, 3)) * 255).astype(np.uint8)
+    data = list(frames) if method == "videomae" else pictures()
+    with pytest.raises(InputError, match=said):
+        withheld.pretrain(method, data, "run", steps=1, batch_size=8, device="cpu", **given)

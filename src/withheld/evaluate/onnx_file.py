@@ -29,7 +29,7 @@ def need_onnx() -> None:
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"--to onnx needs {', '.join(missing)}: pip install withheld[onnx]")
+        raise InputError(f"--to onnx needs {', '.join(missing)}: " + 'pip install "withheld[onnx]"')
 
 
 def compare_onnx(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from withheld.errors import InputError
 from withheld.losses.prediction import squared_error
 from withheld.losses.target import NormalizedPatches
 from withheld.networks.decoder import PatchPredictor
@@ -39,6 +40,8 @@ def mae(
         crop: smallest share of the area that a random crop keeps; 1 is no cropping.
         flip: whether every second image is mirrored.
     """
+    if not trunk.patch:
+        raise InputError("mae hides patches, and this encoder has none: choose a ViT, such as --encoder vit-nano")
     width = decoder_width or max(64, trunk.width // 2)
     return (
         Objective(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from withheld.errors import InputError
 from withheld.losses.prediction import squared_error
 from withheld.losses.target import NormalizedPatches
 from withheld.networks.decoder import PatchPredictor
@@ -38,6 +39,8 @@ def videomae(
         decoder_width: 0 takes half the encoder's, at least 64.
         decoder_layers: of the decoder.
     """
+    if trunk.image is not None:
+        raise InputError("videomae hides tubes of a clip: it needs a model of clips, such as --encoder videomae-nano")
     width = decoder_width or max(64, trunk.width // 2)
     return (
         Objective(

@@ -28,7 +28,7 @@ def adapt(trunk: ImageTrunk, rank: int) -> None:
     try:
         import peft
     except ImportError as error:
-        raise InputError(f"lora={rank} needs the package peft ({error}): pip install withheld[lora]") from None
+        raise InputError(f'lora={rank} needs the package peft ({error}): pip install "withheld[lora]"') from None
     names = [
         name
         for name, part in trunk.model.named_modules()

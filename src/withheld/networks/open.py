@@ -184,13 +184,15 @@ def read_card(folder: Path | None, has: Sequence[str] = IMAGES) -> dict[str, Any
     """The card of an encoder that this library kept, which has these parts at least; {} for any other encoder.
 
     Raises:
-        InputError: where it is damaged.
+        InputError: where it is damaged, or of texts where mean and deviation are asked for.
     """
     if folder is None or not (folder / CARD).is_file():
         return {}
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+        if "mean" in has and card.get("modality") == "text":
+            raise InputError(f"{folder} is an encoder of texts: here one of images or clips is needed")
         return {**card, **{name: KINDS.get(name, lambda as_is: as_is)(card[name]) for name in has}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error!r}") from None
@@ -251,8 +253,10 @@ def _open_folder(folder: Path, size: int | None, seed: int) -> tuple[ImageTrunk,
 def _built(folder: Path, config: PretrainedConfig, size: int | None, seed: int) -> tuple[ImageTrunk, bool]:
     if not has_weights(folder):
         return fresh_trunk(_sized(config, size), seed), False
-    trunk = _with_weights(str(folder), config, size)
     card = read_card(folder)
+    if hasattr(config, "tubelet_size"):
+        raise InputError(f"{folder} is a model of clips, which sees no single images: here one of images is needed")
+    trunk = _with_weights(str(folder), config, size)
     trunk.pooling = card["pooling"] if card else trunk.pooling
     return trunk, True
 
