@@ -119,3 +119,19 @@ def test_a_folder_without_labels_is_learned_from(tmp_path):
     assert labelled.classes == ["cat", "dog"]
     assert len(labelled.tested(0)) == len(labelled.learned(0)) == 10
     assert len(labelled.more) == 30
+
+
+def test_few_labels_with_a_slip_are_tested_on_few_items_of_the_other_classes(tmp_path):
+    photos = folder_of(tmp_path / "photos", cat=8, dog=8)
+    rows = [
+        f"{animal}/{i}.png,{'dgo' if (animal, i) == ('dog', 0) else animal}"
+        for animal in ("cat", "dog")
+        for i in range(8)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    labelled = open_labelled(photos, tmp_path / "labels.csv", [2], 3)
+    assert (len(labelled.classes), labelled.known_classes) == (3, 2)  # guessing is right for one in two
+    test = len(labelled.tested(0))
+    (note,) = [note for note in labelled.notes if note.startswith("every draw is tested on")]
+    assert f"on {test} items only: one more or less told right moves its accuracy by {100 / test:.0f} points" in note
+    assert not [note for note in opened(folder_of(tmp_path / "more", cat=60, dog=60)).notes if "tested on" in note]

@@ -137,6 +137,7 @@ class JudgedTexts(Judged):
 
     rival = "sentence-transformers/all-MiniLM-L6-v2"
     one = "text"
+    _told = ""
 
     @staticmethod
     def open(data: Any, labels: Any = None) -> Source:
@@ -145,7 +146,8 @@ class JudgedTexts(Judged):
 
     def _decode(self, source: Source, listen: Listen) -> tuple[Any, NDArray[np.int64], list[Line]]:
         """(N,) strings."""
-        if source.told:
+        if source.told and source.told != self._told:  # once, also where items without labels are read too
+            self._told = source.told
             listen({"kind": "note", "text": source.told})
         bad: list[Line] = []
         read = list(documents(source, bad))

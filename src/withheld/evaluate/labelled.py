@@ -24,6 +24,8 @@ from withheld.wording import per_class, plural
 MOST_TESTED = 10_000
 COMMON = 2000
 FEW_TESTED = 300
+VERY_FEW = 20
+"""Items that every draw is tested on, below which it is said."""
 UNEVEN = 0.4
 """Share of tested items of one class from which it is said."""
 
@@ -70,6 +72,11 @@ class Labelled:
     def tested(self, seed: int) -> NDArray[np.int64]:
         """All items a seed is tested on."""
         return self.draws[self.largest, seed].test
+
+    @property
+    def known_classes(self) -> int:
+        """How many classes any draw has items of: some have too few labels."""
+        return len(np.unique(self.labels))
 
     def limited(self) -> Labelled:
         """The same, tested on the common items only."""
@@ -243,6 +250,12 @@ def _same_draws(draws: dict[tuple[int, int], FewLabels], counts: Sequence[int]) 
 
 
 def _few_tested(draw: FewLabels) -> list[str]:
+    if draw.test_share is not None and 0 < len(draw.test) < VERY_FEW:
+        return [
+            f"every draw is tested on {plural(len(draw.test), 'item')} only: one more or less told right moves its accuracy by "
+            f"{100 / len(draw.test):.0f} points. More labels narrow the intervals; those to measure on are best chosen by chance "
+            "(withheld suggest RUN --how random)"
+        ]
     if draw.test_share is not None or len(draw.test) >= FEW_TESTED:
         return []
     half = 100 / np.sqrt(len(draw.test))

@@ -227,7 +227,7 @@ class _Book:
     def close(self, measurement: Measurement, remedy: str) -> Verdict:
         """The verdict, written."""
         share = self.labelled.test_share
-        sentence = closing.sentence(measurement.rows, share, len(self.labelled.classes), remedy)
+        sentence = closing.sentence(measurement.rows, share, self.labelled.known_classes, remedy)
         outcome = closing.outcome(measurement.rows, share)
         details = {
             "data": self.data, "labels_per_class": self.labelled.counts, "classes": self.labelled.classes,
