@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from withheld.data.clip import Clip
 from withheld.errors import InputError
 from withheld.evaluate.choose import WAYS, _clusters, _radius, covering, typical, unit_features
 from withheld.evaluate.labelled import open_labelled
 from withheld.evaluate.pool import _equal_texts
 from withheld.evaluate.search import _doubles, search
 from withheld.evaluate.suggest import suggest, write_labels_csv
+from withheld.evaluate.thumbnails import shown
 
 NONE = np.zeros(0, np.int64)
 
@@ -179,6 +182,32 @@ def test_search_by_name_and_by_file(tiny, folder: Path, tmp_path: Path) -> None:
         search(tiny, "=99<b>.png", folder)
 
 
+def test_sheets_show_images_as_they_are_and_not_as_the_encoder_takes_them(tiny, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 255, (150, 300, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    Image.fromarray(pixels[:20, :20]).save(tmp_path / "photos" / "small.png")
+    found = suggest(tiny, tmp_path / "photos", 5)
+    near = search(tiny, tmp_path / "photos" / "0.png", tmp_path / "photos", n=4)
+    (tmp_path / "asked.png").write_bytes((tmp_path / "photos" / "0.png").read_bytes())
+    other = search(tiny, tmp_path / "asked.png", tmp_path / "photos", n=4)
+    assert near.sheet[0].said == other.sheet[0].said == "query"
+    for one in (*found.sheet, *near.sheet, *other.sheet):
+        wanted = (100, 100) if one.name == "small.png" else (128, 64)
+        assert Image.open(io.BytesIO(one.picture)).size == wanted, one.name
+
+
+def test_a_clip_is_shown_as_three_of_its_frames() -> None:
+    shades = np.arange(0, 200, 20, dtype=np.uint8)
+    clip = Clip(np.broadcast_to(shades[:, None, None, None], (10, 3, 32, 32)).copy(), 25.0, "")
+    one = shown("a", "1", clip)
+    pixels = np.asarray(Image.open(io.BytesIO(one.picture)).convert("RGB"))
+    assert one.wide
+    assert pixels.shape[:2] == (96, 3 * 96 + 2 * 4)
+    assert pixels[40, [40, 148, 280], 0].tolist() == [20, 100, 180]
+
+
 TEXTS = [
     f"{kind} {what} number {at}"
     for at in range(6)
@@ -213,6 +242,12 @@ def test_texts_are_suggested_with_their_first_words_and_searched_by_a_text(reade
     from withheld.evaluate.judged import JudgedTexts
 
     labelled = open_labelled(tmp_path / "texts.csv", str(tmp_path / "labels.csv"), [1], 1, JudgedTexts.open)
+    source, heard = JudgedTexts.open(tmp_path / "texts.csv"), []
+    source.told = "which column is taken"
+    kind = JudgedTexts(reader)
+    for _ in range(2):
+        kind.decode(source, heard.append)
+    assert [each["text"] for each in heard] == ["which column is taken"]
     assert labelled.classes == ["no", "yes"]
     near = search(reader, "the old song number 2", tmp_path / "texts.csv", n=3)
     assert near.texts[0] == "the old song number 2"

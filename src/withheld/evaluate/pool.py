@@ -5,13 +5,17 @@ Shapes: N items, D features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from withheld.data.decode import decode
 from withheld.data.duplicates import matching, thumbnails
+from withheld.data.image import to_color
 from withheld.data.source import Source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
@@ -90,6 +94,29 @@ def _sample(rows: NDArray[np.int64], most: int, wanted: NDArray[np.int64]) -> ND
     mixed = np.random.default_rng(0x9001).permutation(rows)
     first = np.isin(mixed, wanted)
     return np.sort(np.concatenate([mixed[first], mixed[~first]])[:most])
+
+
+def looked_at(source: Source, at: NDArray[np.int64], items: Sequence[Any], side: int) -> list[Any]:
+    """Items as a person should see them: images from their files again, unsquashed, up to `side` pixels; others as decoded.
+
+    Args:
+        at: positions in the source of `items`, which are decoded as an encoder takes them.
+    """
+    items = list(items)
+    if not items or isinstance(items[0], str) or hasattr(items[0], "frames") or items[0].shape[-1] >= 2 * side:
+        return items
+    for position, raw in source.raw(np.unique(at)):
+        try:
+            image = decode(raw, side)
+            if not isinstance(image, Image.Image):
+                continue
+            small = Image.fromarray(to_color(image).transpose(1, 2, 0))
+        except Exception:  # damaged files raise anything  # noqa: S112 - then what the features were made of is shown
+            continue
+        small.thumbnail((side, side))
+        for place in np.flatnonzero(at == position):
+            items[place] = np.asarray(small).transpose(2, 0, 1)
+    return items
 
 
 def twins(pool: Pool) -> NDArray[np.int64]:

@@ -17,8 +17,8 @@ from withheld.errors import nearest as hint_for
 from withheld.evaluate.choose import unit_features
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.judged import judged
-from withheld.evaluate.pool import Pool, middle_frame, open_pool, plain_text
-from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
+from withheld.evaluate.pool import Pool, looked_at, middle_frame, open_pool, plain_text
+from withheld.evaluate.thumbnails import LARGE, Shown, draw_sheet, first_words, shown
 
 MOST_SEARCHED = 200_000
 TITLE = 60
@@ -73,7 +73,7 @@ def search(
     encoder = as_encoder(subject, device)
     source = judged(encoder).open(data)
     known = _named(str(query), source.names, source.location)
-    item = None if known is not None else _query(encoder, query, source, listen)
+    item, seen = (None, None) if known is not None else _query(encoder, query, source, listen)
     wanted = np.zeros(0, np.int64) if known is None else np.array([known])
     pool = open_pool(encoder, source, listen, most=most, wanted=wanted)
     if known is not None:
@@ -81,6 +81,7 @@ def search(
         if not len(place):
             raise InputError(f"{query}: this item cannot be read")
         item, asked = pool.item(int(place[0])), pool.values[place[0]]
+        seen = looked_at(source, np.array([known]), [item], LARGE)[0]
     else:
         asked = features(encoder, _one(item))[0]
     unit = unit_features(np.concatenate([pool.values, asked[None]]))
@@ -88,7 +89,7 @@ def search(
     if known is not None:
         cosine[pool.at == known] = -np.inf
     nearest = np.argsort(-cosine, kind="stable")[: min(n, int(np.isfinite(cosine).sum()))]
-    return _found(pool, str(query), item, nearest, cosine[nearest])
+    return _found(pool, str(query), item, seen, nearest, cosine[nearest])
 
 
 def _named(query: str, names: Sequence[str], location: str) -> int | None:
@@ -111,21 +112,22 @@ def _is_file(query: str | Path) -> bool:
         return False
 
 
-def _query(encoder: Encoder, query: str | Path, source: Source, listen: Listen) -> Any:
-    """The one item of a file, or the text itself."""
+def _query(encoder: Encoder, query: str | Path, source: Source, listen: Listen) -> tuple[Any, Any]:
+    """The one item of a file, or the text itself; and as a person should see it."""
     if not _is_file(query):
         if encoder.modality == "text":
             if not str(query).strip():
                 raise InputError("the query is empty: give a text, a file or the name of an item")
-            return str(query)
+            return str(query), str(query)
         hint = hint_for(str(query), source.names[:COMPARED])
         hint = hint if hint.startswith("did you mean") else f"names are such as {source.names[0]!r}"
         raise InputError(f"{str(query)!r} is neither a file nor the name of an item of {source.location}; {hint}")
     kind = judged(encoder)
-    items, _ = kind.decode(kind.open(str(Path(query).expanduser())), listen)
+    opened = kind.open(str(Path(query).expanduser()))
+    items, kept = kind.decode(opened, listen)
     if len(items) != 1:
         raise InputError(f"{query} holds {len(items):,} items: a query is one; name one of them")
-    return items[0]
+    return items[0], looked_at(opened, np.asarray(kept), [items[0]], LARGE)[0]
 
 
 def _one(item: Any) -> Any:
@@ -137,7 +139,7 @@ def _one(item: Any) -> Any:
     return np.asarray(item)[None]
 
 
-def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Found:
+def _found(pool: Pool, query: str, item: Any, seen: Any, nearest: Any, cosine: Any) -> Found:
     names, items = [pool.name(at) for at in nearest], [pool.item(at) for at in nearest]
     doubles = _doubles([item, *items])
     said = [f"{c:.3f}{' copy' if twice else ''}" for c, twice in zip(cosine, doubles, strict=True)]
@@ -145,9 +147,10 @@ def _found(pool: Pool, query: str, item: Any, nearest: Any, cosine: Any) -> Foun
     title = first_words(query, TITLE) if isinstance(item, str) else query[-TITLE:]
     title = f'"{title}"' if typed else title
     told = "" if typed else query  # a text is its own name
-    sheet = [shown(told, "query", item), *map(shown, names, said, items)]
+    items = looked_at(pool.source, pool.at[nearest], items, LARGE)
+    sheet = [shown(told, "query", seen), *map(shown, names, said, items)]
     below = [f"{what}  {name}" for what, name in zip(said, names, strict=True)]
-    picture = draw_sheet(f"nearest to {title}", [("query", item), *zip(below, items, strict=True)])
+    picture = draw_sheet(f"nearest to {title}", [("query", seen), *zip(below, items, strict=True)])
     texts = [first_words(one) if isinstance(one, str) else "" for one in items]
     return Found(title, names, [float(c) for c in cosine], doubles, texts, sheet, picture, list(pool.notes))
 

@@ -17,8 +17,8 @@ from withheld.errors import InputError, nearest
 from withheld.evaluate.choose import WAYS, unit_features
 from withheld.evaluate.features import Listen, as_encoder, silent
 from withheld.evaluate.judged import judged
-from withheld.evaluate.pool import MOST, Pool, kept_of, open_pool, twins
-from withheld.evaluate.thumbnails import Shown, draw_sheet, first_words, shown
+from withheld.evaluate.pool import MOST, Pool, kept_of, looked_at, open_pool, twins
+from withheld.evaluate.thumbnails import LARGE, Shown, draw_sheet, first_words, shown
 from withheld.learn.checkpoint import replacing
 from withheld.wording import plural
 
@@ -141,11 +141,12 @@ def _chosen(
 
 def _shown(pool: Pool, places: np.ndarray, known: dict[str, str], doubles: int, how: str) -> Suggestion:
     names = [pool.name(at) for at in places]
-    some = list(zip(names, places, strict=True))[:MOST_DRAWN]
-    sheet = [shown(name, f"{i + 1}", pool.item(at)) for i, (name, at) in enumerate(some)]
-    title = f"{plural(len(names), 'item')} to label first ({how})"
-    picture = draw_sheet(title, [(f"{i + 1}  {name}", pool.item(at)) for i, (name, at) in enumerate(some)])
     items = [pool.item(at) for at in places]
+    drawn = looked_at(pool.source, pool.at[places[:MOST_DRAWN]], items[:MOST_DRAWN], LARGE)
+    some = list(zip(names[:MOST_DRAWN], drawn, strict=True))
+    sheet = [shown(name, f"{i + 1}", item) for i, (name, item) in enumerate(some)]
+    title = f"{plural(len(names), 'item')} to label first ({how})"
+    picture = draw_sheet(title, [(f"{i + 1}  {name}", item) for i, (name, item) in enumerate(some)])
     texts = [first_words(item) if isinstance(item, str) else "" for item in items]
     notes = list(pool.notes)
     if doubles:

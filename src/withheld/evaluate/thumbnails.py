@@ -1,4 +1,4 @@
-"""A small picture of any item, and a sheet of many: images as they are, of clips a middle frame, of texts the first words."""
+"""A small picture of any item, and a sheet of many: images as they are, of clips three frames, of texts the first words."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from withheld.evaluate.canvas import SOFT, Tile, enlargement, fitted, ladder, page, png, tile, written
 from withheld.evaluate.fonts import font
 from withheld.evaluate.parts import to_pixels
-from withheld.evaluate.pool import middle_frame
 
 SIDE, ACROSS = 96, 8
+LARGE = 128
+"""The longer side of images that are read again for a sheet, pixels."""
+STRIP, GAP = (0.1, 0.5, 0.9), 4
+"""Where in a clip the frames lie that are shown of it, and pixels between them."""
 FIRST_WORDS = 280
 """Characters of a text that are shown."""
 
@@ -27,19 +30,21 @@ class Shown:
     Attributes:
         name: of the item. said: what there is to say of it.
         picture: a PNG; empty for texts. text: the first words; "" for images.
+        wide: whether the picture is a strip of frames.
     """
 
     name: str
     said: str
     picture: bytes
     text: str
+    wide: bool = False
 
 
 def shown(name: str, said: str, item: Any) -> Shown:
     """An item as a sheet shows it."""
     if isinstance(item, str):
         return Shown(name, said, b"", first_words(item))
-    return Shown(name, said, png(picture(item)), "")
+    return Shown(name, said, png(picture(item)), "", hasattr(item, "frames"))
 
 
 def first_words(text: str, most: int = FIRST_WORDS) -> str:
@@ -49,13 +54,22 @@ def first_words(text: str, most: int = FIRST_WORDS) -> str:
 
 
 def picture(item: Any) -> Tile:
-    """A tile of an image (C, H, W) uint8 or the middle frame of a clip; small ones enlarged."""
-    pixels_CHW = middle_frame(item) if hasattr(item, "frames") else np.asarray(item)
+    """A tile of an image (C, H, W) uint8, small ones enlarged; of a clip three frames side by side, the middle one between."""
+    if not hasattr(item, "frames"):
+        return _tile(np.asarray(item), 2 * SIDE)
+    tiles = [_tile(np.asarray(item.frames[int(share * len(item.frames))]), SIDE) for share in STRIP]
+    out = Image.new("RGBA", (sum(each.width for each in tiles) + GAP * (len(tiles) - 1), tiles[0].height))
+    for at, each in enumerate(tiles):
+        out.paste(each, (at * (each.width + GAP), 0))
+    return out
+
+
+def _tile(pixels_CHW: Any, most: int) -> Tile:
     C = len(pixels_CHW)
     pixels = to_pixels(torch.from_numpy(np.array(pixels_CHW)).float()[None] / 255, [0.0] * C, [1.0] * C)[0]
-    out = tile(pixels, times=enlargement(pixels.shape[1], SIDE))
-    if max(out.size) > 2 * SIDE:
-        out.thumbnail((2 * SIDE, 2 * SIDE))
+    out = tile(pixels, times=enlargement(max(pixels.shape[:2]), SIDE))
+    if max(out.size) > most:
+        out.thumbnail((most, most))
     return out
 
 
@@ -76,7 +90,7 @@ def draw_sheet(title: str, items: Sequence[tuple[str, Any]]) -> bytes:
     tiles = [(said, picture(item)) for said, item in items]
     width, height = max(t.width for _, t in tiles), max(t.height for _, t in tiles)
     gap, edge, below = 12, 28, 20
-    across = min(ACROSS, len(tiles))
+    across = min(max(1, ACROSS * (SIDE + gap) // (width + gap)), len(tiles))
     rows = -(-len(tiles) // across)
     out = page(
         max(360, 2 * edge + across * (width + gap) - gap), edge + 36 + rows * (height + below + gap) + edge - gap, title, edge

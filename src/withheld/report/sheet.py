@@ -12,8 +12,8 @@ from markupsafe import Markup
 from withheld.report.clean import one_line
 from withheld.report.page import filled, write_text
 
-NARROW, WIDE = 120, 260
-"""Columns of pictures and of texts, in pixels."""
+NARROW, WIDE, STRIP = 132, 260, 296
+"""Columns of pictures, of texts and of strips of frames, in pixels."""
 
 
 def write_sheet(path: Path, title: str, notes: Sequence[str], entries: Sequence[Any]) -> Path:
@@ -22,7 +22,8 @@ def write_sheet(path: Path, title: str, notes: Sequence[str], entries: Sequence[
     Args:
         path: of the page.
         title, notes: what stands above.
-        entries: with `name`, `said` (what there is to say of it), `picture` (a PNG, empty for none) and `text`.
+        entries: with `name`, `said` (what there is to say of it), `picture` (a PNG, empty for none), `text`, and `wide` for
+            a strip of frames.
 
     Raises:
         CannotWrite: the disk is full or read-only.
@@ -30,7 +31,7 @@ def write_sheet(path: Path, title: str, notes: Sequence[str], entries: Sequence[
     shown = [
         {"name": one_line(e.name), "said": one_line(e.said), "text": e.text, "uri": _uri(e.picture)} for e in entries
     ]
-    wide = WIDE if any(e.text for e in entries) else NARROW
+    wide = WIDE if any(e.text for e in entries) else STRIP if any(e.wide for e in entries) else NARROW
     return write_text(path, filled("sheet.html", {"title": title, "notes": notes, "entries": shown, "wide": wide}))
 
 
