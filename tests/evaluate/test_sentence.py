@@ -69,6 +69,7 @@ def test_where_all_rows_only_guess_it_is_said():
     assert told in sentence(rows, classes=2)
     assert "use HOG" not in sentence(rows, classes=2)
     assert "use HOG" in sentence(rows, classes=10)
+    assert (outcome(rows, classes=2), outcome(rows, classes=10), outcome(rows)) == ("unclear", "worse", "worse")
     alone = [made(FINE_TUNED, n5=0.4), made(SCRATCH_ROW, n5=0.4)]
     assert "train from scratch" not in sentence(alone, classes=2)
     assert ": train from scratch" in sentence(alone, classes=10)

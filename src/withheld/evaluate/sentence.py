@@ -204,9 +204,13 @@ def _floor_too(ours: Row, rows: Sequence[Row], labels: int, test_share: float | 
     return f"; {floor.method} does it as well without any pretraining ({told})" if alike else ""
 
 
-def outcome(rows: Sequence[Row], test_share: float | None = None, at: int | None = None) -> str:
-    """What the sentence says in a word: "better", "worse" (something else is as good) or "unclear"."""
+def outcome(
+    rows: Sequence[Row], test_share: float | None = None, at: int | None = None, classes: int | None = None
+) -> str:
+    """What the sentence says in a word: "better", "worse" (something else is as good) or "unclear", also where all only guess."""
     found = find(rows, test_share, at)
+    if found is not None and _by_guessing(rows, found.labels, test_share, classes):
+        return "unclear"
     if found is None or (found.worth is None and found.rival is None):
         return "unclear"
     if found.rival is None and found.worth is not None and not math.isfinite(found.worth.low):

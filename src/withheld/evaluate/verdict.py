@@ -228,7 +228,7 @@ class _Book:
         """The verdict, written."""
         share = self.labelled.test_share
         sentence = closing.sentence(measurement.rows, share, self.labelled.known_classes, remedy)
-        outcome = closing.outcome(measurement.rows, share)
+        outcome = closing.outcome(measurement.rows, share, classes=self.labelled.known_classes)
         details = {
             "data": self.data, "labels_per_class": self.labelled.counts, "classes": self.labelled.classes,
             **_mistakes(measurement),
