@@ -51,6 +51,19 @@ def test_a_lasting_illness_comes_first_with_its_cure(tmp_path: Path) -> None:
     assert "<never>" not in page
 
 
+def test_a_remedy_is_told_with_its_numbers(tmp_path: Path) -> None:
+    treatment = {
+        "step": 8,
+        "illness": "collapse",
+        "remedy": "lower learning rate",
+        "factor": 1 / 3,
+        "from": 4,
+        "back": True,
+    }
+    health = read_health(read_folder(folder(tmp_path / "run", ["ok", "ok"], treatment=treatment)))
+    assert health["treatments"] == ["At step 8: collapse; remedy: lower learning rate, times 0.33, again from step 4"]
+
+
 def test_a_model_that_is_sick_does_not_begin_with_learned_alone(tmp_path: Path) -> None:
     for states, word in ((["ok", "ok"], "Learned"), (["ok", "sick"], "Learned, and sick")):
         path = folder(tmp_path / states[-1], states)

@@ -103,6 +103,29 @@ def test_only_scores(tmp_path: Path) -> None:
     assert sections(read(report.write(tmp_path))) == {"verdict", "errors", "cost", "reproduce"}
 
 
+def test_the_words_of_a_text_that_was_guessed_wrong_are_shown(tmp_path: Path) -> None:
+    wrong = {
+        "name": "reviews.csv:7",
+        "true": "good",
+        "predicted": "bad",
+        "probability": 0.8,
+        "text": "a <b>fine</b> film",
+    }
+    write_lines(tmp_path / "results.jsonl", [*result_lines()[:-1], {**result_lines()[-1], "errors": [wrong]}])
+    page = report.write(tmp_path)
+    assert "a <b>fine</b> film" in " ".join(read(page).words)
+    assert "a &lt;b&gt;fine&lt;/b&gt; film" in page.read_text()
+
+
+def test_of_clips_it_is_said_how_many_and_how_they_were_seen(tmp_path: Path) -> None:
+    run = run_json()
+    run["data"] = {**run["data"], "clips": 30, "frames": 8, "rate": 12.0}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    words = " ".join(read(report.write(tmp_path)).words)
+    assert "clips 30" in words
+    assert "frames at once 8, at 12 a second" in words
+
+
 def test_only_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(sweep_json()))
     reader = read(report.write(tmp_path))

@@ -42,6 +42,8 @@ def data_facts(found: Contents) -> Facts:
         ("labels", _label_words(data)),
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
+        ("clips", _counted(data.get("clips"))),
+        ("frames at once", _frames_words(data)),
         ("seen at", shape),
         ("texts", _reckoned(data, "documents")),
         ("tokens", _reckoned(data, "tokens")),
@@ -53,6 +55,12 @@ def data_facts(found: Contents) -> Facts:
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _frames_words(data: dict[str, Any]) -> str:
+    """How clips were seen: "8, at 12 a second"."""
+    frames, rate = number(data.get("frames")), number(data.get("rate"))
+    return f"{plain(frames)}, {f'at {plain(rate)} a second' if rate else 'as they follow each other'}" if frames else ""
 
 
 def _normalized(found: Contents) -> bool:
@@ -231,7 +239,7 @@ def notes(found: Contents) -> list[str]:
 
 
 def error_words(entry: dict[str, Any], uri: str = "") -> dict[str, Any]:
-    """One confident mistake: which item, what it is, what was said, how surely, and its thumbnail if there is one."""
+    """One confident mistake: which item, what it is, what was said, how surely, its thumbnail and its words if there are any."""
 
     def first(*keys: str) -> str:
         return next((_said(entry[key]) for key in keys if entry.get(key) not in (None, "")), "")
@@ -243,6 +251,7 @@ def error_words(entry: dict[str, Any], uri: str = "") -> dict[str, Any]:
         "predicted": first("predicted", "prediction"),
         "probability": "" if sure is None else f"{100 * sure:.0f} %",
         "uri": uri,
+        "text": shorten(entry.get("text") or "", 300),
     }
 
 

@@ -84,7 +84,10 @@ def _treatment(entry: Any) -> str:
     given = mapping(entry)
     step = number(given.get("step"))
     at = f"At step {count(step)}: " if step is not None else ""
-    return f"{at}{one_line(given.get('illness') or 'an illness')}; remedy: {one_line(given.get('remedy') or '')}"
+    again, factor = number(given.get("from")), number(given.get("factor"))
+    how = "" if factor is None else f", times {factor:.2g}"
+    how += f", again from step {count(again)}" if given.get("back") is True and again is not None else ""
+    return f"{at}{one_line(given.get('illness') or 'an illness')}; remedy: {one_line(given.get('remedy') or '')}{how}"
 
 
 def _spread(checkups: list[Any]) -> list[Any]:
