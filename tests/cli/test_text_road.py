@@ -39,6 +39,16 @@ def test_check_says_what_to_run_next(withheld, reviews):
         assert f"withheld {verb}" in result.output
 
 
+def test_of_a_single_text_nothing_is_chosen_or_labelled(withheld, tmp_path, reviews):
+    (tmp_path / "one.txt").write_text("\n".join(f"{LINES['good'][i % 2]}, said number {i}." for i in range(600)))
+    said = withheld("check", tmp_path / "one.txt").output
+    assert "save them one a row, as a .csv or .jsonl" in said
+    assert "withheld pretrain auto" in said
+    assert "withheld suggest" not in said
+    assert "withheld predict" not in said
+    assert "withheld suggest" in withheld("check", reviews).output
+
+
 def test_the_column_that_is_taken_is_said_and_how_to_take_another(withheld, tmp_path):
     path = tmp_path / "mail.csv"
     row = "'re: the old house','dear friends we went down to the sea and it rained all day',good\n".replace("'", '"')

@@ -143,11 +143,11 @@ def check_command(data: str, labels: str | None, labelled: bool, device: str, sc
     for what, value in sorted(lines, key=lambda line: line[0] == "note"):
         screen.result(f"{what:<{wide}}  {value}")
     screen.result("")
-    _next(screen, shlex.quote(data), chosen, method, few is not None)
+    _next(screen, shlex.quote(data), chosen, method, few is not None, ("items", "1") in lines)
 
 
-def _next(screen: Screen, data: str, chosen: str, method: str, few: bool) -> None:
-    """What to type next; the one line on stdout is the first of it."""
+def _next(screen: Screen, data: str, chosen: str, method: str, few: bool, alone: bool) -> None:
+    """What to type next; the one line on stdout is the first of it. Of a single text nothing is there to choose or label."""
     if few:
         screen.say("All the same, from scratch:")
     screen.result(f"withheld pretrain {chosen} --data {data} --out runs/first --minutes 10")
@@ -163,10 +163,14 @@ def _next(screen: Screen, data: str, chosen: str, method: str, few: bool) -> Non
             "other things to ask: frame_order, arrow_of_time, track_color, next_frame (withheld list --modality video)"
         )
     labelled = "LABELLED.csv" if method == "bert" else "LABELLED"
-    screen.say(f"what to label first: withheld suggest runs/first --data {data} -n 100")
+    if not alone:
+        screen.say(f"what to label first: withheld suggest runs/first --data {data} -n 100")
     screen.say(f"did it help?         withheld evaluate runs/first --data {labelled}")
     screen.say(f"then, few labels:    withheld finetune runs/first --data {labelled} --out models/first")
-    screen.say(f"label all the rest:  withheld predict models/first {data} -o labels.csv")
+    if not alone:
+        screen.say(f"label all the rest:  withheld predict models/first {data} -o labels.csv")
+    elif method in ("same_text", "bert"):
+        screen.say("its lines labelled:  save them one a row, as a .csv or .jsonl; a .txt file is one text")
 
 
 def _describe(data: str, labels: Any, tell: Callable[[int, int], None]) -> list[tuple[str, str]]:
