@@ -42,6 +42,21 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a run folder; nothing is written. False where that cannot be asked."""
+    from filelock import FileLock, Timeout
+
+    if not (folder / "run.lock").is_file():
+        return False
+    try:
+        with FileLock(folder / "run.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def _who(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text(encoding="utf-8"))

@@ -16,8 +16,9 @@ from tiny_vit import tiny_encoder
 from withheld.errors import InputError
 from withheld.evaluate import few_label, measure, public, tuned
 from withheld.evaluate import labelled as labelled_module
+from withheld.evaluate.judged import JudgedTexts
 from withheld.evaluate.sentence import AUGMENTED_ROW, FINE_TUNED, MIXTURE, NEIGHBORS, PROBE, RANDOM_ROW, SCRATCH_ROW
-from withheld.evaluate.verdict import verdict
+from withheld.evaluate.verdict import _shown, verdict
 from withheld.learn.gradient import Loop
 
 SELF = {"self-training", "self-training on HOG", "self-training with HOG"}
@@ -440,3 +441,11 @@ def test_ctrl_c_keeps_the_scores(digits, tmp_path, monkeypatch):
         verdict(tiny_encoder(), subset(digits, 3, 30), labels_per_class=[1], seeds=2, results=results)
     assert caught.value.exit_code == 130
     assert len(results.read_text(encoding="utf-8").splitlines()) == 9
+
+
+def test_of_a_text_that_was_guessed_wrong_whole_words_are_kept():
+    text = "a long film " * 60
+    judged = SimpleNamespace(judged=JudgedTexts(None), images=np.array([text], object), row_of={3: 0})
+    shown = _shown(judged, 3)["text"]
+    assert shown.endswith((" film …", " long …", " a …"))
+    assert len(shown) < 290

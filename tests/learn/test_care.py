@@ -53,7 +53,7 @@ def test_appointments_are_early_and_include_the_last() -> None:
 
 
 def test_stop_ends_with_code_3_and_can_go_on(digits: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(Sick, match="learning rate too large") as stopped:
+    with pytest.raises(Sick, match=r"learning rate too large.*Cure, in a new run \(another --out\): lower") as stopped:
         pretrained(digits, tmp_path / "run", on_sick="stop")
     assert stopped.value.exit_code == 3
     assert stopped.value.step <= 12

@@ -20,6 +20,7 @@ from withheld.learn.intake import intake
 from withheld.learn.rules import codes
 from withheld.learn.rules_of_training import RULES
 from withheld.learn.watch import Patient, Watch
+from withheld.lock import locked
 from withheld.losses.contrast import NTXent
 from withheld.networks.open import open_trunk
 from withheld.networks.quantizer import Quantizer, perplexity
@@ -340,4 +341,29 @@ def test_doctor_tells_of_what_a_run_was_sick_with(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["doctor", str(tmp_path)])
     assert found.exit_code == 0
     assert found.stdout.splitlines()[-1] == "healthy"
+    assert "it ended" not in found.stderr
     assert "earlier: learning rate too large, sick at step 40 to 60" in found.stderr
+
+
+def test_doctor_says_whether_a_run_goes_on(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "steps": 200, "loss": 1.0, **({"vitals": {"data_wait": 0.0}} if step == 1 else {})}
+        for step in (1, 9)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.json").write_text(json.dumps({"method": "vae", "title": "vae", "format": 1}))
+
+    def said(state: str, reason: str = "") -> str:
+        (tmp_path / "status.json").write_text(json.dumps({"state": state, "reason": reason}))
+        return CliRunner().invoke(main, ["doctor", str(tmp_path)]).stderr
+
+    with locked(tmp_path):
+        assert "it goes on: step 9 of 200 was the last one written" in said("running")
+    assert "it ended at step 9 of 200, without a word, as where its process is killed; to go on: withheld" in said(
+        "running"
+    )
+    assert f"it ended at step 9 of 200 (Ctrl-C); to go on: withheld pretrain ... --out {tmp_path}" in said(
+        "stopped", "Ctrl-C"
+    )
+    assert "for it was sick; all the same: " in said("sick", "stopped at step 9: ...")
+    assert "--resume --on-sick warn" in said("sick")

@@ -117,6 +117,14 @@ def test_the_words_of_a_text_that_was_guessed_wrong_are_shown(tmp_path: Path) ->
     assert "a &lt;b&gt;fine&lt;/b&gt; film" in page.read_text()
 
 
+def test_the_columns_of_a_table_are_named(tmp_path: Path) -> None:
+    run = run_json()
+    run["data"] = {**run["data"], "columns": ["height", "a <b>", *(f"x{i}" for i in range(9))]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    words = " ".join(read(report.write(tmp_path)).words)
+    assert "columns 11: height, a <b>, x0, x1, x2, x3, x4, x5, ..." in words
+
+
 def test_of_clips_it_is_said_how_many_and_how_they_were_seen(tmp_path: Path) -> None:
     run = run_json()
     run["data"] = {**run["data"], "clips": 30, "frames": 8, "rate": 12.0}

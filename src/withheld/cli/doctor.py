@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,38 @@ def doctor_command(run: Path, strict: bool, screen: Screen) -> int:
     for illness, (first, until) in history.sick.items():
         if illness not in still:
             screen.say(f"earlier: {illness}, sick at step {first:,}" + (f" to {until:,}" if until > first else ""))
+    if where := _whereabouts(run, int(lines[-1]["step"]), last.steps):
+        screen.say(where)
     state = worst(history.findings)
     ill = ", ".join(dict.fromkeys(each.illness for each in history.findings if each.state == state))
     screen.result(f"{state}: {ill}" if state in (WARN, SICK) else state if state == NOT_YET else "healthy")
     return 1 if strict and state == SICK else 0
+
+
+def _whereabouts(run: Path, step: int, steps: int) -> str:
+    """Whether the run goes on, and if not, whether it was to end there; "" of one that is done."""
+    from withheld.lock import is_held
+
+    if is_held(run):
+        return f"it goes on: step {step:,} of {steps:,} was the last one written"
+    if step >= steps:
+        return ""
+    again = f"withheld pretrain ... --out {shlex.quote(str(run))} --resume"
+    try:
+        status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+        state, reason = str(status["state"]), str(status["reason"]).splitlines()[:1]
+    except (OSError, ValueError, KeyError, TypeError):
+        state, reason = "", []
+    if state == "sick":
+        return f"it was stopped at step {step:,} of {steps:,}, for it was sick; all the same: {again} --on-sick warn"
+    told = (
+        f" ({reason[0]})"
+        if reason
+        else ", without a word, as where its process is killed"
+        if state == "running"
+        else ""
+    )
+    return f"it ended at step {step:,} of {steps:,}{told}; to go on: {again}"
 
 
 def _state(found: Any) -> str:

@@ -25,6 +25,7 @@ from withheld.evaluate.measure import Measurement
 from withheld.evaluate.public import check_rivals, measure_public, rivals
 from withheld.evaluate.results import add_results
 from withheld.evaluate.text_floors import measure_tfidf
+from withheld.evaluate.thumbnails import first_words
 from withheld.evaluate.tuned import Tuning
 from withheld.evaluate.unlabelled import check_also, measure_m2, measure_unlabelled
 from withheld.learn.gradient import Interrupted
@@ -33,8 +34,6 @@ from withheld.types import Score
 from withheld.wording import percent
 
 WORST = 24
-TOLD = 280
-"""Characters of a text that was guessed wrong."""
 
 
 @dataclass
@@ -273,7 +272,7 @@ def _shown(measurement: Measurement, position: int) -> dict[str, str]:
     """The beginning of a text."""
     if not isinstance(measurement.judged, JudgedTexts):
         return {}
-    return {"text": str(measurement.images[measurement.row_of[position]])[:TOLD]}
+    return {"text": first_words(str(measurement.images[measurement.row_of[position]]))}
 
 
 def _draw_errors(measurement: Measurement, errors: list[dict[str, Any]], folder: Path) -> None:

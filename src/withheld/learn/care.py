@@ -34,8 +34,8 @@ class Sick(WithheldError):
     def __init__(self, step: int, finding: dict[str, Any]) -> None:
         self.step = step
         super().__init__(
-            f"stopped at step {step}: {finding['illness']}: {finding['reason']}. Cure: {finding['cure']}. To go on all the same: "
-            "--resume --on-sick warn"
+            f"stopped at step {step}: {finding['illness']}: {finding['reason']}. Cure, in a new run (another --out): "
+            f"{finding['cure']}. To go on all the same: --resume --on-sick warn"
         )
 
 

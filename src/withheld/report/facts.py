@@ -42,6 +42,7 @@ def data_facts(found: Contents) -> Facts:
         ("labels", _label_words(data)),
         ("read from", _said(data.get("location"))),
         ("as", _said(data.get("kind"))),
+        ("columns", _column_words(texts(data.get("columns")))),
         ("clips", _counted(data.get("clips"))),
         ("frames at once", _frames_words(data)),
         ("seen at", shape),
@@ -55,6 +56,12 @@ def data_facts(found: Contents) -> Facts:
         ("fingerprint", shorten(data.get("fingerprint") or "", 20)),
     ]
     return _present(facts)
+
+
+def _column_words(names: list[str]) -> str:
+    """How many, and the first of them."""
+    told = ", ".join(shorten(name, 40) for name in names[:8])
+    return f"{len(names):,}: {told}{', ...' if len(names) > 8 else ''}" if names else ""
 
 
 def _frames_words(data: dict[str, Any]) -> str:
