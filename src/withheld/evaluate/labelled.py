@@ -254,7 +254,7 @@ def _few_tested(draw: FewLabels) -> list[str]:
         return [
             f"every draw is tested on {plural(len(draw.test), 'item')} only: one more or less told right moves its accuracy by "
             f"{100 / len(draw.test):.0f} points. More labels narrow the intervals; those to measure on are best chosen by chance "
-            "(withheld suggest RUN --how random)"
+            "(withheld suggest RUN --data DATA --how random)"
         ]
     if draw.test_share is not None or len(draw.test) >= FEW_TESTED:
         return []
