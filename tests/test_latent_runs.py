@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture as Theirs
 
 import withheld
@@ -194,6 +195,39 @@ def test_as_many_components_as_the_evidence_is_for(tmp_path):
     before = (out / "run.json").read_bytes()
     typed("pretrain", "mixture", "--data", table, "--out", out, "--resume")
     assert (out / "run.json").read_bytes() == before
+
+
+def test_groups_of_many_columns_are_found_with_one_covariance(tmp_path):
+    """Three clouds of 30 correlated columns, nine deviations apart: 496 more numbers a component are too many for 1,000 rows."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, 1000)
+    mixed = np.eye(30) + 0.3 * rng.normal(size=(30, 30)) / 30**0.5
+    rows = (1.2 * rng.normal(size=(3, 30)))[group] + rng.normal(size=(1000, 30)) @ mixed
+    theirs = {
+        (count, kind): Theirs(count, covariance_type=kind, random_state=0, n_init=3).fit(rows).bic(rows)
+        for count, kind in ((1, "full"), (2, "full"), (3, "full"), (3, "tied"))
+    }
+    assert min(theirs, key=theirs.get) == (3, "tied")
+    assert min((key for key in theirs if key[1] == "full"), key=theirs.get) == (1, "full")
+    table, out = tmp_path / "rows.csv", tmp_path / "run"
+    np.savetxt(table, rows, delimiter=",", header=",".join(f"c{i}" for i in range(30)), comments="")
+    said = typed("pretrain", "mixture", "--data", table, "--out", out)
+    assert "3 components" in said
+    assert "with one covariance for all of them: with one for each, one component was best" in said
+    run = withheld.open_run(out)
+    assert run.settings["settings"] == {"components": 3, "covariance": "tied"}
+    best = min(line["bic"] for line in run.settings["evidence"])
+    assert best == pytest.approx(theirs[3, "tied"], abs=1)
+    typed("predict", out, table, "-o", tmp_path / "groups.csv")
+    lines = (tmp_path / "groups.csv").read_text(encoding="utf-8").splitlines()[1:]
+    found = np.array([int(line.split(",")[1]) for line in lines])
+    assert adjusted_rand_score(group, found) > 0.99
+    before = (out / "run.json").read_bytes()
+    typed("pretrain", "mixture", "--data", table, "--out", out, "--resume")
+    assert (out / "run.json").read_bytes() == before
+    assert "one component was best" not in typed(
+        "pretrain", "mixture", "--data", table, "--out", tmp_path / "full", "--set", "covariance=full"
+    )
 
 
 def test_a_run_begun_when_eight_components_were_the_default_goes_on_with_them(table, tmp_path):

@@ -18,7 +18,7 @@ def mixture(
     *,
     components: int | Literal["auto"] | None = None,
     kind: str = "gaussian",
-    covariance: str = "full",
+    covariance: str | None = None,
     regularization: float = 1e-6,
     smoothing: float = 0.1,
     start: str = "kmeans",
@@ -38,22 +38,25 @@ def mixture(
             labels one for every class; "auto" takes a multiple of the classes, the one that the evidence is for. They are
             numbered from 0, in pictures, in messages and in what `predict` writes.
         kind: "gaussian", or "bernoulli" for columns of 0 and 1.
-        covariance: of Gaussians: "full", "tied", "diag" or "spherical"; where it is not named, "diag" for fewer than three rows a
-            column and component.
+        covariance: of Gaussians: "full", "tied", "diag" or "spherical"; where it is not named, "full", but "diag" for fewer than
+            three rows a column and component, and "tied" where that is the only way that the evidence is for any groups.
         regularization: added to variances of Gaussians, in squared units of the data.
         smoothing: pseudo-rows of 0 and of 1 in every mean of a Bernoulli.
         start: "kmeans" or "random".
         classes: of the labels that some rows have (Nigam et al. 2000); `--labels` sets it.
     """
 
-    def of(count: int) -> Mixture:
+    def of(count: int, kept: str = covariance or "full") -> Mixture:
         if kind == "bernoulli":
             return BernoulliMixtureModel(columns, count, smoothing, classes, start)
-        return GaussianMixtureModel(columns, count, covariance, regularization, classes, start)
+        return GaussianMixtureModel(columns, count, kept, regularization, classes, start)
 
     if kind not in ("gaussian", "bernoulli"):
         raise InputError(f"kind={kind!r}: gaussian or bernoulli")
+    recipe = Recipe(batch_size=1 << 16, epochs=500, tolerance=1e-5)
     if components is None:  # a run says "auto" where it means it; those begun before it did have 8
         components = classes or COMPONENTS
-    model: LatentModel = ByEvidence(of, classes) if components == "auto" else of(int(components))
-    return model, Recipe(batch_size=1 << 16, epochs=500, tolerance=1e-5)
+    if components != "auto":
+        return of(int(components)), recipe
+    free = kind == "gaussian" and covariance is None and not classes
+    return ByEvidence(of, classes, (lambda count: of(count, "tied")) if free else None), recipe

@@ -16,8 +16,9 @@ from withheld.wording import plural
 
 MOST, PATIENCE = 20, 3
 """Counts that are tried, and how many in a row may be worse before the search ends."""
-PASSES, RISE = 200, 1e-4
-"""Of EM for every count: at most so many, and the rise of a row's bound (nats) below which it has converged."""
+PASSES, RISE, WORTH = 200, 1e-4, 1e-3
+"""Of EM for every count: at most so many, and what has converged: a row's bound rises by less (nats), or by less than this share of
+what a component must bring."""
 
 
 class ByEvidence(LatentModel):
@@ -27,17 +28,23 @@ class ByEvidence(LatentModel):
     information criterion wins (Schwarz 1978), -2 log-likelihood + free numbers x log rows: more components must pay for
     themselves. Akaike's criterion stands beside it.
 
+    Full covariances of many columns cost so much that one component may be best although groups are far apart; then mixtures with
+    one covariance for all components are compared, too.
+
     Args:
         make: the mixture of so many components, untrained.
         classes: of the labels, 0 without.
+        tied: the same with one covariance for all components; None where that is no question.
 
     Attributes:
         listen: is told how many components were tried, and how many are at the most.
     """
 
-    def __init__(self, make: Callable[[int], Mixture], classes: int = 0) -> None:
+    def __init__(
+        self, make: Callable[[int], Mixture], classes: int = 0, tied: Callable[[int], Mixture] | None = None
+    ) -> None:
         super().__init__()
-        self.make, self.each = make, max(1, classes)
+        self.make, self.each, self.tied = make, max(1, classes), tied
         self.listen: Callable[[int, int], None] = lambda done, total: None
         self.only = make(self.each)
 
@@ -57,6 +64,18 @@ class ByEvidence(LatentModel):
     @torch.no_grad()
     def fitted(self, sample: Any) -> LatentModel:
         """The best of all counts, at the place where EM on the sample left it; `found` says what was compared."""
+        best, table = self._searched(self.make, sample)
+        found: dict[str, Any] = {"components": best.components}
+        if best.components == 1 and self.tied is not None:
+            other, again = self._searched(self.tied, sample)
+            if other.components > 1:
+                best, table = other, [{**each, "tied": 1.0} for each in again]
+                found = {"components": other.components, "covariance": "tied"}
+        best.found, best.evidence = found, table
+        return best
+
+    def _searched(self, make: Callable[[int], Mixture], sample: Any) -> tuple[Mixture, list[dict[str, float]]]:
+        """The best of all counts, and what all had."""
         rows = parts_of(sample, self.only.columns)[0]
         best: tuple[float, Mixture] | None = None
         table: list[dict[str, float]] = []
@@ -65,7 +84,7 @@ class ByEvidence(LatentModel):
         for count in range(self.each, most + 1, self.each):
             self.listen(count - self.each, most)
             try:
-                model = self._climbed(count, sample, rows.device)
+                model = self._climbed(make(count).to(rows.device), sample)
             except InputError:
                 if best is None:
                     raise
@@ -80,18 +99,17 @@ class ByEvidence(LatentModel):
                 break
         if best is None:
             raise InputError(f"components=auto for {plural(len(rows), 'row')}: at least {self.each} are needed")
-        best[1].found, best[1].evidence = {"components": best[1].components}, table
-        return best[1]
+        return best[1], table
 
-    def _climbed(self, count: int, sample: Any, device: torch.device) -> Mixture:
-        model = self.make(count).to(device)
+    def _climbed(self, model: Mixture, sample: Any) -> Mixture:
         model.names = self.names
         model.fitted(sample)
         before = -math.inf
         for _ in range(PASSES):
             sums = model.expect(sample)
-            bound = float(model.total(sums)) / float(sums["items"])
-            if bound - before < RISE:
+            rows = float(sums["items"])
+            bound = float(model.total(sums)) / rows
+            if bound - before < max(RISE, WORTH * model.free / model.components * math.log(rows) / (2 * rows)):
                 break
             before = bound
             model.maximize(sums)
@@ -124,6 +142,11 @@ def evidence_words(evidence: Sequence[Mapping[str, float]]) -> str:
         + (f" ({beside})" if beside else "")
         + f"{more}, on {evidence[0]['rows']:,.0f} rows; AIC would take {aic:g}"
         + ("; so no groups are found (--set components=8 makes 8 all the same)" if alone else "")
+        + (
+            "; with one covariance for all of them: with one for each, one component was best"
+            if evidence[0].get("tied")
+            else ""
+        )
     )
 
 
