@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from withheld.data.clip import Clip
 from withheld.errors import InputError
 from withheld.evaluate.choose import WAYS, _clusters, _radius, covering, typical, unit_features
 from withheld.evaluate.labelled import open_labelled
-from withheld.evaluate.pool import _equal_texts
+from withheld.evaluate.pool import _equal_texts, twins_of_clips
 from withheld.evaluate.search import _doubles, search
 from withheld.evaluate.suggest import suggest, write_labels_csv
 from withheld.evaluate.thumbnails import shown
@@ -271,3 +272,14 @@ def test_no_more_are_chosen_than_there_are(tiny, folder: Path) -> None:
     suggest(tiny, folder, 1000, listen=heard.append)
     count = len(list(folder.rglob("*.png")))
     assert [event["text"] for event in heard if event["kind"] == "note"] == [f"choosing {count} of {count} items"]
+
+
+def test_clips_of_a_fixed_camera_are_no_doubles_where_they_differ_at_another_moment() -> None:
+    """The same pedestrian in the middle, another one at the end."""
+    rng = np.random.default_rng(0)
+    still = np.repeat(rng.integers(0, 256, (1, 3, 48, 48), dtype=np.uint8), 10, axis=0)
+    other = still.copy()
+    other[8:, :, 8:40, 8:40] = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    clips = [SimpleNamespace(frames=frames) for frames in (still, other, still.copy())]
+    assert twins_of_clips(clips).tolist() == [[0, 2]]
+    assert _doubles(clips) == [False, True]

@@ -26,6 +26,8 @@ from withheld.wording import plural
 
 MOST = 20_000
 """Items that are looked at where no number is given: a seeded sample of more."""
+MOMENTS = (0.1, 0.5, 0.9)
+"""Where in a clip the frames lie that stand for it."""
 
 
 @dataclass
@@ -125,13 +127,20 @@ def twins(pool: Pool) -> NDArray[np.int64]:
     if isinstance(first, str):
         return _equal_texts([str(pool.item(i)) for i in range(len(pool.rows))])
     if hasattr(first, "frames"):
-        return matching(thumbnails(np.stack([middle_frame(pool.item(i)) for i in range(len(pool.rows))])))
+        return twins_of_clips([pool.item(i) for i in range(len(pool.rows))])
     return matching(thumbnails(Rows(pool.items, pool.rows)))
 
 
-def middle_frame(clip: Any) -> NDArray[np.uint8]:
-    """(3, S, S)."""
-    return np.asarray(clip.frames[len(clip.frames) // 2])
+def twins_of_clips(clips: Sequence[Any]) -> NDArray[np.int64]:
+    """As `twins`, of clips: alike at all three moments, for at one of them a fixed camera may see the same in many."""
+    at_moments = [matching(thumbnails(np.stack([frame_at(clip, share) for clip in clips]))) for share in MOMENTS]
+    always = set.intersection(*(set(map(tuple, pairs.tolist())) for pairs in at_moments))
+    return np.array(sorted(always), np.int64).reshape(-1, 2)
+
+
+def frame_at(clip: Any, share: float) -> NDArray[np.uint8]:
+    """(3, S, S), after this share of the clip."""
+    return np.asarray(clip.frames[int(share * len(clip.frames))])
 
 
 def kept_of(pairs: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from withheld.errors import nearest as hint_for
 from withheld.evaluate.choose import unit_features
 from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.judged import judged
-from withheld.evaluate.pool import Pool, looked_at, middle_frame, open_pool, plain_text
+from withheld.evaluate.pool import Pool, looked_at, open_pool, plain_text, twins_of_clips
 from withheld.evaluate.thumbnails import LARGE, Shown, draw_sheet, first_words, shown
 
 MOST_SEARCHED = 200_000
@@ -160,6 +160,5 @@ def _doubles(items: list[Any]) -> list[bool]:
     if isinstance(items[0], str):
         plain = [plain_text(text) for text in items]
         return [text in plain[:at] for at, text in enumerate(plain)][1:]
-    pictures = [middle_frame(one) if hasattr(one, "frames") else np.asarray(one) for one in items]
-    pairs = near_duplicates(np.stack(pictures))
+    pairs = twins_of_clips(items) if hasattr(items[0], "frames") else near_duplicates(np.stack(items))
     return [bool((pairs[:, 1] == at).any()) for at in range(1, len(items))]

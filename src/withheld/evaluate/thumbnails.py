@@ -13,12 +13,13 @@ from PIL import Image, ImageDraw
 from withheld.evaluate.canvas import SOFT, Tile, enlargement, fitted, ladder, page, png, tile, written
 from withheld.evaluate.fonts import font
 from withheld.evaluate.parts import to_pixels
+from withheld.evaluate.pool import MOMENTS, frame_at
 
 SIDE, ACROSS = 96, 8
 LARGE = 128
 """The longer side of images that are read again for a sheet, pixels."""
-STRIP, GAP = (0.1, 0.5, 0.9), 4
-"""Where in a clip the frames lie that are shown of it, and pixels between them."""
+GAP = 4
+"""Pixels between the frames of a clip."""
 FIRST_WORDS = 280
 """Characters of a text that are shown."""
 
@@ -57,7 +58,7 @@ def picture(item: Any) -> Tile:
     """A tile of an image (C, H, W) uint8, small ones enlarged; of a clip three frames side by side, the middle one between."""
     if not hasattr(item, "frames"):
         return _tile(np.asarray(item), 2 * SIDE)
-    tiles = [_tile(np.asarray(item.frames[int(share * len(item.frames))]), SIDE) for share in STRIP]
+    tiles = [_tile(frame_at(item, share), SIDE) for share in MOMENTS]
     out = Image.new("RGBA", (sum(each.width for each in tiles) + GAP * (len(tiles) - 1), tiles[0].height))
     for at, each in enumerate(tiles):
         out.paste(each, (at * (each.width + GAP), 0))
