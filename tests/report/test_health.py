@@ -79,6 +79,13 @@ def test_what_was_cured_is_told_as_past(tmp_path: Path) -> None:
     assert health["worse"][0]["when"] == "from step 10, and not since step 20"
 
 
+def test_an_illness_that_eased_is_what_doctor_says_it_is(tmp_path: Path) -> None:
+    health = read_health(read_folder(folder(tmp_path / "run", ["ok", "warn", "sick", "warn"])))
+    assert health["words"] == "Worth a look: dead codes."
+    (worse,) = health["worse"]
+    assert (worse["state"], worse["when"], worse["lasts"]) == ("warn", "from step 20, sick until step 30", "yes")
+
+
 def test_no_checkups_no_section_and_many_are_thinned(tmp_path: Path) -> None:
     assert read_health(read_folder(folder(tmp_path / "none", []))) == {}
     health = read_health(read_folder(folder(tmp_path / "many", ["ok"] * 500)))

@@ -58,12 +58,15 @@ def _worse(by_step: list[tuple[float, dict[str, Any]]]) -> list[dict[str, str]]:
     for (name, illness), times in seen.items():
         steps, each = [step for step, _ in times], times[-1][1]
         over = "" if steps[-1] == last else f", and not since step {count(steps[-1])}"
-        state = "sick" if any(found.get("state") == "sick" for _, found in times) else "warn"
+        sick = [step for step, found in times if found.get("state") == "sick"]
+        eased = bool(sick) and not over and each.get("state") == "warn"  # as `withheld doctor` has it: what it is now
+        over += f", sick until step {count(sick[-1])}" if eased else ""
+        state = "sick" if sick and not eased else "warn"
         out.append(
             {
                 "vital": name, "illness": illness, "state": state, "when": f"from step {count(steps[0])}{over}",
                 "reason": shorten(each.get("reason") or "", 400), "cure": shorten(each.get("cure") or "", 400),
-                "lasts": "" if over else "yes",
+                "lasts": "yes" if steps[-1] == last else "",
             }
         )  # fmt: skip
     return sorted(out, key=lambda each: (not each["lasts"], each["state"] != "sick"))
