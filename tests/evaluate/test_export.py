@@ -125,7 +125,7 @@ def test_an_export_that_computes_something_else_is_refused(exported, tmp_path, m
 
 def test_onnx_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
-    with pytest.raises(InputError, match=r"pip install withheld\[onnx\]"):
+    with pytest.raises(InputError, match=r'pip install "withheld\[onnx\]"'):
         export(tiny_encoder(), tmp_path / "e.onnx", "onnx")
 
 

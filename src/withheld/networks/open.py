@@ -191,7 +191,7 @@ def read_card(folder: Path | None, has: Sequence[str] = IMAGES) -> dict[str, Any
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        if "mean" in has and card.get("modality") == "text":
+        if "mean" in has and isinstance(card, dict) and card.get("modality") == "text":
             raise InputError(f"{folder} is an encoder of texts: here one of images or clips is needed")
         return {**card, **{name: KINDS.get(name, lambda as_is: as_is)(card[name]) for name in has}}
     except (OSError, ValueError, KeyError, TypeError) as error:
