@@ -302,6 +302,6 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     items.rest()
     assert len(np.unique(np.concatenate(seen))) == len(items) // 64 * 64
     assert held.most <= 20_000_000
-    assert max(resident) - resident[2] < 60_000_000
+    assert max(resident) - max(resident[:3]) < 60_000_000  # what others left free may be given back meanwhile
     growth = max(resident[len(resident) // 2 :]) - max(resident[: len(resident) // 2])
     assert growth < 40_000_000, growth  # of 100 MB read meanwhile; other threads of the process have some of it
