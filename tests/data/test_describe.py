@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from small_files import encoded, photo, write_images, write_mnist
 
+from withheld.cli import main
 from withheld.data import describe as module
 from withheld.data.classes import doubtful_classes
 from withheld.data.describe import describe
@@ -80,6 +82,12 @@ def test_nothing_good(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="that can be read, of 1"):
         describe(tmp_path)
+    for number in range(9):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    told = CliRunner().invoke(main, ["check", str(tmp_path)])
+    assert told.exit_code == 2
+    assert "that can be read, of 10" in told.output
+    assert "clip" not in told.output
 
 
 def test_odd_names_are_shown_safely(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def _next(screen: Screen, data: str, chosen: str, method: str, few: bool, alone:
 def _describe(data: str, labels: Any, tell: Callable[[int, int], None]) -> list[tuple[str, str]]:
     """What is in the data: images where there are any, else clips, texts or a table of numbers."""
     from withheld.auto import look
-    from withheld.data.describe import describe
+    from withheld.data.describe import Unreadable, describe
     from withheld.data.describe_clips import describe_clips
     from withheld.data.wanted import named_modality
 
@@ -189,7 +189,12 @@ def _describe(data: str, labels: Any, tell: Callable[[int, int], None]) -> list[
     modality = look(data).modality
     if modality == "image":
         raise wrong or InputError(f"{data} holds files of clips, but none that is read")
-    return {"video": describe_clips, "text": _texts, "table": _rows}[modality](data, labels)
+    try:
+        return {"video": describe_clips, "text": _texts, "table": _rows}[modality](data, labels)
+    except InputError:
+        if isinstance(wrong, Unreadable):  # broken images are no broken frames of a clip
+            raise wrong from None
+        raise
 
 
 def _rows(data: str, labels: Any) -> list[tuple[str, str]]:

@@ -31,6 +31,10 @@ MOST_READ = 5000
 _SIDE = 32
 
 
+class Unreadable(InputError):
+    """There are images, and none can be read."""
+
+
 @dataclass
 class Description:
     """What `withheld check` tells.
@@ -159,7 +163,7 @@ def describe(data: Any, labels: Labels = None, seed: int = 0, progress: Progress
     good = [one for one in seen if one.head is not None]
     if not good:
         told = f"found 0 images under {source.location} that can be read, of {len(index):,}"
-        raise InputError(f"{told}{_first(found.broken)}; check the files")
+        raise Unreadable(f"{told}{_first(found.broken)}; check the files")
     _measure(found, good)
     _find_duplicates(found, source, good)
     if source.labels is not None:
@@ -272,9 +276,14 @@ def _frames(found: Description, source: Source, good: list[_Seen]) -> list[str]:
     """Folders that look like clips; of a sample nothing can be told."""
     if found.sampled or source.kind not in ("folder", "tar", "zip"):
         return []
-    names = [source.names[one.position] for one in good]
-    shapes = [(one.head.height, one.head.width) for one in good if one.head is not None]
-    small = np.stack([one.small for one in good if one.small is not None])
+    seen = [(source.names[one.position], one.head, one.small) for one in good]
+    whole = [
+        (name, (head.height, head.width), small) for name, head, small in seen if head is not None and small is not None
+    ]
+    if not whole:
+        return []
+    names, shapes, pictures = zip(*whole, strict=True)
+    small = np.stack(pictures)
     order = sorted(range(len(names)), key=lambda at: natural(names[at]))
     folders = folders_of_frames(names, shapes, small, order)
     if not folders:
