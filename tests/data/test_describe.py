@@ -16,6 +16,8 @@ from withheld.cli import main
 from withheld.data import describe as module
 from withheld.data.classes import doubtful_classes
 from withheld.data.describe import describe
+from withheld.data.frames import folders_among
+from withheld.data.prepared import prepare
 from withheld.data.source import open_source
 from withheld.errors import InputError
 
@@ -166,3 +168,11 @@ def test_frames_of_clips_are_told_from_photographs_in_folders(tmp_path: Path) ->
     assert "1 folder looks like the frames of a clip (.)" in str(describe(tmp_path / "clips" / "nr 0"))
     assert "frames of a clip" not in str(describe(tmp_path / "classes" / "nr 0"))
     assert "3 folder names look like labels" in str(describe(tmp_path / "classes"))
+    for kind, named in (
+        ("clips", ["nr 0", "nr 1", "nr 2"]),
+        ("clips/nr 0", [""]),
+        ("classes", []),
+        ("classes/nr 0", []),
+    ):
+        decoded = prepare(open_source(tmp_path / kind), 40, 3)
+        assert folders_among(decoded.names, decoded.images) == named, kind

@@ -16,7 +16,7 @@ from withheld.data.classes import are_dates
 from withheld.data.decode import Look, Raw, decode, look
 from withheld.data.duplicates import matching, thumbnails_of
 from withheld.data.folder import MASKS
-from withheld.data.frames import folders_of_frames
+from withheld.data.frames import folders_of_frames, like_clips
 from withheld.data.image import to_array
 from withheld.data.layout import UNLABELED, find_layout
 from withheld.data.source import Labels, Source, open_source
@@ -286,14 +286,7 @@ def _frames(found: Description, source: Source, good: list[_Seen]) -> list[str]:
     small = np.stack(pictures)
     order = sorted(range(len(names)), key=lambda at: natural(names[at]))
     folders = folders_of_frames(names, shapes, small, order)
-    if not folders:
-        return []
-    which = f"{plural(len(folders), 'folder looks', 'folders look')} like the frames of a clip ({printable(folders[0] or '.')}"
-    which += ", ...)" if len(folders) > 1 else ")"
-    return [
-        f"{which}: methods for clips take a folder for a clip (withheld pretrain videomae; all of them: withheld list "
-        "--modality video)"
-    ]
+    return [like_clips(folders)] if folders else []
 
 
 def _label_like(source: Source) -> list[str]:

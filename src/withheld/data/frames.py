@@ -7,12 +7,46 @@ from itertools import pairwise
 
 import numpy as np
 
+from withheld.data.duplicates import thumbnails_of
+from withheld.data.sample import spread
+from withheld.data.video import natural
+from withheld.errors import printable
+from withheld.wording import plural
+
 LEAST_FRAMES = 8
 """Of a folder that may be a clip."""
 ALIKE = 0.35
 """How neighbors in a clip may differ at most, as a share of how images of different folders do."""
 STILL = 6.0
 """Grey levels by which neighbors differ at most, where there is one folder only."""
+
+
+FOLDERS, FRAMES, SIDE = 32, 16, 32
+"""Folders that are looked at where images were decoded already, images of each, and their side in pixels."""
+
+
+def like_clips(folders: Sequence[str]) -> str:
+    """What to say of folders that look like clips."""
+    which = f"{plural(len(folders), 'folder looks', 'folders look')} like the frames of a clip ({printable(folders[0] or '.')}"
+    which += ", ...)" if len(folders) > 1 else ")"
+    return (
+        f"{which}: methods for clips take a folder for a clip (withheld pretrain videomae; all of them: withheld list "
+        "--modality video)"
+    )
+
+
+def folders_among(names: Sequence[str], images_NCHW: np.ndarray) -> list[str]:
+    """The folders that look like clips, of a sample of images of one size: the first ones of some folders."""
+    folders: dict[str, list[int]] = {}
+    for at, name in enumerate(names):
+        folders.setdefault(name.rpartition("/")[0], []).append(at)
+    found = list(folders.values())
+    some = [sorted(found[at], key=lambda at: natural(names[at]))[:FRAMES] for at in spread(len(found), FOLDERS)]
+    rows = sorted(at for folder in some for at in folder)
+    place = {row: at for at, row in enumerate(rows)}
+    small = thumbnails_of(np.asarray(images_NCHW[rows]).mean(axis=1), SIDE)
+    order = [place[at] for folder in some for at in folder]
+    return folders_of_frames([names[row] for row in rows], [small.shape[1:]] * len(rows), small, order)
 
 
 def folders_of_frames(

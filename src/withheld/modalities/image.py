@@ -12,6 +12,7 @@ from torch import Tensor
 
 from withheld import distributed
 from withheld.data.duplicates import copies_each, grouped, near_duplicates
+from withheld.data.frames import folders_among, like_clips
 from withheld.data.image import ImageItems, native_size
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.rows import Streamed, spread_over
@@ -239,6 +240,9 @@ class Images(Modality):
         for beside in (unread_beside(self.source.unread, UNREAD), clips_beside(self.source.unread)):
             if beside:
                 self.tell("note", text=beside)
+        decoded = self.source.kind in ("folder", "tar", "zip") and not isinstance(self.prepared.images, Streamed)
+        if decoded and (clips := folders_among(self.prepared.names, self.prepared.images)):
+            self.tell("note", text=like_clips(clips))
         scale = self.prepared.scale
         if scale is not None:
             self.tell("note", text=f"images of more than 8 bits a pixel: {scale.words()}")
