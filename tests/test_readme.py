@@ -118,13 +118,19 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
         Image.fromarray(pixels).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tuned, "steps_for", lambda items: 4)
-    defining, using, latent = blocks("python")
+    defining, here, using, latent = blocks("python")
     assert len([line for line in defining.splitlines() if line.strip()]) < 10
     defining = defining.replace("minutes=10", "steps=3")
     defining = defining.replace('"labelled/")', '"labelled/", labels_per_class=(2,), seeds=2, minutes=0.2)')
     scope: dict[str, object] = {}
     run_block(defining, scope)
     assert (tmp_path / "runs" / "halves" / "encoder" / "config.json").is_file()
+    pictures = [Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(120)]
+    scope |= {"images": pictures, "labelled_images": pictures[:40], "labels": ["dark", "light"] * 20}
+    here = here.replace("minutes=10", "steps=3").replace(
+        "labels))", "labels), labels_per_class=(2,), seeds=2, minutes=0.2)"
+    )
+    run_block(here, scope)
     run_block(using.replace("runs/first", "runs/halves"), scope)
     assert scope["features"].shape == (2, scope["encoder"].width)  # type: ignore[attr-defined]
     scope |= {"rows": random.normal(size=(90, 2)), "log_joint": lambda z: -0.5 * (z**2).sum(dim=1)}

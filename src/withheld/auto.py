@@ -213,7 +213,7 @@ def _rows(data: Any) -> Facts:
 
     from withheld.data.vectors import as_floats, open_vectors
 
-    table = open_vectors(data if isinstance(data, np.ndarray) else os.fspath(data))
+    table = open_vectors(data)
     some = as_floats(np.asarray(table.values[:LOOKED_AT]))
     return Facts("table", len(table), binary=bool(np.isin(some[np.isfinite(some)], (0.0, 1.0)).all()))
 

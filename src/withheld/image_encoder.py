@@ -93,7 +93,8 @@ class ImageEncoder(Encoder):
         """Pooled features (n, D), float32.
 
         Args:
-            images: a list of PIL images, paths or arrays (H, W[, C]); or one array (n, H, W), (n, H, W, C) or uint8 (n, C, H, W).
+            images: a list of PIL images, paths or arrays (H, W[, C]); or one array or tensor (n, H, W), (n, H, W, C) or
+                (n, C, H, W).
             batch_size: images at a time.
         """
         parts = [found.pooled.float().cpu().numpy() for found in self._seen(images, batch_size, layers=False)]
@@ -199,10 +200,15 @@ def _match_channels(t: Tensor, channels: int) -> Tensor:
 
 
 def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scale | None) -> Any:
+    from withheld.data.decode import channels_first
     from withheld.data.image import to_array
+    from withheld.data.objects import plain
 
     if isinstance(images, str | Path):
         raise InputError(f"give a list of images, not one: [{str(images)!r}]; of a folder: withheld embed, or glob")
+    if hasattr(images, "mode") and hasattr(images, "getbands"):
+        raise InputError("give a list of images, not one: [image]")
+    images = plain(images)
     is_array = isinstance(images, np.ndarray)
     ready = (
         is_array
@@ -213,6 +219,8 @@ def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scal
     )
     if is_array and images.ndim not in (3, 4):
         raise InputError(f"images of shape {images.shape}: give (n, H, W), (n, H, W, C) or a list of images")
+    if is_array and not ready and channels_first(images.shape):
+        images = images.transpose(0, 2, 3, 1)
     for first in range(0, len(images), batch_size):
         part = images[first : first + batch_size]
         yield (
@@ -224,7 +232,10 @@ def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scal
 
 def _opened(image: Any, size: int, channels: int) -> Any:
     """A file is decoded as preparing decodes it: a JPEG near the size wanted."""
+    from withheld.data.objects import plain
+
     if not isinstance(image, (str, Path)):
+        image = plain(image)
         if not isinstance(image, np.ndarray) and not hasattr(image, "mode"):
             raise InputError(f"an image is {type(image).__name__}: give paths, PIL images or NumPy arrays (H, W[, C])")
         return image

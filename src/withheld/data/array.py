@@ -1,17 +1,19 @@
-"""Arrays and lists of images in Python, and .npy files that hold a whole set."""
+"""Images in Python's memory, in arrays, lists, tables and data sets of other libraries, and .npy files that hold a whole set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from withheld.data.decode import MAX_PIXELS, Raw, channels_first
+from withheld.data.decode import MAX_PIXELS, SUFFIXES, Raw, channels_first
+from withheld.data.label_columns import ASKED_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS, LOOKED_AT
 from withheld.data.labels import find_labels, given_labels
+from withheld.data.objects import Row, plain, rows_of, splits_of
 from withheld.data.sample import spaced
 from withheld.data.scale import MAX_CHANNELS
 from withheld.data.source import Labels, Source, Store, digest, labels_wanted, stamp_of
@@ -45,15 +47,48 @@ class ListStore(Store):
             yield place, self.images[position]
 
 
+class DatasetStore(Store):
+    """Items that are asked for one by one: of a torch Dataset, say, each an image or (image, label)."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def raw(self, positions: np.ndarray) -> Iterator[tuple[int, Raw]]:
+        for place, position in enumerate(positions.tolist()):
+            try:
+                yield place, _item(image_and_label(self.dataset[position])[0])
+            except Exception as error:  # whatever a data set of somebody's own may raise
+                yield place, error
+
+
+def image_and_label(item: Any) -> tuple[Any, Any]:
+    """What a data set gives for an item, parted: the image and its label, None where it has none."""
+    if isinstance(item, Mapping):
+        image = next((item[name] for name in IMAGE_COLUMNS if name in item), None)
+        return image, next((item[name] for name in ASKED_COLUMNS if name in item), None)
+    if isinstance(item, list | tuple):
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
 def open_array(data: Any, labels: Labels = None) -> Source:
-    """Opens an array (N, H, W[, C]) or (N, C, H, W), a list of PIL images or arrays, or (images, labels).
+    """Opens an array (N, H, W[, C]) or (N, C, H, W), a list of PIL images or arrays, (images, labels), or what `objects` tells of.
 
     Raises:
         InputError: for anything else.
     """
+    data = plain(data)
+    if (splits := splits_of(data)) is not None:
+        from withheld.data.table import open_splits
+
+        return open_splits(splits, f"{type(data).__name__} in memory", labels)
+    if (rows := rows_of(data)) is not None:
+        return _open_rows(rows, labels)
     own: Any = None
     if isinstance(data, tuple) and len(data) == 2 and len(data[0]) == len(data[1]) and np.ndim(data[1]) == 1:
         data, own = data
+    if hasattr(data, "__getitem__") and not isinstance(data, list | tuple) and not hasattr(data, "__array__"):
+        return _open_dataset(data, labels, own)
     if not isinstance(data, list | tuple):
         images = stacked(_numeric(data), "the array")
         total = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
@@ -68,9 +103,69 @@ def open_array(data: Any, labels: Labels = None) -> Source:
     shapes = {i.shape for i in items if isinstance(i, np.ndarray)}
     if len(shapes) == 1 and all(isinstance(i, np.ndarray) for i in items) and len(next(iter(shapes))) > 1:
         return open_array(np.stack(items) if own is None else (np.stack(items), own), labels)  # type: ignore[arg-type]
+    files = {str(item) for item in items if isinstance(item, Path)}
+    names = list(map(str, items)) if len(files) == len(items) else _numbered("list", len(items))
+    source = Source("list in memory", "array", names, ListStore(items), digest(map(_bytes, items)))
+    return labeled(source, labels, own)
+
+
+def _open_rows(rows: list[Row], labels: Labels) -> Source:
+    """A table with a column of images, or of their files."""
+    columns = list(rows[0]) if rows else []
+    lower = {name.lower(): name for name in columns}
+    some = [[row[name] for row in rows[:LOOKED_AT] if row[name] is not None] for name in columns]
+    fits = [name for name, cells in zip(columns, some, strict=True) if cells and all(map(_is_image, cells))]
+    fits = [lower[name] for name in (*IMAGE_COLUMNS, *FILE_COLUMNS) if lower.get(name) in fits] or fits
+    if not fits:
+        raise InputError(
+            f"the table has no column of images or of their files among {', '.join(columns) or 'none'}; a column 'file' names the "
+            "files, from where Python runs"
+        )
+    label = None
+    if labels is True:
+        label = next((lower[name] for name in ASKED_COLUMNS if name in lower and lower[name] != fits[0]), None)
+        if label is None:
+            raise InputError(f"the table has no column of labels among {', '.join(columns)}; call it 'label'")
+    elif isinstance(labels, str) and labels in columns:
+        label, labels = labels, True
+    images = [row[fits[0]] for row in rows]
+    images = [image.get("bytes") or image.get("path") if isinstance(image, dict) else image for image in images]
+    source = open_array(images)
+    return labeled(source, labels, None if label is None else [row[label] for row in rows])
+
+
+def _is_image(cell: Any) -> bool:
+    """Whether a cell of a table may hold an image: itself, its bytes, or the name of its file."""
+    if isinstance(cell, str | Path):
+        return str(cell).lower().endswith(tuple(SUFFIXES))
+    if isinstance(cell, dict):
+        return bool({"bytes", "path"} & set(cell))
+    return isinstance(cell, Image.Image | bytes) or np.ndim(cell) > 1
+
+
+def _open_dataset(data: Any, labels: Labels, own: Any) -> Source:
+    """Anything with a length and items."""
+    if not len(data):
+        raise InputError(f"found 0 images: the {type(data).__name__} is empty")
+    store = DatasetStore(data)
+    told = [_bytes(raw) for _, raw in store.raw(spaced(len(data), 64))]
+    name = type(data).__name__
     source = Source(
-        "list in memory", "array", _numbered("list", len(items)), ListStore(items), digest(map(_bytes, items))
-    )
+        f"{name} in memory", "array", _numbered("item", len(data)), store, digest([name, len(data), *told])
+    )  # fmt: skip
+    if [_bytes(raw) for _, raw in store.raw(spaced(len(data), 64))] != told:
+        source.notes.append(
+            f"{name} gives other images when it is asked again, as with random transforms: it is learned from as it was the first "
+            "time; the methods change images by themselves, so leave such transforms out"
+        )
+    if labels is True and own is None:
+        own, names = getattr(data, "targets", None), getattr(data, "classes", None)  # as torchvision's have them
+        own = [image_and_label(data[i])[1] for i in range(len(data))] if own is None else plain(own)
+        own = own.tolist() if hasattr(own, "tolist") else list(own)
+        if all(label is None for label in own):
+            own = None
+        elif isinstance(names, list | tuple):
+            own = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in own]
     return labeled(source, labels, own)
 
 
@@ -131,6 +226,11 @@ def _item(image: Any) -> Raw:
         return image
     if isinstance(image, str | Path):
         return Path(image)
+    if isinstance(image, bytes):
+        return image
+    if image is None:
+        return ValueError("there is no image")
+    image = plain(image)
     try:
         return np.asarray(image)
     except Exception as error:  # reported with the item, as any other that cannot be read
@@ -142,7 +242,7 @@ def _bytes(item: Raw) -> bytes:
         return f"{item.shape}{item.dtype}".encode() + item.tobytes()
     if isinstance(item, Image.Image):
         return f"{item.size}{item.mode}".encode() + item.tobytes()
-    return str(item).encode("utf-8", "surrogatepass")
+    return item if isinstance(item, bytes) else str(item).encode("utf-8", "surrogatepass")
 
 
 def _numbered(stem: str, count: int) -> list[str]:

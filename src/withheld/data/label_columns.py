@@ -10,6 +10,7 @@ from withheld.errors import InputError, nearest
 
 ROW_COLUMNS = ("row", "index", "number")
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "name", "item")
+IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
 LABEL_COLUMNS = ("label", "class", "target", "category", "label_name", "class_name", "y", "labels")
 ASKED_COLUMNS = (*LABEL_COLUMNS, "classes", "targets", "sentiment", "rating", "stars", "score", "species", "breed")
 """What a column of labels may also be called where labels are asked for; in a table of numbers these are numbers."""

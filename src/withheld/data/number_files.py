@@ -85,7 +85,7 @@ def _read_csv(path: Path, label: str | None = None) -> dict[str, Any]:
         raise InputError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
     if headless:
         table = table.rename_columns(numbered(table.num_columns))
-    found = _of_arrow(table, path, 1 if headless else 2, label)
+    found = of_arrow(table, path, 1 if headless else 2, label)
     found["notes"] += [f"{path.name} {AS_WESTERN}"] if text is not None and not wide else []
     return found
 
@@ -98,10 +98,10 @@ def _read_parquet(path: Path, label: str | None = None) -> dict[str, Any]:
         table = reader.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path} is a damaged Parquet file: {error}; get it again") from None
-    return _of_arrow(table, path, None, label)
+    return of_arrow(table, path, None, label)
 
 
-def _of_arrow(table: Any, path: Path, first_line: int | None, label: str | None) -> dict[str, Any]:
+def of_arrow(table: Any, path: Path | str, first_line: int | None, label: str | None) -> dict[str, Any]:
     """Numeric columns, and columns of equally long lists spread out; labels and words are left out and said."""
     import pyarrow.types as kinds
 
@@ -152,7 +152,7 @@ def _counts_rows(column: Any) -> bool:
     return bool((np.diff(column.to_numpy()) == 1).all())
 
 
-def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
+def _of_lists(column: Any, name: str, path: Path | str) -> np.ndarray:
     import pyarrow.compute as compute
 
     lengths = compute.unique(compute.list_value_length(column)).to_pylist()
@@ -162,7 +162,7 @@ def _of_lists(column: Any, name: str, path: Path) -> np.ndarray:
     return flat.reshape(-1, lengths[0])
 
 
-def _check_words(name: str, column: Any, path: Path, first_line: int) -> str:
+def _check_words(name: str, column: Any, path: Path | str, first_line: int) -> str:
     """The first word of a column; one that is mostly numbers has a slip in it, and is not a column of words."""
     cells = ["" if cell is None else str(cell) for cell in column.slice(0, 10_000).to_pylist()]
     wrong = [i for i, cell in enumerate(cells) if not _is_number(cell) and cell not in MISSING]

@@ -219,8 +219,9 @@ def open_source(data: Any, labels: Labels = None, stream: bool = False) -> Sourc
 
     Args:
         data: a folder, an archive (tar, tar.gz, zip), an image, an IDX, .npy or Parquet file, a pattern of Parquet files or tars
-            ("shards/*.tar"), an address or a pattern of addresses of such ("s3://bucket/*.parquet"), "hf:NAME", an array
-            (N, H, W[, C]), a list of images or arrays, or (images, labels).
+            ("shards/*.tar"), an address or a pattern of addresses of such ("s3://bucket/*.parquet"), "hf:NAME", an array or
+            tensor (N, H, W[, C]), a list of images or arrays, (images, labels), a `datasets` Dataset, a table of pandas with a
+            column of images or files, or anything with a length and items, such as a torch Dataset of images or (image, label).
         labels: None or False never looks at labels; True takes them from class folders, labels.csv, the IDX labels or
             the label column; a path is a csv with the columns file and label; a str may name the column of a table; a
             sequence is the labels themselves.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import Shard, is_address
-from withheld.data.label_columns import ASKED_COLUMNS
+from withheld.data.label_columns import ASKED_COLUMNS, IMAGE_COLUMNS
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.shards import RowNames, Sharded, parts_of
@@ -28,7 +28,6 @@ from withheld.hub import named_set
 from withheld.types import UNKNOWN_LABEL
 
 VIDEO_COLUMNS = ("video", "clip", "videos", "clips", "movie", "film")
-IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
 HUB_ROWS = 256
 """Rows of a window, at most."""
 
@@ -286,7 +285,15 @@ def open_hub(text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Sourc
         InputError: where it cannot be loaded, or has no column of images; of videos, where these are `wanted`.
     """
     name, config, _ = named_set(text)
-    splits = _load(name, config, text)
+    return open_splits(_load(name, config, text), text, labels, wanted)
+
+
+def open_splits(splits: dict[str, Any], text: str, labels: Labels = None, wanted: Wanted = IMAGES) -> Source:
+    """Opens splits of `datasets`.
+
+    Raises:
+        InputError: where they have no column of images; of videos, where these are `wanted`.
+    """
     features = next(iter(splits.values())).features
     one = str(wanted).removesuffix("s")
     fits = [column for column, kind in features.items() if type(kind).__name__ == one.capitalize()]

@@ -20,6 +20,7 @@ from withheld.data.broken import KEPT
 from withheld.data.decode import Raw
 from withheld.data.elsewhere import copied
 from withheld.data.layout import PARTS
+from withheld.data.objects import plain, rows_of, splits_of
 from withheld.data.source import Labels, Source, digest
 from withheld.data.unicode import AS_WESTERN, western
 from withheld.data.wanted import MARKDOWN, TEXTS, instead
@@ -145,7 +146,8 @@ def open_texts(data: Any, labels: Labels = None) -> Source:
     Args:
         data: a folder, zip or tar of .txt files (class folders, train and test folders are understood), a folder of .md files that
             holds no other texts, a .txt, .md, .csv, .tsv, .jsonl, .json (each gzipped or not) or Parquet file (its column of text
-            is found, or named as in reviews.csv:body), "hf:NAME", a list of strings, or (strings, labels).
+            is found, or named as in reviews.csv:body), "hf:NAME", a list or Series of strings, (strings, labels), a table of
+            pandas, or a `datasets` Dataset.
         labels: as `withheld.data.source.open_source`.
 
     Raises:
@@ -239,6 +241,13 @@ def part_of(name: str) -> str:
 
 
 def _open_list(data: Any, labels: Labels) -> Source:
+    from withheld.data.text_table import open_text_rows, open_text_splits
+
+    data = plain(data)
+    if (splits := splits_of(data)) is not None:
+        return open_text_splits(splits, f"{type(data).__name__} in memory", labels)
+    if (rows := rows_of(data)) is not None:
+        return open_text_rows(rows, f"{type(data).__name__} in memory", labels)
     own: Any = None
     if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
         data, own = data

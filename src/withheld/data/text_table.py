@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from withheld.data.array import ListStore
+from withheld.data.array import ListStore, labeled
 from withheld.data.decode import SUFFIXES, Raw
 from withheld.data.json_rows import cell_text, flat, is_worded, rows_of_json, rows_of_lines
 from withheld.data.label_columns import ASKED_COLUMNS, LABEL_COLUMNS, PART_COLUMNS, is_class
@@ -40,6 +40,9 @@ LONGEST_NAME = 100
 
 WORDY = 10
 """Characters of the texts of a column on average; what has fewer is a label, a name or a number."""
+
+ALONE = "give that column alone, "
+"""How another column of a table in memory is named."""
 
 Rows = list[dict[str, Any]]
 
@@ -88,6 +91,23 @@ def open_text_tables(
     return source
 
 
+def open_text_rows(rows: Rows, text: str, labels: Labels) -> Source:
+    """Opens the rows of a table in memory.
+
+    Raises:
+        InputError: where it has no rows, or no column of text.
+    """
+    if not rows:
+        raise InputError(f"{text} has no rows")
+    chosen, notes = column_of(rows, None, text), list[str]()
+    texts: list[Raw] = [_joined(row, chosen) for row in rows]
+    label = _label_of(rows, chosen, labels, text, notes)
+    names = [f"row:{i}" for i in range(len(rows))]
+    told = told_of_columns(rows, chosen, ALONE)
+    source = Source(text, "array", names, ListStore(texts), digest(map(str, texts)), told=told, notes=notes)
+    return labeled(source, True if label else labels, [row[label] for row in rows] if label else None)
+
+
 def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     """The column of text of a table; two for pairs of sentences.
 
@@ -109,9 +129,8 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     lengths = _lengths(rows)
     best = max(lengths, key=lambda c: lengths[c])
     if lengths[best] < WORDY:
-        raise InputError(
-            f"{shown} has no column of text among {', '.join(map(str, columns))}; name it, as in {shown}:COLUMN"
-        )
+        how = "give it alone" if shown.endswith("in memory") else f"name it, as in {shown}:COLUMN"
+        raise InputError(f"{shown} has no column of text among {', '.join(map(str, columns))}; {how}")
     _check_texts(rows[:200], best, shown)
     return (best,)
 
@@ -267,10 +286,25 @@ def open_text_hub(text: str, labels: Labels) -> Source:
     Raises:
         InputError: where it cannot be loaded, or has no column of text.
     """
-    from withheld.data.table import _label_column, _load, _numbered
+    from withheld.data.table import _load
 
     name, config, column = named_set(text)
-    splits = _load(name, config, text)
+    return open_text_splits(_load(name, config, text), text, labels, column, f"hf:{name}:{config or ''}:")
+
+
+def open_text_splits(
+    splits: dict[str, Any], text: str, labels: Labels, column: str | None = None, remedy: str = ALONE
+) -> Source:
+    """Opens splits of `datasets`.
+
+    Args:
+        column: of text, where it is named. remedy: how another one is named, without its name.
+
+    Raises:
+        InputError: where they have no column of text.
+    """
+    from withheld.data.table import _label_column, _numbered
+
     features = next(iter(splits.values())).features
     rows = [dict(row) for row in next(iter(splits.values())).select(range(min(200, len(next(iter(splits.values()))))))]
     if not rows:
@@ -281,7 +315,7 @@ def open_text_hub(text: str, labels: Labels) -> Source:
     parts = np.concatenate([np.full(len(s), part_named(key)) for key, s in splits.items()])
     prints = [str(p) for k, s in splits.items() for p in (k, len(s), s._fingerprint)]
     source = Source(text, "hub", names, ListStore(texts), digest([text, *prints]))
-    source.told = "" if column else told_of_columns(rows, chosen, f"hf:{name}:{config or ''}:")
+    source.told = "" if column else told_of_columns(rows, chosen, remedy)
     if (parts != "").any():
         source.parts = parts
     if labels is True or isinstance(labels, str):

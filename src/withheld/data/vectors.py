@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from withheld.data.elsewhere import copied
-from withheld.data.number_files import READERS, numbered, plane
+from withheld.data.number_files import READERS, numbered, of_arrow, plane
+from withheld.data.objects import arrow_of, is_frame, plain, splits_of
 from withheld.data.source import digest, stamp_of
 from withheld.errors import InputError
 from withheld.wording import plural
@@ -27,7 +28,7 @@ class Vectors:
 
     Attributes:
         location: as the user gave it.
-        kind: "csv", "npy", "npz", "parquet", "array", "images" or "features".
+        kind: "csv", "npy", "npz", "parquet", "table", "array", "images" or "features".
         values: (N, D), memory-mapped where the file allows; uint8 stands for 0..1; NaN is a missing value.
         columns: D names.
         fingerprint: hex SHA-256.
@@ -102,24 +103,39 @@ def is_table(data: Any) -> bool:
     """Whether this is rows of numbers by its kind; everything else is asked for images."""
     if isinstance(data, str | os.PathLike):
         return Path(data).suffix.lower() in READERS
-    return isinstance(data, np.ndarray) and data.ndim <= 2
+    if (splits := splits_of(data)) is not None:
+        kinds = {type(kind).__name__ for split in splits.values() for kind in split.features.values()}
+        return not kinds & {"Image", "Video"}
+    return is_frame(data) or (hasattr(data, "__array__") and len(data.shape) <= 2)
 
 
 def open_vectors(data: Any, label: str | None = None) -> Vectors:
     """Opens rows of numbers.
 
     Args:
-        data: a .csv, .tsv, .npy, .npz or .parquet file, or an array (N, D). Label columns are left out.
+        data: a .csv, .tsv, .npy, .npz or .parquet file, an array or tensor (N, D), or a table of pandas, polars, pyarrow or
+            `datasets`. Label columns are left out.
         label: the column whose cells are kept aside as labels.
 
     Raises:
         InputError: where there are none, or a cell is no number, naming column and line.
     """
-    if isinstance(data, np.ndarray):
+    data = plain(data)
+    if (table := arrow_of(data)) is not None:
+        shown = f"{type(data).__name__} in memory"
+        read = of_arrow(table, shown, None, label)
+        found = Vectors(
+            shown, "table", fingerprint=digest(["table", *read["columns"], *_trace(read["values"])]), **read
+        )
+    elif isinstance(data, np.ndarray):
         values = plane(data, "the array")
         found = Vectors("array", "array", values, numbered(values.shape[1]), digest(["array", *_trace(values)]))
+    elif not isinstance(data, str | os.PathLike):
+        raise InputError(
+            f"{type(data).__name__} is no table of numbers: give an array (rows, columns), a table, or a file"
+        )
     else:
-        path = Path(copied(data, "rows of numbers")).expanduser()
+        path = Path(copied(os.fspath(data), "rows of numbers")).expanduser()
         if not path.is_file():
             raise InputError(f"there is no file {str(data)!r}; give a .csv, .npy, .npz or .parquet file of numbers")
         reader = READERS.get(path.suffix.lower())

@@ -17,6 +17,7 @@ from withheld.data.array import ListStore, labeled
 from withheld.data.elsewhere import Local, copied
 from withheld.data.labels import find_labels
 from withheld.data.layout import find_layout
+from withheld.data.objects import is_frame, plain, splits_of
 from withheld.data.source import Labels, Source, Store, digest, labels_wanted
 from withheld.data.wanted import IMAGES, Wanted, instead
 from withheld.errors import InputError, neighbor
@@ -225,6 +226,15 @@ def natural(name: str) -> list[Any]:
 
 
 def _open_arrays(data: Any, labels: Labels) -> Source:
+    data = plain(data)
+    if (splits := splits_of(data)) is not None:
+        from withheld.data.table import open_splits
+
+        return open_splits(splits, f"{type(data).__name__} in memory", labels, VIDEOS)
+    if is_frame(data):
+        raise InputError(
+            "clips are arrays (frames, height, width[, 3]), and no table: give a list of them, or (clips, labels)"
+        )
     own: Any = None
     if isinstance(data, tuple) and len(data) == 2 and len(data[0]) == len(data[1]) and np.ndim(data[1]) == 1:
         data, own = data

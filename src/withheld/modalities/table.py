@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from withheld.wording import plural
 SAMPLE = 20_000
 DRAWN = 2_000
 BLOCK = 1 << 16
-NAMED = ("csv", "tsv", "parquet", "pq")
+NAMED = ("csv", "tsv", "parquet", "pq", "table")
 """Kinds of files whose columns have names."""
 ROWS_A_COLUMN = 3
 """How many rows a component has to have for every column, to have a full covariance."""
@@ -259,8 +260,8 @@ def _sentences(names: Sequence[str], texts: Sequence[str], how: str) -> tuple[li
 
 def _holds_images(data: Any) -> bool:
     """A .npy of more than two axes, and a Parquet file whose only content is pictures."""
-    if isinstance(data, np.ndarray):
-        return data.ndim > 2
+    if not isinstance(data, str | os.PathLike):
+        return len(getattr(data, "shape", ())) > 2
     path = Path(data)
     if not path.is_file():
         return False
