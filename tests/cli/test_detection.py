@@ -1,4 +1,4 @@
-"""evaluate --voc, finetune --voc and detect, as a user types them."""
+"""evaluate --boxes, finetune --boxes and detect, as a user types them."""
 
 from __future__ import annotations
 
@@ -140,11 +140,11 @@ def test_the_verdict_and_its_page(encoder: Path, voc: Path, withheld: Typed, tmp
         (("evaluate", "RUN"), "give one of --data LABELLED, --glue DIR"),
         (("evaluate", "RUN", "--voc", "VOC", "--data", "VOC"), "give one of --data LABELLED, --glue DIR"),
         (("evaluate", "RUN", "--voc", "VOC", "--shares", "10,x"), "not a list of percentages"),
-        (("evaluate", "RUN", "--voc", "nowhere"), "--voc nowhere does not exist"),
-        (("finetune", "RUN", "--out", "m"), "or --voc DIR for a detector"),
+        (("evaluate", "RUN", "--voc", "nowhere"), "--boxes nowhere does not exist"),
+        (("finetune", "RUN", "--out", "m"), "or --boxes DIR for a detector"),
         (("finetune", "RUN", "--voc", "VOC", "--out", "RUN"), "exists and is not an empty folder"),
         (("finetune", "RUN", "--voc", "VOC", "--out", "m", "--side", "50"), "not a multiple of this encoder's patch"),
-        (("detect", "RUN", "VOC", "-o", "x"), "holds no detector: make one with withheld finetune RUN --voc DIR"),
+        (("detect", "RUN", "VOC", "-o", "x"), "holds no detector: make one with withheld finetune RUN --boxes DIR"),
         (("predict", "MODEL", "VOC/JPEGImages", "-o", "x.csv"), "finds objects: withheld detect"),
         (("detect", "MODEL", "nowhere.png", "-o", "x.png"), "nowhere.png"),
         (("detect", "MODEL", "VOC/JPEGImages/im000.png", "-o", "x.txt"), "ends in .png"),

@@ -53,7 +53,7 @@ NOT_THERE: list[tuple[tuple[object, ...], str]] = [
     (("finetune", "runs/frist", "--data", "photos/", "--out", "m"), "did you mean 'first'"),
     (("finetune", "runs/first", "--data", "photo/", "--out", "m"), "did you mean 'photos'"),
     (("predict", "models/first", "photos/"), "`withheld finetune RUN --data LABELLED --out models/first` makes one"),
-    (("detect", "models/d", "photos/", "-o", "found/"), "`withheld finetune RUN --voc DIR --out models/d` makes one"),
+    (("detect", "models/d", "photos/", "-o", "found/"), "`withheld finetune RUN --boxes DIR --out models/d` makes one"),
     (("suggest", "runs/frist", "--data", "photos/"), "did you mean 'first'"),
     (("suggest", "frist", "--data", "photos/"), "is no folder here"),
     (("search", "/no/such/run", "a.png", "--data", "photos/"), "there is no folder '/no/such/run'"),

@@ -18,12 +18,13 @@ from small_files import encoded, idx_bytes, photo
 from test_fuzz import mutant, no_hang
 from voc_files import annotation
 
+from withheld.data.boxes import Broken
 from withheld.data.labels import read_labels
 from withheld.data.prepared import prepare
 from withheld.data.source import open_source
 from withheld.data.text import decode_text, open_texts
 from withheld.data.vectors import open_vectors
-from withheld.data.voc_xml import Broken, boxes_of, read_xml
+from withheld.data.voc_xml import boxes_of, read_xml
 from withheld.errors import InputError
 
 Tally = Callable[[str, int, int, str], None]

@@ -1,4 +1,4 @@
-"""detect, and what evaluate and finetune do with --voc."""
+"""detect, and what evaluate and finetune do with --boxes."""
 
 from __future__ import annotations
 
@@ -37,25 +37,26 @@ class Shares(click.ParamType):
         return found
 
 
-def voc_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--voc, --regions and --side: detection."""
+def box_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--boxes, --regions and --side: detection."""
     for option in (
-        click.option("--side", type=click.IntRange(min=16), help="With --voc: side of images, pixels.  [default: 2 x encoder]"),
+        click.option("--side", type=click.IntRange(min=16), help="With --boxes: side of images, pixels.  [default: 2 x encoder]"),
         click.option("--regions", type=click.Choice(["align", "warped"]), default="align", show_default=True,
-                     help="With --voc: features from one map of the image, or of every region cut out."),
-        click.option("--voc", type=click.Path(path_type=Path), metavar="DIR",
-                     help="Instead of --data: images with boxes, in PASCAL VOC layout or as images with XML beside them."),
+                     help="With --boxes: features from one map of the image, or of every region cut out."),
+        click.option("--boxes", "--voc", "boxes", type=click.Path(path_type=Path), metavar="DIR",
+                     help="Instead of --data: images with boxes, in the layout of PASCAL VOC (or XML beside the images), YOLO or "
+                     "COCO; a data.yaml or .json may be named, too."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def detection_aloud(screen: Screen, subject: str, voc: Path, folder: Path, **options: Any) -> Any:
+def detection_aloud(screen: Screen, subject: str, boxes: Path, folder: Path, **options: Any) -> Any:
     """The verdict on detection with progress, table and closing sentence."""
     from withheld.evaluate.detection.verdict import detection_verdict
 
     return judge_aloud(
-        screen, folder, partial(detection_verdict, subject, voc, **options), partial(show_detection, screen)
+        screen, folder, partial(detection_verdict, subject, boxes, **options), partial(show_detection, screen)
     )
 
 
@@ -89,12 +90,12 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def finetune_detector_aloud(screen: Screen, encoder: str, voc: Path, out: Path, **options: Any) -> None:
+def finetune_detector_aloud(screen: Screen, encoder: str, boxes: Path, out: Path, **options: Any) -> None:
     """Makes a detector, and says what to do with it."""
     from withheld.evaluate.detection.finetune import finetune_detector
 
     with Narrator(screen) as narrator:
-        model = finetune_detector(encoder, voc, out, listen=narrator.hear, **options)
+        model = finetune_detector(encoder, boxes, out, listen=narrator.hear, **options)
     screen.result(f"Model: {model}")
     screen.say("Find objects in other images:")
     screen.say(f"  withheld detect {shlex.quote(str(out))} photo.jpg -o found.png")
@@ -129,12 +130,12 @@ def detect_command(
     device: str,
     screen: Screen,
 ) -> None:
-    """Find objects in IMAGES (an image, or a folder of them) with MODEL, as `withheld finetune --voc` makes it.
+    """Find objects in IMAGES (an image, or a folder of them) with MODEL, as `withheld finetune --boxes` makes it.
 
-    MODEL may also be a run that was evaluated with --voc, which keeps its best detector.
+    MODEL may also be a run that was evaluated with --boxes, which keeps its best detector.
 
     \b
-      withheld finetune runs/first --voc VOC2007/ --out models/d
+      withheld finetune runs/first --boxes VOC2007/ --out models/d
       withheld detect models/d photo.jpg -o found.png
       withheld detect models/d photos/ -o found/ --score 0.7
       withheld detect models/d photo.jpg -o found.png --boxes found.json

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.detection import Shares, detection_aloud, voc_options
+from withheld.cli.detection import Shares, box_options, detection_aloud
 from withheld.cli.narrator import Narrator, judge_aloud
 from withheld.cli.options import COUNTS, DATA, RUN, SUBJECT, device_option, talking
 from withheld.cli.screen import Screen
@@ -33,12 +33,12 @@ from withheld.errors import neighbor
 @click.option(
     "--submit", type=click.Path(path_type=Path), help="Of GLUE: where to write the server's submission files."
 )
-@voc_options
+@box_options
 @click.option(
-    "--shares", type=Shares(), default="10,50,100", show_default=True, help="With --voc: % of the training images."
+    "--shares", type=Shares(), default="10,50,100", show_default=True, help="With --boxes: % of the training images."
 )
 @click.option(
-    "--steps", type=click.IntRange(min=1), help="With --voc: of training on all images, instead of what fits."
+    "--steps", type=click.IntRange(min=1), help="With --boxes: of training on all images, instead of what fits."
 )
 @click.option(
     "--davis",
@@ -59,12 +59,12 @@ from withheld.errors import neighbor
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
-    help="How often the labels are drawn, 2 or more; of GLUE: how often each row is fine-tuned.  [default: 5; with --voc 3]",
+    help="How often the labels are drawn, 2 or more; of GLUE: how often each row is fine-tuned.  [default: 5; with --boxes 3]",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time for everything.  [default: 10; with --voc 30]",
+    help="Time for everything.  [default: 10; with --boxes 30]",
 )
 @click.option(
     "--against",
@@ -87,7 +87,7 @@ from withheld.errors import neighbor
 @talking
 def evaluate_command(
     run: str, data: str | None, labels: str | None, out: Path | None, screen: Screen, glue: Path | None,
-    tasks: str | None, rows: int | None, submit: Path | None, voc: Path | None, shares: tuple[float, ...], side: int | None,
+    tasks: str | None, rows: int | None, submit: Path | None, boxes: Path | None, shares: tuple[float, ...], side: int | None,
     regions: str, steps: int | None, seeds: int | None, minutes: float | None, davis: Path | None, clips: str | None,
     **options: Any,
 ) -> None:  # fmt: skip
@@ -107,16 +107,17 @@ def evaluate_command(
       withheld evaluate runs/bert --data reviews.csv
       withheld evaluate runs/bert --glue glue/ --tasks sst2,cola
       withheld evaluate runs/bert --glue glue/ --against runs/gpt --against runs/elmo --rows 10000
-      withheld evaluate runs/first --voc VOC2007/ --minutes 30
+      withheld evaluate runs/first --boxes VOC2007/ --minutes 30
+      withheld evaluate runs/first --boxes yolo/data.yaml
       withheld evaluate runs/colors --davis DAVIS/
       withheld evaluate runs/frames --clips                # next_frame, frame_order, arrow_of_time, track_color
       withheld evaluate runs/frames --clips other_clips/
 
     The last line is the verdict.
     """
-    if sum(given is not None for given in (data, glue, voc, davis, clips)) != 1:
+    if sum(given is not None for given in (data, glue, boxes, davis, clips)) != 1:
         raise click.UsageError(
-            "give one of --data LABELLED, --glue DIR with the tasks as published, --voc DIR with boxes, --davis DIR with masks, "
+            "give one of --data LABELLED, --glue DIR with the tasks as published, --boxes DIR with boxes, --davis DIR with masks, "
             "and --clips, of a run on clips, with clips that have no labels"
         )
     if glue is not None:
@@ -124,9 +125,9 @@ def evaluate_command(
             screen, run, folder_for(run, out), glue, tasks=tasks, rows=rows, submit=submit, against=options["against"],
             seeds=seeds or 5, device=options["device"],
         )  # fmt: skip
-    elif voc is not None:
+    elif boxes is not None:
         detection_aloud(
-            screen, run, voc, folder_for(run, out), shares=shares, seeds=seeds or 3, minutes=minutes or 30.0, steps=steps,
+            screen, run, boxes, folder_for(run, out), shares=shares, seeds=seeds or 3, minutes=minutes or 30.0, steps=steps,
             against=options["against"], way=regions, side=side, device=options["device"],
         )  # fmt: skip
     elif davis is not None:

@@ -99,7 +99,7 @@ DATA = Data()
 SUBJECT = Subject()
 RUN = Made("run", "withheld pretrain METHOD --data DATA --out {}")
 MODEL = Made("model", "withheld finetune RUN --data LABELLED --out {}")
-DETECTOR = Made("detector", "withheld finetune RUN --voc DIR --out {}")
+DETECTOR = Made("detector", "withheld finetune RUN --boxes DIR --out {}")
 SIZE = Size()
 
 

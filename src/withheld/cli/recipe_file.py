@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from withheld.data.strict_yaml import Strict
 from withheld.errors import InputError, nearest
 
 LARGEST = 1_000_000
@@ -46,25 +47,6 @@ SPOKEN = {
     dict: "keys and values",
     bool: "true or false",
 }
-
-
-class Strict(yaml.SafeLoader):
-    """YAML's safe loader without aliases, which grow without bound, and doubled keys, of which one is lost."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(
-                f"line {self.peek_event().start_mark.line + 1}: write the value out instead of an alias (*)"
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

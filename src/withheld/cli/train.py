@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.detection import finetune_detector_aloud, voc_options
+from withheld.cli.detection import box_options, finetune_detector_aloud
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, seed_option, talking
 from withheld.cli.screen import Screen
@@ -184,13 +184,13 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @click.command("finetune")
 @click.argument("encoder", type=SUBJECT, metavar="RUN")
 @click.option("--data", type=DATA, help="Labelled: a folder per class, labels.csv (file,label), IDX or hf:NAME.")
-@voc_options
+@box_options
 @click.option(
     "--head",
     type=click.Choice(["softmax", "svm"]),
     default="softmax",
     show_default=True,
-    help="With --voc: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
+    help="With --boxes: Fast R-CNN trained end to end, or R-CNN's machines on the encoder as it is.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to make.")
 @click.option(
@@ -208,7 +208,7 @@ def pretrain_aloud(screen: Screen, method: Any, data: Any, out: Path, **options:
 @talking
 def finetune_command(
     encoder: str, data: str | None, out: Path, labels: str | None, screen: Screen, minutes: float | None,
-    epochs: float | None, steps: int | None, voc: Path | None, regions: str, side: int | None, head: str, **options: Any,
+    epochs: float | None, steps: int | None, boxes: Path | None, regions: str, side: int | None, head: str, **options: Any,
 ) -> None:  # fmt: skip
     """Make a classifier from RUN (or an encoder folder, or a transformers id) and labelled data, or a detector from boxes.
 
@@ -217,16 +217,16 @@ def finetune_command(
       withheld predict models/first photos/ -o labels.csv
       withheld finetune runs/first --data photos/ --labels labels.csv --unlabelled photos/ --out models/more
       withheld finetune runs/bert --data labelled_reviews.csv --labels stars --out models/reviews
-      withheld finetune runs/first --voc VOC2007/ --out models/d
+      withheld finetune runs/first --boxes VOC2007/ --out models/d
       withheld detect models/d photo.jpg -o found.png
     """
     length = one_length(minutes=minutes, epochs=epochs, steps=steps)
-    if (data is None) == (voc is None):
-        raise click.UsageError("give --data LABELLED for a classifier, or --voc DIR for a detector")
-    if voc is not None:
+    if (data is None) == (boxes is None):
+        raise click.UsageError("give --data LABELLED for a classifier, or --boxes DIR for a detector")
+    if boxes is not None:
         if options.pop("unlabelled") is not None:
             raise click.UsageError("--unlabelled goes with --data: a detector learns from boxes only")
-        finetune_detector_aloud(screen, encoder, voc, out, way=regions, side=side, head=head, **length, **options)
+        finetune_detector_aloud(screen, encoder, boxes, out, way=regions, side=side, head=head, **length, **options)
         return
     from withheld.evaluate.finetune import finetune
 

@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-import numpy as np
-from numpy.typing import NDArray
-
-MOST_BYTES = 16 << 20
-SLACK = 1.0
-"""Pixels a box may reach over the border before it is worth a word: some tools count from 0, some from 1."""
-
-
-class Broken(ValueError):
-    """The annotation cannot be used; the message says why, and how to mend it."""
-
-
-@dataclass
-class Found:
-    """The usable boxes of an annotation, and what was wrong with the others."""
-
-    boxes: NDArray[np.float64]
-    names: list[str]
-    difficult: NDArray[np.bool_]
-    problems: list[str] = field(default_factory=list)
+from withheld.data.boxes import SLACK, Broken, Found, check_size, read_small
 
 
 def read_xml(path: Path) -> Element:
@@ -44,13 +24,11 @@ def read_xml(path: Path) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = _refuse
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise Broken(f"is larger than {MOST_BYTES >> 20} MB: an annotation is a few kB; save it again")
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(read_small(path), True)
         return builder.close()
     except expat.ExpatError as error:
         raise Broken(f"is no whole XML ({error}): save it again from the labelling tool, or remove it") from None
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
         raise Broken(f"cannot be read ({error})") from None
 
 
@@ -66,36 +44,27 @@ def boxes_of(root: Element, width: int, height: int) -> Found:
     """
     if root.tag != "annotation":
         raise Broken(f"is no VOC annotation: its root is <{root.tag}>, not <annotation>")
-    _check_size(root, width, height)
-    rows: list[list[float]] = []
-    names: list[str] = []
-    difficult: list[bool] = []
-    problems: list[str] = []
+    check_size(_size(root), width, height)
+    found = Found()
     for number, each in enumerate(root.iter("object"), 1):
         name = (each.findtext("name") or "").strip()
         try:
-            box = _box(each, width, height, problems, number)
+            box = _box(each, width, height, found.problems, number)
             if not name:
                 raise ValueError("has no class: give it a <name>")
+            found.add(box, name, (each.findtext("difficult") or "0").strip() not in ("0", "false", "False", ""))
         except ValueError as error:
-            problems.append(f"object {number} {error}; it was left out")
-            continue
-        rows.append(box)
-        names.append(name)
-        difficult.append((each.findtext("difficult") or "0").strip() not in ("0", "false", "False", ""))
-    return Found(np.array(rows, np.float64).reshape(-1, 4), names, np.array(difficult, bool), problems)
+            found.problems.append(f"object {number} {error}; it was left out")
+    return found
 
 
-def _check_size(root: Element, width: int, height: int) -> None:
+def _size(root: Element) -> tuple[int, int]:
+    """(width, height) as the annotation has it; 0 where it does not."""
     try:
-        said = [int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height")]
-    except ValueError:
-        return
-    if all(said) and said != [width, height]:
-        raise Broken(
-            f"was made of an image of {said[0]}x{said[1]}, the image is {width}x{height}: label the image again, or put the "
-            "original back"
-        )
+        width, height = (int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height"))
+    except (ValueError, OverflowError):
+        return 0, 0
+    return width, height
 
 
 def _box(each: Element, width: int, height: int, problems: list[str], number: int) -> list[float]:

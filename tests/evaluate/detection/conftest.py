@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / 
 
 from voc_files import make_voc  # noqa: E402
 
-from withheld.data.voc import VocData, open_voc  # noqa: E402
+from withheld.data.boxes import BoxData, open_boxes  # noqa: E402
 from withheld.evaluate.detection.proposals import SelectiveSearch  # noqa: E402
 from withheld.evaluate.detection.regions import Regions, load_regions  # noqa: E402
 
@@ -23,8 +23,8 @@ def voc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def voc(voc_folder: Path) -> VocData:
-    return open_voc(voc_folder)
+def voc(voc_folder: Path) -> BoxData:
+    return open_boxes(voc_folder)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def encoder():
 
 
 @pytest.fixture(scope="session")
-def regions(voc: VocData) -> Regions:
+def regions(voc: BoxData) -> Regions:
     """Its images at 48 pixels."""
     pytest.importorskip("cv2.ximgproc")
     from tiny_vit import tiny_encoder

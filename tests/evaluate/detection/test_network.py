@@ -161,7 +161,7 @@ def test_a_convolutional_detector_is_saved_and_opened_equal(voc, tmp_path) -> No
 
 
 def test_what_is_no_detector_says_how_to_make_one(tmp_path) -> None:
-    with pytest.raises(InputError, match="withheld finetune RUN --voc DIR"):
+    with pytest.raises(InputError, match="withheld finetune RUN --boxes DIR"):
         Detector.open(tmp_path)
     (tmp_path / "model.json").write_text('{"kind": "detector"}')
     with pytest.raises(InputError, match="is damaged"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from withheld.data.voc import VocData
+from withheld.data.boxes import BoxData
 from withheld.errors import InputError
 from withheld.evaluate.detection import proposals
 from withheld.evaluate.detection.average_precision import overlaps
@@ -16,7 +16,7 @@ from withheld.evaluate.detection.proposals import SelectiveSearch, propose
 from withheld.evaluate.detection.regions import shares
 
 
-def test_objects_on_plain_ground_are_proposed(voc: VocData) -> None:
+def test_objects_on_plain_ground_are_proposed(voc: BoxData) -> None:
     pytest.importorskip("cv2.ximgproc")
     found = propose([voc.path(at) for at in range(6)], SelectiveSearch(), lambda event: None)
     best = [overlaps(shares(voc.annotations[at]), np.asarray(each)).max(axis=1) for at, each in enumerate(found)]
@@ -40,7 +40,7 @@ def test_the_same_image_gives_the_same_regions_and_no_more_than_asked() -> None:
     assert all(tuple(row) in all_of_them for row in first.tolist())
 
 
-def test_they_are_computed_once(voc: VocData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_computed_once(voc: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2.ximgproc")
     search, paths = SelectiveSearch(side=64), [voc.path(at) for at in range(3)]
     first = propose(paths, search, lambda event: None)

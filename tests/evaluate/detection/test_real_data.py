@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from withheld.data.voc import open_voc
+from withheld.data.boxes import open_boxes
 from withheld.evaluate.detection.average_precision import overlaps
 from withheld.evaluate.detection.find import Detections
 from withheld.evaluate.detection.proposals import SelectiveSearch
@@ -21,7 +21,7 @@ def cells(shared_data: Path) -> Regions:
     from tiny_vit import tiny_encoder
 
     pytest.importorskip("cv2.ximgproc")
-    data = open_voc(shared_data / "bccd-voc")
+    data = open_boxes(shared_data / "bccd-voc")
     data.parts["test"] = data.parts["test"][:4]
     return load_regions(data, tiny_encoder(48, 3), 48, SelectiveSearch(), ("test",), lambda event: None)
 

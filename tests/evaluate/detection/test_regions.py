@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from withheld.data.voc import Annotation
+from withheld.data.boxes import Annotation
 from withheld.evaluate.detection.boxes import decode
 from withheld.evaluate.detection.regions import (
     AskRegions,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from withheld.data.voc import open_voc
+from withheld.data.boxes import open_boxes
 from withheld.errors import InputError
 from withheld.evaluate.compare import PRETRAINED, RANDOM, SCRATCH, Row
 from withheld.evaluate.detection import verdict as module
@@ -201,7 +201,7 @@ def test_a_set_that_cannot_be_tested(encoder, voc_folder, tmp_path) -> None:
     sets = tmp_path / "voc" / "ImageSets" / "Main"
     (sets / "test.txt").write_text("")
     (sets / "val.txt").write_text("")
-    assert open_voc(tmp_path / "voc").test_part == "test"  # train was split
+    assert open_boxes(tmp_path / "voc").test_part == "test"  # train was split
     for path in sets.iterdir():
         path.write_text("im000\n" if path.name == "test.txt" else "")
     for at in range(1, 12):

@@ -1,1 +1,1 @@
-"""Detection on PASCAL VOC folders: what image pretext tasks were judged by, in an R-CNN pipeline."""
+"""Detection on images with boxes: what image pretext tasks were judged by, in an R-CNN pipeline."""

@@ -92,7 +92,7 @@ class Detector:
         folder = next((f for f in (Path(where), Path(where) / "detector") if _is_detector(f)), None)
         if folder is None:
             raise InputError(
-                f"{where} holds no detector: make one with withheld finetune RUN --voc DIR --out MODEL, and name MODEL"
+                f"{where} holds no detector: make one with withheld finetune RUN --boxes DIR --out MODEL, and name MODEL"
             )
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from withheld.data.boxes import BoxData
 from withheld.data.decode import decode
 from withheld.data.image import to_array
 from withheld.data.sample import spread
-from withheld.data.voc import VocData
 from withheld.evaluate.canvas import fitted, strip
 from withheld.evaluate.detection.find import Detections
 from withheld.evaluate.detection.regions import Regions, shares
@@ -74,7 +74,7 @@ def rgb(path: Path) -> Image.Image:
 
 
 def draw_found(
-    data: VocData, regions: Regions, at: NDArray[np.int64], found: Sequence[Detections], least: float, folder: Path
+    data: BoxData, regions: Regions, at: NDArray[np.int64], found: Sequence[Detections], least: float, folder: Path
 ) -> None:
     """Tested images for the report: what people drew beside what was found."""
     from withheld.evaluate.latent_pictures import entry

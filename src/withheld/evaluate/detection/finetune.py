@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from withheld.data.boxes import open_boxes
 from withheld.data.image import to_array
 from withheld.data.item_names import as_cell
 from withheld.data.rows import take
 from withheld.data.source import open_source
-from withheld.data.voc import open_voc
 from withheld.errors import InputError
 from withheld.evaluate.detection.detector import Detector
 from withheld.evaluate.detection.draw import boxes_on, rgb
@@ -43,18 +43,18 @@ DEFAULT_MINUTES = 10.0
 
 
 def finetune_detector(
-    subject: Any, voc: str | Path, out: str | Path, *, minutes: float | None = None, epochs: float | None = None,
+    subject: Any, boxes: str | Path, out: str | Path, *, minutes: float | None = None, epochs: float | None = None,
     steps: int | None = None, seed: int = 0, head: Head = "softmax", way: Way = "align", side: int | None = None,
     device: str = "auto", listen: Listen = silent,
 ) -> Path:  # fmt: skip
-    """Makes a detector of an encoder and the train and val images of a VOC folder, and writes a model folder.
+    """Makes a detector of an encoder and the train and val images of a folder of boxes, and writes a model folder.
 
     Its mAP@0.5 on the test images is told to `listen` and kept in model.json; where there is no test, val is tested and train alone
     is learned from.
 
     Args:
         subject: a run folder, an encoder folder, a transformers id or an `ImageEncoder`.
-        voc: see `withheld.data.voc.open_voc`. out: the model folder to make.
+        boxes: see `withheld.data.boxes.open_boxes`. out: the model folder to make.
         minutes, epochs, steps: how long, one of the three; by default 40 times the root of the images in steps, at most 10 minutes.
         seed: of the heads, the order and the sampled regions.
         head: "softmax" trains Fast R-CNN end to end, "svm" fits R-CNN's machines to the encoder as it is, which takes no steps.
@@ -67,7 +67,7 @@ def finetune_detector(
     check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
     place = pick_device(device)
     encoder = as_image_encoder(subject, place)
-    data = open_voc(voc)
+    data = open_boxes(boxes)
     for line in data.problems[:10]:
         listen({"kind": "note", "text": f"{line['file']}: {line['reason']}"})
     for note in data.notes:
@@ -78,7 +78,7 @@ def finetune_detector(
     learn = regions.at("train", "val") if data.test_part == "test" else regions.at("train")
     test = regions.at(data.test_part)
     if not len(learn):
-        raise InputError(f"{data.location}: there are no images to learn from; see ImageSets/Main/train.txt")
+        raise InputError(f"{data.location}: there are no images to learn from: name some in its train set")
     started = time.monotonic()
     task = _Task(fed, regions, learn, way, seed, torch.device(place), listen)
     if head == "svm":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from withheld.data.voc import Annotation
+from withheld.data.boxes import Annotation
 from withheld.wording import plural
 
 FEWEST_STEPS, MOST_STEPS, ROOT = 100, 4000, 40

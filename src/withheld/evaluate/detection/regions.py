@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from withheld.data.boxes import Annotation, BoxData
 from withheld.data.image import ImageItems
 from withheld.data.prepared import prepare
-from withheld.data.voc import Annotation, VocData
 from withheld.evaluate.detection.boxes import encode, overlap
 from withheld.evaluate.detection.proposals import SelectiveSearch, propose
 from withheld.evaluate.features import Listen, preparing
@@ -31,7 +31,7 @@ SURE = 0.5
 
 @dataclass
 class Regions:
-    """Images of a VOC set at one side, each with its boxes and proposals.
+    """Images with boxes at one side, each with its boxes and proposals.
 
     Attributes:
         images: (N, C, S, S) uint8, those that could be read.
@@ -55,19 +55,19 @@ class Regions:
 
 
 def load_regions(
-    voc: VocData, encoder: ImageEncoder, side: int, search: SelectiveSearch, parts: Sequence[str], listen: Listen
+    data: BoxData, encoder: ImageEncoder, side: int, search: SelectiveSearch, parts: Sequence[str], listen: Listen
 ) -> Regions:
     """Decodes the images of some parts once, into the prepared cache, and proposes regions."""
-    part = np.full(len(voc), "", dtype="U5")
+    part = np.full(len(data), "", dtype="U5")
     for name in parts:
-        part[voc.parts[name]] = name
+        part[data.parts[name]] = name
     wanted = np.flatnonzero(part != "")
     prepared = prepare(
-        voc.source.subset(wanted), side, encoder.channels, scale=encoder.scale, progress=preparing(listen)
+        data.source.subset(wanted), side, encoder.channels, scale=encoder.scale, progress=preparing(listen)
     )
     problems = list(prepared.skipped)
     kept = wanted[prepared.kept]
-    found = propose([voc.path(int(at)) for at in kept], search, listen)
+    found = propose([data.path(int(at)) for at in kept], search, listen)
     good = [place for place, regions in enumerate(found) if not isinstance(regions, str)]
     problems += [
         {"file": prepared.names[place], "reason": regions}
@@ -76,8 +76,8 @@ def load_regions(
     ]
     prepared = prepared.subset(good)
     return Regions(
-        prepared.images, list(prepared.names), [voc.annotations[int(kept[place])] for place in good],
-        [found[place] for place in good], part[kept[good]], voc.classes, problems,  # type: ignore[misc]
+        prepared.images, list(prepared.names), [data.annotations[int(kept[place])] for place in good],
+        [found[place] for place in good], part[kept[good]], data.classes, problems,  # type: ignore[misc]
     )  # fmt: skip
 
 

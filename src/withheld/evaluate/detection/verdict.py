@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from withheld.data.voc import VocData, open_voc
+from withheld.data.boxes import BoxData, open_boxes
 from withheld.errors import InputError
 from withheld.evaluate.compare import SCRATCH, Row
 from withheld.evaluate.detection import closing
@@ -65,7 +65,7 @@ class DetectionVerdict:
 
 
 def detection_verdict(
-    subject: Any, voc: str | Path, *, shares: Sequence[float] = (10, 50, 100), seeds: int = 3, minutes: float = 30.0,
+    subject: Any, boxes: str | Path, *, shares: Sequence[float] = (10, 50, 100), seeds: int = 3, minutes: float = 30.0,
     steps: int | None = None, against: Sequence[str] = (), way: Way = "align", side: int | None = None, device: str = "auto",
     results: str | Path | None = None, command: str = "", listen: Listen = silent,
 ) -> DetectionVerdict:  # fmt: skip
@@ -77,7 +77,7 @@ def detection_verdict(
 
     Args:
         subject: a run folder, an encoder folder, a transformers id or an `ImageEncoder`.
-        voc: see `open_voc`.
+        boxes: see `open_boxes`.
         shares: of the training images, in percent.
         seeds: draws of images, and starts of networks.
         minutes: that it may take, proposals included; what does not fit is left out, and it is said.
@@ -93,7 +93,7 @@ def detection_verdict(
     _check(shares, seeds, minutes, steps)
     began, place = time.monotonic(), pick_device(device)
     encoder = as_image_encoder(subject, place)
-    data = open_voc(voc)
+    data = open_boxes(boxes)
     pipeline = Pipeline(side or side_for(encoder), way)
     fed = pipeline.fed(encoder)
     others = [(name, pipeline.fed(as_image_encoder(name, place))) for name in against]
@@ -141,7 +141,7 @@ class _Judge:
     """
 
     def __init__(
-        self, data: VocData, encoder: ImageEncoder, others: list[tuple[str, ImageEncoder]], pipeline: Pipeline, book: Book,
+        self, data: BoxData, encoder: ImageEncoder, others: list[tuple[str, ImageEncoder]], pipeline: Pipeline, book: Book,
         listen: Listen, began: float, budget: float,
     ) -> None:  # fmt: skip
         self.data, self.encoder, self.others, self.pipeline = data, encoder, others, pipeline
