@@ -15,7 +15,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
+from box_files import as_coco, as_yolo
 from voc_files import make_voc
+
+from withheld.data.boxes import open_boxes
 
 pytest.importorskip("cv2.ximgproc")
 
@@ -131,6 +134,31 @@ def test_the_verdict_and_its_page(encoder: Path, voc: Path, withheld: Typed, tmp
     assert page.count("data:image/") >= 4
     assert "ghost.xml" in page
     found = withheld("detect", tmp_path / "e", voc / "JPEGImages" / "im009.png", "-o", tmp_path / "x.png")
+    assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "COCO"])
+def test_boxes_in_other_layouts(encoder: Path, voc: Path, withheld: Typed, tmp_path: Path, layout: str) -> None:
+    """A folder of YOLO with a line that is wrong, a .json of COCO."""
+    data = open_boxes(voc)
+    if layout == "YOLO":
+        named = as_yolo(data, tmp_path / "boxes").parent
+        (named / "labels" / "train" / "im000.txt").write_text("0 0.5 0.5 0.3 0.3\n9 0.5 0.5 0.3 0.3\n")
+        done = withheld(
+            "evaluate", encoder, "--boxes", named, "--shares", 100, "--steps", 1, "--seeds", 2, "--out", tmp_path / "e",
+            "--device", "cpu",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert "labels/train/im000.txt: line 2 has the class 9, and the 2 names are of 0 to 1" in done.stderr
+        assert "labelled images (all there are), by mAP@0.5, pretraining is" in done.stdout
+        assert "labels/train/im000.txt" in (tmp_path / "e" / "report.html").read_text()
+    else:
+        named = as_coco(data, tmp_path / "boxes") / "annotations" / "instances_train2017.json"
+    made = withheld("finetune", encoder, "--boxes", named, "--out", tmp_path / "m", "--steps", 1, "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    learned = {"YOLO": 8, "COCO": 5}[layout]  # train and val; of train alone 85 %
+    assert json.loads((tmp_path / "m" / "model.json").read_text())["made"]["learned"] == learned
+    found = withheld("detect", tmp_path / "m", voc / "JPEGImages" / "im009.png", "-o", tmp_path / "x.png")
     assert found.exit_code == 0, found.output
 
 

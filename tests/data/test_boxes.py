@@ -13,6 +13,9 @@ from box_files import as_coco, as_yolo, coco_of
 from voc_files import annotation, make_voc, rectangles
 
 from withheld.data.boxes import BoxData, open_boxes
+from withheld.data.describe import describe
+from withheld.data.source import open_source
+from withheld.data.text import open_texts
 from withheld.errors import InputError
 
 
@@ -115,6 +118,11 @@ def test_boxes_are_of_the_image_as_it_is_seen(tmp_path: Path) -> None:
     table = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "boxes.json").write_text(json.dumps(table))
     assert open_boxes(tmp_path).annotations[0].boxes.tolist() == [[18, 12, 54, 36]]
+    images[0].update(width=96, height=72)
+    (tmp_path / "boxes.json").write_text(json.dumps(table))
+    assert (
+        "or save it without its EXIF orientation, by which it is turned" in open_boxes(tmp_path).problems[0]["reason"]
+    )
 
 
 def test_of_several_layouts_vocs_is_read_and_it_is_said(voc: BoxData, tmp_path: Path) -> None:
@@ -132,7 +140,14 @@ def test_of_several_layouts_vocs_is_read_and_it_is_said(voc: BoxData, tmp_path: 
     assert len(open_boxes(root / "boxes.json")) == 12
 
 
-@pytest.mark.parametrize("seed", range(8))
+def test_a_data_yaml_without_labels_beside_a_json(voc: BoxData, tmp_path: Path) -> None:
+    """Trainers that read COCO have a data.yaml, too."""
+    root = as_coco(voc, tmp_path / "coco")
+    (root / "data.yaml").write_text("train: train2017\nval: val2017\nnames: [blue, red]\n")
+    alike(open_boxes(root), voc)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_damaged_files_are_told_of_and_nothing_crashes(voc: BoxData, tmp_path: Path, seed: int) -> None:
     """Bytes changed, cut and doubled in label files, data.yaml and .json."""
     dice = random.Random(seed)
@@ -162,3 +177,42 @@ def test_damaged_files_are_told_of_and_nothing_crashes(voc: BoxData, tmp_path: P
                         assert (each.boxes <= [each.width, each.height] * 2).all()
                 if pattern != "labels/*/*.txt":
                     path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("layout", ["VOC", "YOLO", "COCO"])
+def test_check_and_labels_say_that_boxes_are_there(voc: BoxData, tmp_path: Path, layout: str) -> None:
+    """No folder of a class is one, and train2017 is a part."""
+    root, named = tmp_path / "data", {"YOLO": "data.yaml", "COCO": "annotations/instances_train2017.json"}.get(layout)
+    if layout == "VOC":
+        shutil.copytree(voc.source.store.root, root)  # type: ignore[attr-defined]
+    elif layout == "YOLO":
+        as_yolo(voc, root)
+    else:
+        as_coco(voc, root)
+    found = describe(root)
+    assert found.items == 12
+    assert found.parts == ({} if layout == "VOC" else {"test": 4, "train": 6, "val": 2})
+    takes = f"withheld finetune RUN --boxes {root} --out MODEL"
+    assert f"boxes in {layout} layout lie beside the images: {takes} learns to find objects" in str(found)
+    assert "look like labels" not in str(found)
+    with pytest.raises(InputError, match=f"labels were asked for.*boxes in {layout} layout lie beside"):
+        open_source(root, True)
+    if named:
+        with pytest.raises(InputError, match=rf"holds no images; it .*--boxes {root}/{named} --out MODEL"):
+            open_source(root / named)
+
+
+def test_pictures_alone_say_nothing_of_boxes(tmp_path: Path) -> None:
+    for at in range(3):
+        rectangles(at)[0].save(tmp_path / f"{at}.png")
+    (tmp_path / "0.txt").write_text("a photo of a cat")
+    (tmp_path / "notes.json").write_text('{"images": 3}')
+    assert "boxes" not in str(describe(tmp_path)).replace(str(tmp_path), "")
+
+
+def test_a_list_of_boxes_is_no_list_of_texts(voc: BoxData, tmp_path: Path) -> None:
+    root = as_coco(voc, tmp_path / "coco")
+    with pytest.raises(
+        InputError, match="lists the boxes of images: --boxes of withheld evaluate and finetune takes it"
+    ):
+        open_texts(root / "annotations" / "instances_train2017.json")

@@ -205,6 +205,8 @@ def test_no_image_is_there(table: dict[str, Any], tmp_path: Path) -> None:
 def test_notes_of_other_tools_are_no_boxes(table: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {}}')  # of Label Studio
     (tmp_path / "0.json").write_text('{"shapes": [], "imagePath": "0.png"}')  # of LabelMe
+    (tmp_path / "captions.json").write_text('{"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}')
+    (tmp_path / "found.json").write_text('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]')
     with pytest.raises(InputError, match="3 images, and no boxes"):
         open_boxes(tmp_path)
 

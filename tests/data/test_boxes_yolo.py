@@ -70,6 +70,24 @@ def test_names_beside(flat: Path, place: str, name: str) -> None:
     assert open_boxes(flat / "images").classes == ["a red one"]  # the folder of the images alone, too
 
 
+def test_files_that_name_other_classes_are_told_of(flat: Path) -> None:
+    (flat / "classes.txt").write_text("red\n")
+    (flat / "labels" / "classes.txt").write_text("red\nblue\n")
+    data = open_boxes(flat)
+    assert data.classes == ["red"]
+    assert "labels/classes.txt: names other classes than" in reasons(data)
+
+
+def test_a_part_alone_has_the_names_of_the_whole(yolo: Path, tmp_path: Path) -> None:
+    shutil.rmtree(yolo)
+    as_yolo(open_boxes(make_voc(tmp_path / "VOC2007")), yolo, "{part}/{kind}")
+    rename(yolo / "data.yaml", "train: train/", "train: ../train/")
+    for named in (yolo / "train", yolo / "train" / "images"):
+        assert open_boxes(named).classes == ["blue", "red"]
+    (yolo / "data.yaml").write_text("train: elsewhere\nnames: [dog, cat]\n")
+    assert open_boxes(yolo / "train").classes == ["0", "1"]
+
+
 def test_labels_beside_the_images(flat: Path) -> None:
     """As darknet and CVAT have them: one folder, obj.data, obj.names and a list of other places."""
     (flat / "obj_train_data").mkdir()
@@ -132,10 +150,29 @@ def test_the_data_lies_elsewhere(yolo: Path, tmp_path: Path) -> None:
     assert not data.problems
 
 
+def test_a_folder_that_is_named_does_not_lead_out_of_itself(yolo: Path, tmp_path: Path) -> None:
+    """What is published may name anything; where the data.yaml itself is named it may say where its images are."""
+    (yolo / "images" / "val").rename(tmp_path / "elsewhere")
+    for path in (yolo / "labels" / "val").iterdir():
+        path.rename(tmp_path / "elsewhere" / path.name)
+    (yolo / "test.txt").write_text(f"{tmp_path}/elsewhere/im006.png\n{yolo}/images/test/im008.png\n")
+    rename(yolo / "data.yaml", "images/val", "../elsewhere")
+    rename(yolo / "data.yaml", "images/test", "test.txt")
+    data = open_boxes(yolo)
+    assert len(data) == 7
+    assert "val: '../elsewhere' is not to be found below" in reasons(data)
+    assert "or name data.yaml itself where it lies elsewhere" in reasons(data)
+    assert f"test.txt: line 1 names '{tmp_path}/elsewhere/im006.png'"[:60] in reasons(data)
+    assert len(open_boxes(yolo / "data.yaml")) == 9
+    rename(yolo / "data.yaml", '["blue", "red"]', "../elsewhere/im006.txt")
+    with pytest.raises(InputError, match="is no file that is there"):
+        open_boxes(yolo)
+
+
 def test_a_path_that_is_not_there_is_said(yolo: Path) -> None:
     rename(yolo / "data.yaml", "test: images/test", "test: images/held_out")
     data = open_boxes(yolo)
-    assert "data.yaml: test: 'images/held_out' is neither there nor below" in reasons(data)
+    assert "data.yaml: test: 'images/held_out' is not to be found below" in reasons(data)
     assert data.test_part == "val"
 
 
@@ -322,6 +359,18 @@ def test_several_data_sets_want_a_name(yolo: Path, tmp_path: Path) -> None:
     shutil.copytree(yolo, tmp_path / "more")
     with pytest.raises(InputError, match=r"holds 2 data sets .*data\.yaml.*name one"):
         open_boxes(tmp_path)
+
+
+def test_few_labels_among_many_images_are_found(flat: Path) -> None:
+    """Of a sample of the images none may have one."""
+    for at in range(4, 300):
+        shutil.copy(flat / "images" / "3.png", flat / "images" / f"{at}.png")
+    data = open_boxes(flat)
+    assert len(data) == 4
+    assert (
+        "296 images without a label file are left out: an image in which nothing is to be found has an empty one"
+        in (data.notes)
+    )
 
 
 def test_captions_beside_images_are_no_boxes(flat: Path) -> None:

@@ -23,6 +23,8 @@ from withheld.errors import InputError
         (["train/a/1.jpg", "test/b/2.jpg", "Unlabelled/3.jpg"], "", ["train", "test", "train"], ["a", "b", ""]),
         (["unlabeled/1.jpg", "unlabeled/2.jpg"], "unlabeled", None, ["", ""]),
         (["a/x/1.jpg", "b/2.jpg"], "", None, ["a", "b"]),
+        (["train2017/1.jpg", "val2017/2.jpg", "unlabeled2017/3.jpg"], "", ["train", "val", "train"], ["", "", ""]),
+        (["images/train_2012/1.jpg", "images/test_2012/2.jpg"], "images", ["train", "test"], ["", ""]),
     ],
 )
 def test_layouts(names: list[str], root: str, parts: list[str] | None, folders: list[str]) -> None:

@@ -88,6 +88,7 @@ def test_folders_named_train_and_test_are_honored(tmp_path: Path) -> None:
         ([("red", (-30, 5, 20, 9))], "object 1 reaches over the border of 96x72, (-30, 5, 20, 9): it was clipped"),
         ([("", (5, 5, 20, 9))], "object 1 has no class: give it a <name>"),
         ([("red", (5, float("nan"), 20, 9))], "give finite numbers"),
+        ([("blue", (40, 40, 60, 60))], "object 2 has a box of 'blue' that is there already: remove one of the two"),
     ],
 )
 def test_a_bad_box_is_named_and_the_rest_goes_on(voc: Path, objects: list, said: str) -> None:

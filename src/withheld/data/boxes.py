@@ -5,7 +5,9 @@ Boxes are continuous (x0, y0, x1, y1) in pixels of the upright image, from 0.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -145,7 +147,7 @@ def open_boxes(where: str | Path) -> BoxData:
     if not path.exists():
         raise InputError(f"--boxes {where} does not exist{neighbor(path)}: give a folder of images with {WANTED}")
     if path.suffix.lower() in boxes_yolo.CONFIGS and path.is_file():
-        return boxes_yolo.open_config(path)
+        return boxes_yolo.open_config(path, str(where))
     if path.suffix.lower() == ".json" and path.is_file():
         return boxes_coco.open_coco([path], boxes_coco.folder_of(path), str(where))
     if not path.is_dir():
@@ -176,11 +178,32 @@ def layouts_in(root: Path, scan: Scan) -> list[tuple[str, Callable[[str], BoxDat
         return found
     if boxes_voc.is_voc(scan):
         found.append(("VOC", lambda text: boxes_voc.open_voc(root, scan, text)))
-    if boxes_yolo.is_yolo(root, scan):
+    files = boxes_coco.files_in(root, scan)
+    if boxes_yolo.is_yolo(root, scan, alone=not (found or files)):
         found.append(("YOLO", lambda text: boxes_yolo.open_yolo(root, scan, text)))
-    if files := boxes_coco.files_in(root, scan):
+    if files:
         found.append(("COCO", lambda text: boxes_coco.open_coco(files, root, text, scan)))
     return found
+
+
+def boxes_beside(path: Path) -> str:
+    """Says that a folder, or a file that is no data by itself, tells of boxes, and what takes them; "" where it does not."""
+    from withheld.data import boxes_coco, boxes_voc, boxes_yolo
+
+    if path.is_dir():
+        with contextlib.suppress(InputError):  # of several sets one has to be named
+            found = layouts_in(root := boxes_voc.root_of(path), scan_folder(root))
+            return f"boxes in {found[0][0]} layout lie beside the images: {_takes(path)}" if found else ""
+    elif path.suffix.lower() in boxes_yolo.CONFIGS and path.is_file() and boxes_yolo.is_config(path):
+        return f"it describes images with boxes: {_takes(path)}; for other commands name the folder of the images"
+    elif path.suffix.lower() == ".json" and boxes_coco.is_coco(path):
+        return f"it lists the boxes of images: {_takes(path)}; for other commands name the folder of the images"
+    return ""
+
+
+def _takes(path: Path) -> str:
+    boxes = f"--boxes {shlex.quote(str(path))}"
+    return f"withheld finetune RUN {boxes} --out MODEL learns to find objects, withheld evaluate RUN {boxes} judges RUN by it"
 
 
 def fitted(box: list[float], width: int, height: int, shown: str, told: Callable[[str], None]) -> list[float]:
@@ -211,9 +234,10 @@ def check_size(said: tuple[int, int], width: int, height: int) -> None:
         Broken: where it was made of another image.
     """
     if all(said) and said != (width, height):
+        turned = ", or save it without its EXIF orientation, by which it is turned" if said == (height, width) else ""
         raise Broken(
             f"was made of an image of {said[0]}x{said[1]}, the image is {width}x{height}: label the image again, or put the "
-            "original back"
+            f"original back{turned}"
         )
 
 

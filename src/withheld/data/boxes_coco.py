@@ -14,26 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from withheld.data.boxes import BoxData, Broken, Found, Problem, assembled, check_size, fitted, head_of, unused
-from withheld.data.boxes_parts import Parts, by_folders, part_in, settled
+from withheld.data.boxes_parts import Parts, by_folders, settled
 from withheld.data.decode import Look
 from withheld.data.folder import Scan, scan_folder
+from withheld.data.layout import part_named
 from withheld.errors import InputError
 from withheld.wording import plural
 
 MOST_BYTES = 2 << 30
 HEAD = 1 << 16
+LISTS = re.compile(rb'"images"\s{0,80}:\s{0,80}\[|"image_id"\s{0,80}:')
 BESIDE = ("annotations", "annotation", "labels")
 """Folders of .json files beside those of the images."""
 
 
 def files_in(root: Path, scan: Scan) -> list[Path]:
     """The .json files of a folder that look like COCO's; those named instances_... alone, where there are any."""
-    found = [root / name for name in sorted(scan.others) if name.lower().endswith(".json") and _looks(root / name)]
+    found = [root / name for name in sorted(scan.others) if name.lower().endswith(".json") and is_coco(root / name)]
     return [path for path in found if path.name.startswith("instances_")] or found
 
 
-def _looks(path: Path) -> bool:
-    """By the first bytes: these files may be large."""
+def is_coco(path: Path) -> bool:
+    """Whether a file looks like COCO's, by its first bytes: these files may be large."""
     try:
         if not path.is_file():
             return False
@@ -41,9 +43,8 @@ def _looks(path: Path) -> bool:
             head = file.read(HEAD)
     except OSError:
         return False
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and (
-        (b'"images"' in head or b'"image_id"' in head) and b'"caption"' not in head
-    )
+    other = b'"caption"' in head or (len(head) < HEAD and b'"annotations"' not in head)
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and bool(LISTS.search(head)) and not other
 
 
 def folder_of(path: Path) -> Path:
@@ -112,7 +113,7 @@ def _by_part(files: list[Path], root: Path, text: str, problems: list[Problem]) 
     found: dict[str, Path] = {}
     for path in files:
         words = [path.parent.name] if path.parent != root else []
-        part = next(filter(None, map(part_in, [*words, *re.split(r"[^a-z]+", path.stem.lower())])), "")
+        part = next(filter(None, map(part_named, [*words, *re.split(r"[^a-z]+", path.stem.lower())])), "")
         if not part:
             reason = (
                 "is named neither train, val nor test, nor lies in such a folder: left out; name it to have it alone"

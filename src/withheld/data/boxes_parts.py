@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from withheld.data.layout import find_layout, part_named
+from withheld.data.layout import find_layout
 from withheld.data.source import digest
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
@@ -50,19 +49,13 @@ def settled(named: Mapping[str, set[int]], keys: Sequence[str], told: str, probl
 
 
 def by_folders(names: Sequence[str], keys: Sequence[str] | None = None) -> tuple[Parts, list[str]]:
-    """Folders named train and val or test (train2017, too), else the seeded split of the keys, with a note that says so."""
-    plain = ["/".join([part_in(word) or word for word in name.split("/")[:-1]] + ["_"]) for name in names]
-    layout = find_layout(plain)
+    """Folders named train and val or test, else the seeded split of the keys, with a note that says so."""
+    layout = find_layout(names)
     if layout.parts is not None and {"train"} < set(layout.parts):
         return {name: np.flatnonzero(layout.parts == name) for name in ("train", "val", "test")}, []
     parts = seeded_split(list(keys or names))
     told = ", ".join(f"{len(at)} {name}" for name, at in parts.items())
     return parts, [f"no train and test sets: split 70/15/15 by a seed of the file names ({told})"]
-
-
-def part_in(word: str) -> str:
-    """The part that a name with or without a year is: "train2017" is "train"; "" where it is none."""
-    return part_named(re.sub(r"[-_]?(19|20)\d\d$", "", word))
 
 
 def seeded_split(keys: list[str]) -> Parts:

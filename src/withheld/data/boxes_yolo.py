@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from withheld.data.boxes import BoxData, Broken, Found, Problem, assembled, head_of, read_small, unused
@@ -11,12 +11,21 @@ from withheld.data.boxes_parts import Parts, by_folders, settled
 from withheld.data.decode import Look
 from withheld.data.folder import Scan, scan_folder
 from withheld.data.sample import spaced
-from withheld.data.yolo_config import CONFIGS, Config, configs_in, listed, names_beside, read_config
+from withheld.data.yolo_config import (
+    CONFIGS,
+    Config,
+    configs_in,
+    is_config,
+    listed,
+    names_above,
+    names_beside,
+    read_config,
+)
 from withheld.data.yolo_labels import boxes_of, is_label
 from withheld.errors import InputError
 from withheld.wording import plural
 
-__all__ = ["CONFIGS", "configs_in", "is_yolo", "open_config", "open_yolo"]
+__all__ = ["CONFIGS", "configs_in", "is_config", "is_yolo", "open_config", "open_yolo"]
 FOLDERS = ("images", "jpegimages")
 """In whose place labels lie in "labels"."""
 NO_LABELS = ("classes", "predefined_classes", "train", "val", "valid", "test", "license", "notes", "readme")
@@ -26,13 +35,16 @@ Images = dict[Path, tuple[int, int]]
 """Absolute paths to (bytes, time of change in ns)."""
 
 
-def is_yolo(root: Path, scan: Scan) -> bool:
-    """Whether a folder has a data.yaml, or label files for its images; of many, a sample is looked at."""
-    if configs_in(root):
+def is_yolo(root: Path, scan: Scan, alone: bool = True) -> bool:
+    """Whether a folder has a data.yaml, or label files for its images; some of these are looked into.
+
+    Args:
+        alone: whether a data.yaml will do, for nothing else there tells of boxes.
+    """
+    if alone and configs_in(root):
         return True
-    names = sorted(scan.items)
-    labels = [_label(root / names[at]) for at in spaced(len(names), LOOKED_AT)]
-    return any(label is not None and _may_be(label) for label in labels)
+    labels = list(_labels(Path(os.path.realpath(root), name) for name in sorted(scan.items)).values())
+    return any(_may_be(labels[at]) for at in spaced(len(labels), LOOKED_AT))
 
 
 def _may_be(label: Path) -> bool:
@@ -56,21 +68,21 @@ def open_yolo(root: Path, scan: Scan, text: str) -> BoxData:
         shown = ", ".join(str(path) for path in configs[:4])
         raise InputError(f"--boxes {text} holds {len(configs)} data sets ({shown}): name one of these files")
     if configs:
-        return open_config(configs[0], text)
+        return _opened(read_config(configs[0], root), text)
     lists = {part: [f"{part}.txt"] for part in ("train", "val", "valid", "test") if (root / f"{part}.txt").is_file()}
-    config = Config("train.txt" if lists else "", root.resolve())
+    config = Config("train.txt" if lists else "", root.resolve(), within=root)
     for part, entries in lists.items():
         config.parts.setdefault("val" if part == "valid" else part, []).extend(entries)
     return _opened(config, text, scan)
 
 
-def open_config(path: Path, text: str = "") -> BoxData:
-    """Opens what a data.yaml, or darknet's obj.data, describes.
+def open_config(path: Path, text: str) -> BoxData:
+    """Opens what a data.yaml, or darknet's obj.data, describes, wherever its images lie.
 
     Raises:
         InputError: for the file, or where no box is usable.
     """
-    return _opened(read_config(path), text or str(path))
+    return _opened(read_config(path), text)
 
 
 def _opened(config: Config, text: str, scan: Scan | None = None) -> BoxData:
@@ -85,7 +97,7 @@ def _opened(config: Config, text: str, scan: Scan | None = None) -> BoxData:
         raise InputError(
             f"--boxes {text}: found no images; YOLO has them in images/train and images/val, and labels beside in labels/"
         )
-    labels = {image: label for image in images if (label := _label(image)) is not None}
+    labels = _labels(images)
     if not labels:
         raise InputError(
             f"--boxes {text}: {plural(len(images), 'image')}, and none has a label file: labels/NAME.txt for images/NAME.jpg, or "
@@ -94,8 +106,8 @@ def _opened(config: Config, text: str, scan: Scan | None = None) -> BoxData:
     root = _root(config.folder, images)
     names = config.names
     if names is None:
-        names, told = names_beside(_above(config.folder, labels), problems)
-        notes += [] if told else ["no data.yaml or classes.txt names the classes: their numbers are their names"]
+        names = names_beside(_above(config.folder, labels), problems) or names_above(config.folder)
+        notes += [] if names else ["no data.yaml or classes.txt names the classes: their numbers are their names"]
     read, outlines = _read(root, labels, names, config.keypoints, problems)
     problems += _lonely(root, images, labels)
     found = Scan({_name(root, image): images[image] for image in images})
@@ -126,7 +138,8 @@ def _gathered(config: Config, problems: list[Problem]) -> tuple[Images, dict[str
         for entry in entries:
             found = config.find(entry)
             if found is None:
-                reason = f"{part}: {entry!r} is neither there nor below {config.folder}: correct the path, or remove it"
+                away = f", or name {config.told} itself where it lies elsewhere" if config.within else ""
+                reason = f"{part}: {entry!r} is not to be found below {config.folder}: correct the path{away}"
                 problems.append({"file": config.told, "reason": reason})
                 continue
             some = _scanned(found, scan_folder(found), problems) if found.is_dir() else _stats(found, config, problems)
@@ -167,9 +180,25 @@ def _name(root: Path, image: Path) -> str:
     return image.relative_to(root).as_posix()
 
 
-def _label(image: Path) -> Path | None:
-    """The label file of an image: where the last folder "images" is "labels", else beside it; None where there is none."""
-    return next((path for path in _candidates(image) if path.is_file()), None)
+def _labels(images: Iterable[Path]) -> dict[Path, Path]:
+    """The label file of every image that has one: where the last folder "images" is "labels", else beside it."""
+    known: dict[Path, set[str]] = {}
+    found: dict[Path, Path] = {}
+    for image in images:
+        for path in _candidates(image):
+            if path.parent not in known:
+                known[path.parent] = _texts_in(path.parent)
+            if path.name in known[path.parent]:
+                found[image] = path
+                break
+    return found
+
+
+def _texts_in(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in os.scandir(folder) if entry.name.endswith(".txt") and entry.is_file()}
+    except OSError:
+        return set()
 
 
 def _candidates(image: Path) -> Iterator[Path]:
@@ -203,7 +232,7 @@ def _read(
         if seen is None:
             continue
         try:
-            if label.is_symlink() and not label.resolve().is_relative_to(root):
+            if (real := label.resolve()) != label and not real.is_relative_to(root):
                 raise Broken("is a link that leads out of the folder: copy the file")
             found = boxes_of(read_small(label), names, seen.width, seen.height, keypoints)
         except Broken as error:
@@ -222,7 +251,7 @@ def _lonely(root: Path, images: Images, labels: dict[Path, Path]) -> list[Proble
     """Label files without an image."""
     known = set(labels.values())
     places = sorted({path.parent for path in known})
-    files = [Path(entry.path) for place in places for entry in os.scandir(place) if entry.name.lower().endswith(".txt")]
+    files = [place / name for place in places for name in _texts_in(place)]
     asked = {path for image in images for path in _candidates(image)}
     return [
         {"file": _told(root, path), "reason": "has no image of this name: add the image, or remove the file"}

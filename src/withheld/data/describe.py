@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from withheld.data.boxes import boxes_beside
 from withheld.data.build import Progress, is_grey
 from withheld.data.classes import are_dates
 from withheld.data.decode import Look, Raw, decode, look
@@ -18,7 +19,7 @@ from withheld.data.duplicates import matching, thumbnails_of
 from withheld.data.folder import MASKS
 from withheld.data.frames import folders_of_frames, like_clips
 from withheld.data.image import to_array
-from withheld.data.layout import UNLABELED, find_layout
+from withheld.data.layout import find_layout, is_unlabeled
 from withheld.data.source import Labels, Source, open_source
 from withheld.data.video import natural
 from withheld.data.wanted import UNREAD, clips_beside, unread_beside
@@ -242,7 +243,8 @@ def _find_duplicates(found: Description, source: Source, good: list[_Seen]) -> N
 
 def _warnings(found: Description, source: Source, good: list[_Seen]) -> list[str]:
     beside = (unread_beside(source.unread, UNREAD), clips_beside(source.unread))
-    warnings = _masks(source) + [told for told in beside if told]
+    boxes = boxes_beside(Path(source.location).expanduser()) if source.kind == "folder" else ""
+    warnings = _masks(source) + [told for told in (*beside, boxes) if told]
     if source.labels is None:
         warnings += _frames(found, source, good) or _label_like(source)
     if found.broken:
@@ -292,7 +294,7 @@ def _frames(found: Description, source: Source, good: list[_Seen]) -> list[str]:
 def _label_like(source: Source) -> list[str]:
     warnings = []
     if source.kind in ("folder", "tar", "zip"):
-        names = sorted({f for f in find_layout(source.names).folders if f and f.lower() not in UNLABELED})
+        names = sorted({f for f in find_layout(source.names).folders if f and not is_unlabeled(f)})
         if are_dates(names):
             warnings.append("folders are named by date: evaluate wants a folder per class, or a labels.csv")
         elif len(names) > 1:

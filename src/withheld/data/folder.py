@@ -161,7 +161,13 @@ def source_of(scan: Scan, root: Path, text: str, labels: Labels) -> Source:
         unread=[name for name in scan.others if Path(name).suffix.lower() in NOT_ITEMS],
     )
     if labels_wanted(labels):
-        source.labels, source.classes = find_labels(labels, names, layout, root, text, source.notes)
+        try:
+            source.labels, source.classes = find_labels(labels, names, layout, root, text, source.notes)
+        except InputError as error:
+            from withheld.data.boxes import boxes_beside
+
+            told = boxes_beside(root) if labels is True else ""
+            raise InputError(f"{error}; {told}") if told else error from None
     return source
 
 

@@ -107,6 +107,8 @@ def _array_in(whole: dict[str, Any], shown: str) -> list[Any]:
         name: cells for name, cells in whole.items() if isinstance(cells, list) and cells and isinstance(cells[0], dict)
     }
     arrays = {name: cells for name, cells in arrays.items() if not any(said in cells[0] for said in SAYS)}
+    if {"images", "annotations", "categories"} <= whole.keys():
+        raise InputError(f"{shown} lists the boxes of images: --boxes of withheld evaluate and finetune takes it")
     if len(arrays) > 1:
         raise InputError(
             f"{shown} holds several arrays ({', '.join(arrays)}): write the one with the texts to a file of its own, as an array"

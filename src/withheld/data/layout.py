@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ PARTS = {
 }
 UNLABELED = frozenset(("unlabeled", "unlabelled", "unsup", "unsupervised"))
 """What is there without labels: to be learned from, and no class."""
+YEAR = re.compile(r"[-_]?(19|20)\d\d$")
+"""What may follow the name of a part: train2017."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,10 @@ def find_layout(names: Sequence[str]) -> Layout:
     paths = [name.split("/")[:-1] for name in names]
     depth = _shared(paths)
     tops = Counter(path[depth] if len(path) > depth else "" for path in paths)
-    known = {top: PARTS[top.lower()] for top in tops if top.lower() in PARTS}
+    known = {top: PARTS[_plain(top)] for top in tops if _plain(top) in PARTS}
     found = set(known.values())
     has_parts = bool(known) and (
-        ("train" in found and len(found) > 1) or all(t in known or t.lower() in UNLABELED for t in tops)
+        ("train" in found and len(found) > 1) or all(t in known or is_unlabeled(t) for t in tops)
     )
     root = "/".join(paths[0][:depth]) if paths else ""
     if not has_parts:
@@ -58,7 +61,16 @@ def find_layout(names: Sequence[str]) -> Layout:
 
 def part_named(word: str) -> str:
     """The part that a folder or split of this name is, "" where it is none."""
-    return PARTS.get(word.lower()) or ("train" if word.lower() in UNLABELED else "")
+    return PARTS.get(_plain(word)) or ("train" if is_unlabeled(word) else "")
+
+
+def is_unlabeled(folder: str) -> bool:
+    """Whether a folder of this name holds what has no labels."""
+    return _plain(folder) in UNLABELED
+
+
+def _plain(folder: str) -> str:
+    return YEAR.sub("", folder.lower())
 
 
 def _class_below_part(path: list[str], depth: int, known: dict[str, str]) -> str:
@@ -73,7 +85,7 @@ def _shared(paths: list[list[str]]) -> int:
         return 0
     first = paths[0]
     depth = 0
-    while depth < len(first) and first[depth].lower() not in PARTS:
+    while depth < len(first) and _plain(first[depth]) not in PARTS:
         if any(len(path) <= depth or path[depth] != first[depth] for path in paths):
             break
         depth += 1
@@ -86,7 +98,7 @@ def folder_labels(layout: Layout, location: str) -> tuple[np.ndarray, list[str]]
     Raises:
         InputError: where there are not at least two class folders.
     """
-    classes = sorted({folder for folder in layout.folders if folder and folder.lower() not in UNLABELED})
+    classes = sorted({folder for folder in layout.folders if folder and not is_unlabeled(folder)})
     shared = layout.root.rsplit("/", 1)[-1]
     if not classes and shared:
         classes = [shared]

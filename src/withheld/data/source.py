@@ -294,6 +294,11 @@ def open_file(shard: Shard, text: str, labels: Labels) -> Source:
         )
     if not head:
         raise InputError(f"{text!r} is empty: get it again, or leave it out")
+    if path.suffix.lower() in (".yaml", ".yml", ".data", ".json"):
+        from withheld.data.boxes import boxes_beside
+
+        if told := boxes_beside(path):
+            raise InputError(f"{text!r} holds no images; {told}")
     if path.suffix.lower() in UNREAD:
         raise InputError(f"{text!r} is a picture of a kind that is not read here: save it as JPEG or PNG")
     if path.suffix.lower() in SUFFIXES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Config:
         parts: what is said of "train", "val" and "test": folders, and lists of images.
         base: the folder that these begin at, as it was written; "" is `folder`.
         keypoints: numbers that follow the box of a pose.
+        within: the folder that nothing leads out of; None where the file itself was named, which may say where its images are.
     """
 
     told: str
@@ -41,11 +43,18 @@ class Config:
     parts: dict[str, list[str]] = field(default_factory=dict)
     base: str = ""
     keypoints: int = 0
+    within: Path | None = None
 
     @property
     def home(self) -> Path:
         """The folder that the others begin at, where it is there."""
-        return next((base for base in self._bases() if base.is_dir()), self.folder)
+        return next((base for base in self._bases() if base.is_dir() and self.may_read(base)), self.folder)
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a file or folder is there, and where it may be."""
+        if not os.path.exists(path):
+            return False
+        return self.within is None or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.within))
 
     def _bases(self) -> list[Path]:
         return [self.folder / self.base, Path(self.base), self.folder] if self.base else [self.folder]
@@ -53,13 +62,13 @@ class Config:
     def find(self, entry: str) -> Path | None:
         """The folder or list of an entry; what was written on another machine is looked for below `folder`."""
         for base in self._bases():
-            if os.path.exists(base / entry):
+            if self.may_read(base / entry):
                 return base / entry
         words = [word for word in entry.replace("\\", "/").split("/") if word not in ("", ".", "..")]
         for at in range(len(words)):
             tail = self.folder.joinpath(*words[at:])
             near = at == 0 or at < len(words) - 1 or os.path.isfile(tail)  # one folder of several tells too little
-            if near and os.path.exists(tail):
+            if near and self.may_read(tail):
                 return tail
         return None
 
@@ -68,31 +77,34 @@ def configs_in(root: Path) -> list[Path]:
     """The data.yaml of a folder, or whatever else says the same; else those of the folders in it."""
     for pattern in ("*", "*/*"):
         files = [path for path in sorted(root.glob(pattern)) if path.suffix.lower() in CONFIGS and path.is_file()]
-        found = [path for path in files if _says(path)]
+        found = [path for path in files if is_config(path)]
         usual = [path for name in FIRST for path in found if path.name.lower() == name and pattern == "*"]
         if found:
             return usual[:1] or found
     return []
 
 
-def _says(path: Path) -> bool:
+def is_config(path: Path) -> bool:
     """Whether a file names classes and parts; one of a usual name that cannot be read is told of when it is opened."""
     usual = path.name.lower() in FIRST
     try:
-        config = read_config(path)
+        config = read_config(path, path.parent)
     except InputError:
         return usual
     return bool(config.names and config.parts) or (usual and bool(config.names or config.parts))
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path, within: Path | None = None) -> Config:
     """Reads data.yaml, or darknet's obj.data.
+
+    Args:
+        within: see `Config`.
 
     Raises:
         InputError: where it is none, with the place.
     """
     raw = _darknet(path) if path.suffix.lower() == ".data" else _yaml(path)
-    config = Config(path.name, path.resolve().parent)
+    config = Config(path.name, path.resolve().parent, within=within)
     for key, value in raw.items():
         part = PARTS.get(str(key).lower())
         if part:
@@ -180,22 +192,34 @@ def read_names(path: Path) -> dict[int, str]:
     return {number: name or str(number) for number, name in enumerate(lines)}
 
 
-def names_beside(folders: Iterable[Path], problems: list[Problem]) -> tuple[dict[int, str] | None, Path | None]:
-    """The names that classes.txt or obj.names in the first of some folders tells, and that file."""
+def names_beside(folders: Iterable[Path], problems: list[Problem]) -> dict[int, str] | None:
+    """The names that classes.txt or obj.names in the first of some folders tells."""
     seen: dict[Path, dict[int, str]] = {}
     for folder in folders:
         for path in [folder / name for name in NAMES] + sorted(folder.glob("*.names")):
             if path.is_file() and path not in seen:
                 seen[path] = read_names(path)
     if not seen:
-        return None, None
+        return None
     first = next(iter(seen))
     problems += [
         {"file": str(path), "reason": f"names other classes than {first}, which was read: keep one of the two"}
         for path, names in seen.items()
         if names != seen[first]
     ]
-    return seen[first], first
+    return seen[first]
+
+
+def names_above(folder: Path) -> dict[int, str] | None:
+    """The names in the data.yaml of a data set that this folder is a part of, such as its train."""
+    for path in (above / name for above in list(folder.parents)[:2] for name in FIRST):
+        if path.is_file() and is_config(path):
+            with contextlib.suppress(InputError):
+                config = read_config(path)
+                found = [config.find(entry) for entries in config.parts.values() for entry in entries]
+                if any(each is not None and each.resolve().is_relative_to(folder) for each in found):
+                    return config.names
+    return None
 
 
 def listed(path: Path, config: Config, problems: list[Problem]) -> Iterator[Path]:
@@ -207,7 +231,7 @@ def listed(path: Path, config: Config, problems: list[Problem]) -> Iterator[Path
         if not IMAGES.named(name):
             problems.append({"file": path.name, "reason": f"line {number} names {name[:80]!r}, which is no image"})
             continue
-        found = next((at for at in (path.parent / name, config.folder / name) if os.path.isfile(at)), None)
+        found = next((at for at in (path.parent / name, config.folder / name) if config.may_read(at)), None)
         found = found or config.find(name)
         if found is None or not os.path.isfile(found):
             reason = f"line {number} names {name[:80]!r}, and there is no such image: remove the line, or add the file"
