@@ -44,7 +44,7 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     unbounded = {"most_epochs": 0.0}  # else the steps would not tell the pace
     if modality_of(method) == "text":  # tokens are counted once and kept, so the whole text is the sample
         plan = pretrain(
-            method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True, settings=unbounded
+            method, data, Path("unused"), minutes=MINUTES, device=device, dry_run=True, settings=unbounded, listen=False
         ).settings
         pace = plan["steps"] * plan["batch_size"] / (60 * MINUTES)
         return Cost(plan, plan["data"]["items"], pace, _memory(plan["device"]))
@@ -53,7 +53,7 @@ def measure(method: str, data: Any, device: str = "auto") -> Cost:
     source = source if train is None else train
     most = SAMPLE_CLIPS if modality_of(method) == "video" else SAMPLE
     few = spaced(len(source), most)
-    given: dict[str, Any] = {"minutes": MINUTES, "device": device, "dry_run": True}
+    given: dict[str, Any] = {"minutes": MINUTES, "device": device, "dry_run": True, "listen": False}
     plan = timed = pretrain(method, source.subset(few), Path("unused"), **given).settings
     if plan["recipe"]["most_epochs"]:
         timed = pretrain(method, source.subset(few), Path("unused"), settings=unbounded, **given).settings

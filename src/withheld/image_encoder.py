@@ -219,7 +219,7 @@ def _batches(images: Any, batch_size: int, size: int, channels: int, scale: Scal
     )
     if is_array and images.ndim not in (3, 4):
         raise InputError(f"images of shape {images.shape}: give (n, H, W), (n, H, W, C) or a list of images")
-    if is_array and not ready and channels_first(images.shape):
+    if is_array and images.ndim == 4 and not ready and channels_first(images.shape):
         images = images.transpose(0, 2, 3, 1)
     for first in range(0, len(images), batch_size):
         part = images[first : first + batch_size]

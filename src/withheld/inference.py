@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from withheld.aloud import Listen
 from withheld.evaluate.psis import effective_share, k_hat
 from withheld.learn.gradient import train
 from withheld.methods.black_box import black_box
@@ -19,7 +19,6 @@ from withheld.networks.posterior import GaussianMixturePosterior, LogJoint
 CHECKED = 10_000
 TRUSTED_K, DOUBTED_K = 0.5, 0.7
 SMALL = 0.01
-Listen = Callable[[dict[str, Any]], None]
 
 
 @dataclass

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from withheld.aloud import Listen as Listen
+from withheld.aloud import aloud
 from withheld.errors import InputError, nearest
 from withheld.json_lines import read_lines
-
-Listen = Callable[[dict[str, Any]], None]
 
 # What a method's function takes first says what it learns from.
 MODALITIES = {
@@ -253,14 +253,14 @@ def pretrain(
     device: str = "auto",
     save_every: float = 120.0,
     pictures: bool = True,
-    listen: Listen | None = None,
+    listen: Listen | bool = True,
 ) -> Run:
     """Learns from unlabelled data by hiding a part of it, and keeps the encoder in a run folder.
 
     Args:
         method: a method's name, such as "mae", "auto" (chosen by withheld/auto_rules.py), or an `Objective` of your own.
-        data: a folder, archive, IDX or Parquet file, an address of shards ("s3://bucket/*.parquet"), `hf:NAME`, or an array
-            (n, H, W[, C]); labels are never read.
+        data: a folder, archive, IDX or Parquet file, an address of shards ("s3://bucket/*.parquet"), `hf:NAME`, or what
+            Python holds: arrays, tensors, lists, tables of pandas, a torch or `datasets` Dataset. Labels are never read.
         out: the run folder to make.
         encoder: "auto", a preset ("vit-nano"), a transformers id, a folder or config, or a model in memory.
         minutes, epochs, steps: how long, one of the three; 10 minutes where none is given.
@@ -283,7 +283,8 @@ def pretrain(
         device: "auto", "cpu", "cuda", "mps".
         save_every: seconds between two checkpoints; they do not change the result.
         pictures: whether to draw the pictures of the report at the end.
-        listen: is told what happens, as dicts with a "kind": prepare, plan, step, note, done.
+        listen: True shows progress and notes on stderr; False is silent; a function is told what happens, as dicts with a "kind":
+            prepare, plan, step, note, done.
 
     Returns:
         The run.
@@ -301,17 +302,17 @@ def pretrain(
         settings=dict(settings or {}), seed=seed, labels=None if labels is None else str(labels), on_sick=on_sick,
         stream=stream, accumulate=accumulate, recompute=recompute, shard=shard,
     )  # fmt: skip
-    listen = listen or (lambda event: None)
-    if isinstance(method, str) and method == AUTO:
-        method = decide(
-            data, minutes=minutes, encoder=encoder, size=size, batch_size=batch_size, device=device, stream=stream
-        )
-    if isinstance(method, Choice):
-        for line in method.lines():
-            listen({"kind": "note", "text": line})
-        method, asked = method.method, method.asked(asked)
-    job = Pretraining(method, data, Path(out), asked, device, listen)
-    return job.start(resume, dry_run, pictures, save_every)
+    with aloud(listen) as hear:
+        if isinstance(method, str) and method == AUTO:
+            method = decide(
+                data, minutes=minutes, encoder=encoder, size=size, batch_size=batch_size, device=device, stream=stream
+            )
+        if isinstance(method, Choice):
+            for line in method.lines():
+                hear({"kind": "note", "text": line})
+            method, asked = method.method, method.asked(asked)
+        job = Pretraining(method, data, Path(out), asked, device, hear)
+        return job.start(resume, dry_run, pictures, save_every)
 
 
 def known_settings(function: Callable[..., Any]) -> list[str]:

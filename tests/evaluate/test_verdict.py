@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -148,6 +150,17 @@ def test_the_table_has_a_row_a_method(found):
     rows = made.table()
     assert {row["method"] for row in rows} == ROWS
     assert all("±" in row["1"] and "±" in row["10"] for row in rows)
+
+
+def test_a_notebook_shows_the_table_the_sentence_and_the_notes_and_no_element_of_a_name(found):
+    made = copy.copy(found[0])
+    made.notes = [*made.notes, "<script>"]
+    page = made._repr_html_()
+    root = ElementTree.fromstring(f"<all>{page}</all>")  # noqa: S314 - made here
+    assert "HOG" in {row[0].text for row in root.iter("tr")}
+    assert len(root.findall("table/tr")) == 1 + len(made.table())
+    assert root.find("p/b").text == made.sentence
+    assert root.findall("ul/li")[-1].text == "<script>"
 
 
 def test_mistakes_are_the_surest_first_and_drawn(found):

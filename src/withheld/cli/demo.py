@@ -92,7 +92,7 @@ def affordable(
     from withheld.run import pretrain
 
     screen.say("timing a few steps ...")
-    fits = pretrain("mae", data, "unused", minutes=share * minutes, dry_run=True, **run).settings["steps"]
+    fits = pretrain("mae", data, "unused", minutes=share * minutes, dry_run=True, listen=False, **run).settings["steps"]
     fewest, most = (max(1, round(bound * minutes / MINUTES)) for bound in bounds)
     return min(most, max(fewest, fits))
 

@@ -79,7 +79,7 @@ class Screen:
         """
         if not self.first or self.quiet:
             yield lambda *_, **__: None
-        elif console(sys.stderr).is_terminal:
+        elif (shown := console(sys.stderr)).is_terminal and not shown.is_jupyter:  # bars there want widgets
             with _bar(title) as update:
                 yield update
         else:

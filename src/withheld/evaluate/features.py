@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withheld.aloud import Listen as Listen
+from withheld.aloud import silent as silent
 from withheld.data.broken import notes_of
 from withheld.data.prepared import Prepared, prepare
 from withheld.data.source import open_source
@@ -21,12 +23,7 @@ from withheld.learn.checkpoint import replacing
 from withheld.run import load_encoder, pick_device
 from withheld.wording import plural
 
-Listen = Callable[[dict[str, Any]], None]
 Patches = NDArray[np.float32]
-
-
-def silent(event: dict[str, Any]) -> None:
-    """Hears what happens and says nothing."""
 
 
 def collecting(notes: list[str], listen: Listen) -> Listen:

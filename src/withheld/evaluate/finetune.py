@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from withheld.aloud import Listen, aloud
 from withheld.data.classes import doubtful_classes
 from withheld.data.few import TESTED, few_label_splits
 from withheld.data.rows import take
@@ -17,11 +18,12 @@ from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier as Classifier
 from withheld.evaluate.classifier import predict as predict
 from withheld.evaluate.classify import ItemClassifier, loop_of
-from withheld.evaluate.features import Listen, as_encoder, features, silent
+from withheld.evaluate.features import as_encoder, features
 from withheld.evaluate.few_label import LinearProbe, check_labelled
 from withheld.evaluate.guesses import with_guesses
 from withheld.evaluate.judged import Judged, judged
 from withheld.evaluate.labelled import labels_of
+from withheld.provenance import location_of
 from withheld.types import UNKNOWN_LABEL
 from withheld.wording import plural
 
@@ -50,23 +52,24 @@ class Known:
 def finetune(
     subject: Any, data: Any, out: str | Path, *, labels: bool | str | Path = True, unlabelled: Any = None,
     minutes: float | None = None, epochs: float | None = None, steps: int | None = None, seed: int = 0,
-    device: str = "auto", listen: Listen = silent,
+    device: str = "auto", listen: Listen | bool = True,
 ) -> Path:  # fmt: skip
     """Fine-tunes an encoder on all labelled items and writes a model folder.
 
     Its accuracy is measured on the test part of the data (or val and no test), or on a stratified tenth that is held
-    out; it is told to `listen` and kept in model.json.
+    out; it is told and kept in model.json.
 
     Args:
         subject: a run folder, an encoder folder, a transformers id or an `Encoder`.
-        data: labelled: class folders, labels.csv, IDX, a table of texts with a column of labels, hub data, arrays.
+        data: labelled: class folders, labels.csv, IDX, a table of texts with a column of labels, hub data,
+            (items, labels), a table or Dataset in memory.
         out: the model folder to make.
         labels: True, or a csv with the columns file and label; of a table, its column of labels.
         unlabelled: items of the same kind, whose labels are guessed and learned from too (`guesses.with_guesses`).
         minutes, epochs, steps: how long, one of the three; by default 30 epochs, 5 with guesses, in at most 10 minutes.
         seed: of the held-out items, the order and the augmentation.
         device: "auto", "cpu", "cuda", "mps".
-        listen: is told what happens.
+        listen: True shows progress on stderr; False is silent; a function is told what happens.
 
     Returns:
         The model folder.
@@ -74,8 +77,15 @@ def finetune(
     Raises:
         InputError: for the subject, the data, or a folder that is in use.
     """
-    out = Path(out)
-    check_asked(out, minutes=minutes, epochs=epochs, steps=steps)
+    check_asked(Path(out), minutes=minutes, epochs=epochs, steps=steps)
+    with aloud(listen) as hear:
+        return _finetuned(subject, data, Path(out), labels, unlabelled, (minutes, epochs, steps), seed, device, hear)
+
+
+def _finetuned(
+    subject: Any, data: Any, out: Path, labels: bool | str | Path, unlabelled: Any,
+    length: tuple[float | None, float | None, int | None], seed: int, device: str, listen: Listen,
+) -> Path:  # fmt: skip
     encoder = as_encoder(subject, device)
     kind = judged(encoder)
     kind.pooled = True
@@ -97,7 +107,7 @@ def finetune(
     )  # fmt: skip
     # people's labels are seen as often as without guesses
     usual = max(EPOCHS_GUESSED, EPOCHS * len(learn) / len(answers))
-    loop.steps = _steps(loop, len(answers), minutes, epochs, steps, usual if guessed else EPOCHS)
+    loop.steps = _steps(loop, len(answers), *length, usual if guessed else EPOCHS)
     beside = f" and {guessed:,} guessed ones" if guessed else ""
     told = f"fine-tuning on {plural(len(learn), 'labelled item')}{beside}, {plural(loop.steps, 'step')}"
     listen({"kind": "note", "text": told})
@@ -105,8 +115,9 @@ def finetune(
     model = _classifier(loop, kind, known.classes)
     accuracy = _accuracy(model, known, test)
     model.settings = {
-        "data": str(data)[:500], "labelled": len(learn), "guessed": guessed, "held_out": len(test), "accuracy": accuracy,
-        "steps": loop.steps, "seed": seed, "seconds": round(time.monotonic() - started, 1), "encoder": encoder.name,
+        "data": location_of(data)[:500], "labelled": len(learn), "guessed": guessed, "held_out": len(test),
+        "accuracy": accuracy, "steps": loop.steps, "seed": seed, "seconds": round(time.monotonic() - started, 1),
+        "encoder": encoder.name,
     }  # fmt: skip
     model.to(torch.device("cpu"))
     model.save(out)

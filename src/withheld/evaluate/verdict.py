@@ -6,17 +6,19 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from withheld.aloud import Listen, aloud
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.evaluate import sentence as closing
 from withheld.evaluate.classify_clips import clip_floors
 from withheld.evaluate.compare import FLOOR, Row
-from withheld.evaluate.features import Listen, as_encoder, collecting, silent
+from withheld.evaluate.features import as_encoder, collecting
 from withheld.evaluate.floors import Floor, floors
 from withheld.evaluate.judged import Judged, JudgedClips, JudgedTexts, judged
 from withheld.evaluate.labelled import Labelled, duplicates_note, open_labelled, seen_note
@@ -69,11 +71,21 @@ class Verdict:
     def __str__(self) -> str:
         return self.sentence
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table, the sentence, the notes."""
+        counts = list(dict.fromkeys(str(score.labels_per_class) for score in self.scores))
+        heads = ["accuracy, %", *(f"{count} per class" for count in counts)]
+        rows = [[row["method"], *(row.get(count, "") for count in counts)] for row in self.table()]
+        cells = [f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>"]
+        cells += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"<table>{''.join(cells)}</table><p><b>{escape(self.sentence)}</b></p><ul>{notes}</ul>"
+
 
 def verdict(
     subject: Any, data: Any, *, labels_per_class: Sequence[int] = (1, 10, 100), seeds: int = 5, minutes: float = 10.0,
     against: Sequence[str] = (), also: Sequence[str] = (), layers: str | None = None, labels: Any = True,
-    device: str = "auto", results: str | Path | None = None, command: str = "", listen: Listen = silent,
+    device: str = "auto", results: str | Path | None = None, command: str = "", listen: Listen | bool = True,
 ) -> Verdict:  # fmt: skip
     """Compares a pretrained encoder with training from scratch, with classical features and with public encoders.
 
@@ -83,7 +95,7 @@ def verdict(
     Args:
         subject: a run folder, an encoder folder, a transformers id, an `Encoder`, or anything with a scikit-learn
             `transform` of (n, C, H, W) uint8 images (which gets the frozen rows only).
-        data: labelled: class folders, labels.csv, IDX, hub data, arrays.
+        data: labelled: class folders, labels.csv, IDX, hub data, (items, labels), a table or Dataset with a column of labels.
         labels_per_class: the label counts; those the data cannot afford are dropped, and it is said.
         seeds: how many draws of the labelled items.
         minutes: that it may take; what does not fit is left out, and it is said.
@@ -94,7 +106,7 @@ def verdict(
         device: "auto", "cpu", "cuda", "mps".
         results: a results.jsonl to append every score to as it is measured, and the verdict at the end.
         command: how to do it again, kept in the results.
-        listen: is told what happens.
+        listen: True shows progress on stderr; False is silent; a function is told what happens.
 
     Returns:
         The verdict; its `sentence` is what to read first.
@@ -112,16 +124,17 @@ def verdict(
     check_layers(layers, subject)
     kind = judged(subject, data)
     labelled = open_labelled(data, labels, list(labels_per_class), seeds, kind.open)
-    book = _Book(labelled, results, command, listen)
-    measurement = _begin(kind, labelled, minutes, started, listen, book)
-    measurement.notes += seen_note(measurement.labelled, behind.get("data", {}).get("location"))
-    try:
-        _measure(measurement, subject, against, also, layers is not None, place)
-    except Interrupted as error:
-        kept = f": the scores measured so far are in {results}" if results is not None else ""
-        error.args = (f"the evaluation was stopped{kept}",)
-        raise
-    return book.close(measurement, _remedy(behind.get("method")))
+    with aloud(listen) as hear:
+        book = _Book(labelled, results, command, hear)
+        measurement = _begin(kind, labelled, minutes, started, hear, book)
+        measurement.notes += seen_note(measurement.labelled, behind.get("data", {}).get("location"))
+        try:
+            _measure(measurement, subject, against, also, layers is not None, place)
+        except Interrupted as error:
+            kept = f": the scores measured so far are in {results}" if results is not None else ""
+            error.args = (f"the evaluation was stopped{kept}",)
+            raise
+        return book.close(measurement, _remedy(behind.get("method")))
 
 
 def _check(labels_per_class: Sequence[int], seeds: int, minutes: float, subject: Any) -> None:
