@@ -129,13 +129,30 @@ def test_adapters_learn_in_the_trunks_place_and_are_merged(tmp_path):
     assert all("lora_" in name for name in learned)
     before, after = start.encoder().trunk.state_dict(), more.encoder().trunk.state_dict()
     assert before.keys() == after.keys()  # it opens without peft
-    kernels = [name for name in before if "stages" in name and before[name].ndim == 4]
+    kernels = [name for name in before if ".layers." in name and before[name].ndim == 4]
     assert all(np.linalg.matrix_rank((after[n] - before[n]).flatten(1).numpy(), tol=1e-6) <= 4 * 9 for n in kernels)
     assert any(not torch.equal(after[n], before[n]) for n in kernels)
     t = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(
         more.encoder().trunk.eval()(t).pooled, objective.trunk.eval()(t).pooled, atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(("method", "encoder"), [("videomae", "videomae-nano"), ("frame_order", "vit-nano")])
+def test_adapters_of_clips(method, encoder, tmp_path):
+    pytest.importorskip("peft")
+    clips = list((np.random.default_rng(0).random((4, 40, 16, 16, 3)) * 255).astype(np.uint8))
+    settings = {"batch_size": 4, "pictures": False, "device": "cpu", "size": 16, "steps": 2}
+    start = withheld.pretrain(method, clips, tmp_path / "start", encoder=encoder, **settings)
+    given = {"encoder": str(start.folder), "settings": {"lora": 2, "rest": 0.0}}
+    more = withheld.pretrain(method, clips, tmp_path / "more", **given, **settings)
+    before, after = (run.encoder().trunk.state_dict() for run in (start, more))
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert moved
+    assert all(np.linalg.matrix_rank((after[n] - before[n]).numpy(), tol=1e-6) <= 2 for n in moved)
+    learned = [name for name, p in more.objective().trunk.named_parameters() if p.requires_grad]
+    assert learned
+    assert all(".lora_" in name for name in learned)
 
 
 @pytest.mark.parametrize(

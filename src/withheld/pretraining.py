@@ -136,6 +136,11 @@ class Pretraining:
             self.model, recipe = function(first, **self.method_settings)
         else:
             settings = dict(self.asked.settings)
+            if settings.get("lora"):
+                raise InputError(
+                    f"lora={settings['lora']}: of an objective of your own, put adapters into its trunk yourself "
+                    "(withheld.networks.adapters.adapt) before you make it"
+                )
             self.model, recipe = self.method, Recipe(betas=(0.9, 0.95), warmup=0.1)
         self.prepare_seconds = time.monotonic() - started
         # texts go on as their papers do: vectors of sentences are learned from a language model at the full rate

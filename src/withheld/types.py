@@ -183,7 +183,8 @@ class Recipe:
         epochs: how often every item is seen, where neither steps nor minutes are given.
         trunk_rate: learning rate of the trunk, times that of everything else; below 1 where a trained encoder is continued.
         rest: share of the steps in which the trunk stands still while new heads warm up; its rate rises over as many again.
-        lora: rank of adapters that learn in the trunk's place; 0 is off. Of trained encoders of images, and needs peft.
+        lora: rank of adapters that learn in the trunk's place; 0 is off. Of trained encoders of images and clips, and of
+            transformers of texts; needs peft.
         layer_decay: learning rate of layer i is times layer_decay ** (layers - i); 1 is off.
         normalize: whether items are brought to mean 0 and variance 1 per channel; False leaves pixels in 0..1, for
             likelihoods of pixels.

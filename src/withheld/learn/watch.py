@@ -16,6 +16,7 @@ from withheld.learn.health import vitals
 from withheld.learn.illness import SICK, WARN, Facts, Finding, History
 from withheld.learn.intake import intake
 from withheld.learn.rules_of_training import RULES
+from withheld.networks.adapters import LORA, adapted, weight_of
 from withheld.objective import Objective
 from withheld.types import map_tensors
 
@@ -190,8 +191,11 @@ def _by_importance(steps: Sequence[int]) -> list[int]:
 
 
 def _matrices(model: nn.Module, copy: bool = True) -> list[Tensor]:
-    found = [p.detach() for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    return [p.clone() for p in found] if copy else found
+    """Weights of layers that learn; with adapters, which begin at nothing, what a layer's weight is together with them."""
+    found = [p.detach() for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2 and LORA not in name]
+    found = [p.clone() for p in found] if copy else found
+    learning = (part for _, part in adapted(model) if any(p.requires_grad for p in part.parameters()))
+    return [*found, *map(weight_of, learning)]
 
 
 def _change(before: Sequence[Tensor], now: Sequence[Tensor]) -> float:

@@ -23,7 +23,7 @@ from withheld.data.windows import HELD_BYTES, Windows
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder, normalization_of
 from withheld.modalities.modality import Modality
-from withheld.networks.adapters import adapt, is_adapted, merged
+from withheld.networks.adapters import adapt, merged, own_numbers
 from withheld.networks.open import PRESETS, open_trunk
 from withheld.provenance import location_of
 from withheld.resize import at_size
@@ -42,6 +42,7 @@ class Images(Modality):
 
     name = "image"
     streams = True
+    adapts = True
     prepared: Prepared
     mean: list[float]
     std: list[float]
@@ -133,12 +134,6 @@ class Images(Modality):
         model.split = model.split.in_units(self.mean, self.std)
         self.items.as_bytes = model.split.takes_bytes and model.change is None
 
-    def adapt(self, first: Any, rank: int) -> None:
-        """Of a trained trunk."""
-        if not self.pretrained:
-            raise InputError(f"lora={rank}: adapters are for a trained encoder; name one with --encoder RUN")
-        adapt(first, rank)
-
     def facts(self) -> dict[str, Any]:
         """Counts, sizes, scale, fingerprint."""
         return {
@@ -155,7 +150,7 @@ class Images(Modality):
         trunk = model.trunk
         encoder = {
             "name": self.encoder_name or type(trunk).__name__, "pretrained": self.pretrained,
-            "parameters": sum(p.numel() for p in trunk.parameters()), "width": trunk.width, "depth": trunk.depth,
+            "parameters": own_numbers(trunk), "width": trunk.width, "depth": trunk.depth,
             "patch": trunk.patch,
         }  # fmt: skip
         return {"encoder": encoder, "mean": self.mean, "std": self.std}
@@ -189,9 +184,8 @@ class Images(Modality):
     def _encoder(self, model: Any, title: str) -> ImageEncoder:
         flips = any(getattr(part, "flip", False) for part in (model.change, model.split.augment))
         name = f"{title} {self.encoder_name or type(model.trunk).__name__}"
-        trunk = merged(model.trunk) if is_adapted(model.trunk) else model.trunk
         return ImageEncoder(
-            trunk, self.mean, self.std, model.split, name, flips, self.prepared.scale, augment_of(model)
+            merged(model.trunk), self.mean, self.std, model.split, name, flips, self.prepared.scale, augment_of(model)
         )
 
     def _trunk(self, method: str) -> Any:

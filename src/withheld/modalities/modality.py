@@ -13,6 +13,7 @@ import torch
 from withheld.asked import Asked
 from withheld.data.broken import Line, notes_of
 from withheld.errors import InputError
+from withheld.networks.adapters import adapt, own_numbers
 from withheld.types import Recipe
 
 Tell = Callable[..., None]
@@ -35,11 +36,13 @@ class Modality(ABC):
         asks: what the split wants to know of an item besides, see `withheld.Split`; set before `feed`.
         groups: (N,) which items belong together, such as windows of one clip, and are held out together; None where none do.
         stream: whether items are decoded as they are needed, and nothing is prepared on the disk; set before `open`.
+        pretrained: whether the encoder was trained before; set by `open`.
         held_out: whether the sample is never learned from, so that its loss may be compared with the training's.
     """
 
     name: ClassVar[str]
     streams: ClassVar[bool] = False  # whether it can
+    adapts: ClassVar[bool] = False  # whether its encoders take adapters
     items: Any
     sample: Any
     fingerprint: str
@@ -47,6 +50,7 @@ class Modality(ABC):
     stream: bool = False
     held_out: bool = False
     asks: tuple[str, ...] = ()
+    pretrained: bool = False
 
     def __init__(self, data: Any, asked: Asked, device: torch.device, tell: Tell) -> None:
         self.data, self.asked, self.device, self.tell = data, asked, device, tell
@@ -86,9 +90,18 @@ class Modality(ABC):
         """Puts adapters into a trained encoder, which then learn in its place.
 
         Raises:
-            InputError: where this modality has none.
+            InputError: where this modality has none, or this encoder.
         """
-        raise InputError(f"lora={rank}: adapters are for encoders of images; a {self.name} run has none")
+        if not self.adapts:
+            raise InputError(
+                f"lora={rank}: adapters are for encoders of images, texts and clips, a {self.name} run has none: leave it out"
+            )
+        if not self.pretrained:
+            raise InputError(f"lora={rank}: adapters are for a trained encoder; name one with --encoder RUN")
+        adapt(first, rank)
+        learning = sum(p.numel() for p in first.parameters() if p.requires_grad)
+        text = f"adapters learn in the encoder's place: {learning:,} numbers beside its {own_numbers(first):,}"
+        self.tell("note", text=text)
 
     def told(self) -> dict[str, Any]:
         """Settings of the method that the data decide: how many classes the labels have."""

@@ -5,7 +5,6 @@ A method's file says ITEMS = "sentences" where its items are sentences. A `TextE
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withheld import distributed
-from withheld.data import cache
 from withheld.data.broken import Line
 from withheld.data.duplicates import copies_each
 from withheld.data.sample import spaced
 from withheld.data.sentences import alone, how_parted, notes_on, parted_by
 from withheld.data.source import digest
-from withheld.data.text import open_texts, spread_documents
+from withheld.data.text import open_texts
 from withheld.data.text_corpus import open_corpus
-from withheld.data.text_stream import beginnings
-from withheld.data.tokenizer import KINDS, continues, open_tokenizer, train_tokenizer
+from withheld.data.tokenizer import KINDS, continues, open_tokenizer
 from withheld.data.tokens import Blocks, Tokens, prepare_tokens, without_end
 from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
 from withheld.modalities.text_streams import check_stream, open_stream
+from withheld.modalities.text_tokenizer import VOCABULARY, trained_tokenizer
+from withheld.networks.adapters import adapt, merged, own_numbers
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
 from withheld.networks.text_open import TEXT_PRESETS, learned_from_labels, open_text_trunk, own_tokenizer
@@ -41,10 +40,6 @@ SAMPLE = 64
 COMPARED = 20_000
 """Texts among which repeated ones are looked for."""
 HELD_OUT = 0.01
-VOCABULARY = {"wordpiece": (8192, 30_522), "bpe": (8192, 32_768), "word": (10_000, 10_000), "character": (2000, 2000)}
-"""Tokens by kind, on a CPU and on a GPU."""
-LEARNED_FROM = 50_000_000
-"""Characters that a tokenizer is trained on."""
 
 
 class Texts(Modality):
@@ -52,6 +47,7 @@ class Texts(Modality):
 
     name = "text"
     streams = True
+    adapts = True
     held_out = True
     trunk: TextTrunk
     source: Any
@@ -197,6 +193,15 @@ class Texts(Modality):
         some = (ids[ends[i] : ends[i + 1]].tobytes() for i in at)
         return copies_each(np.array([number.setdefault(text, len(number)) for text in some]), count)
 
+    def adapt(self, first: Any, rank: int) -> None:
+        """Of a trained transformer."""
+        if first.wordless or first.recurrent or first.bidirectional:
+            raise InputError(
+                f"lora={rank}: adapters stand beside the linear maps of a transformer, and {first.config.model_type} is none: "
+                "leave lora out, then all of it learns"
+            )
+        super().adapt(first, rank)
+
     def facts(self) -> dict[str, Any]:
         """Counts, tokens, what a model knows that only counts tokens."""
         texts, tokens = len(np.unique(self.learned.kept)), int(self.learned.starts[-1])
@@ -218,7 +223,7 @@ class Texts(Modality):
         return {
             "encoder": {
                 "name": self.encoder_name, "pretrained": self.pretrained, "width": trunk.width, "depth": trunk.depth,
-                "parameters": sum(p.numel() for p in trunk.parameters()),
+                "parameters": own_numbers(trunk),
             }
         }  # fmt: skip
 
@@ -246,6 +251,8 @@ class Texts(Modality):
     def first(settings: dict[str, Any], folder: Path) -> tuple[Any, Any]:
         """The trained trunk."""
         encoder = TextEncoder.opened(folder / "encoder")
+        if settings["recipe"].get("lora"):
+            adapt(encoder.trunk, settings["recipe"]["lora"])
         return encoder.trunk, None
 
     @property
@@ -263,7 +270,7 @@ class Texts(Modality):
         return found.astype(np.float64)
 
     def _encoder(self, model: Any, title: str) -> TextEncoder:
-        return TextEncoder(model.trunk, self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
+        return TextEncoder(merged(model.trunk), self.tokenizer, f"{title} {self.encoder_name}").to(self.device)  # type: ignore[no-any-return]
 
     def _length(self, encoder: Any) -> int:
         if self.asked.size != "auto":
@@ -291,27 +298,12 @@ class Texts(Modality):
         asked = self.settings.get("vocabulary")
         count = usual if asked is None else int(asked)
         masked = constant(self.method, "TOKENIZER", "bpe") == "wordpiece"
-        made = self._trained(kind, count, masked)
+        made = trained_tokenizer(self.source, self.stream, kind, count, masked, self.length, self.tell)
         if asked is not None and len(made) < count and kind != "character":
             raise InputError(
                 f"vocabulary={count}: the text supports {len(made):,} tokens of kind {kind}; ask for fewer, or give more text"
             )
         return made
-
-    def _trained(self, kind: str, count: int, masked: bool) -> Any:
-        train = self.source if self.stream else self.source.part("train") or self.source
-        key = digest(["tokenizer", 3, train.fingerprint, train.stamp, kind, count, masked, self.length])[:32]
-        with cache.locked(key) as entry:
-            if not (entry / "prepared.json").is_file():
-                self.tell("note", text=f"learning a tokenizer ({kind}, up to {count:,} tokens) from the texts")
-                texts = beginnings(train, LEARNED_FROM) if self.stream else spread_documents(train, LEARNED_FROM)
-                made = train_tokenizer(kind, texts, count, masked, min(self.length, 1 << 20))
-                with cache.filling(entry) as folder:
-                    made.save_pretrained(folder)
-                    (folder / "prepared.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
-            else:
-                cache.touch(entry)
-            return open_tokenizer(entry)
 
     def _blocks(self, learn: Tokens, check: Tokens | None, recipe: Recipe) -> None:
         streams = int(self.asked.batch_size or recipe.batch_size) if recipe.order == "streams" else 0

@@ -27,6 +27,7 @@ from withheld.data.video import open_videos
 from withheld.data.wanted import UNREAD_CLIPS, unread_beside
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality
+from withheld.networks.adapters import adapt, merged, own_numbers
 from withheld.networks.video import open_video_trunk
 from withheld.provenance import location_of
 from withheld.run import constant, default_encoder
@@ -46,6 +47,7 @@ class Videos(Modality):
     """Video files and folders of frames."""
 
     name = "video"
+    adapts = True
     part: str = "train"
     """Of the data, where it has parts."""
     clips: PreparedClips
@@ -151,7 +153,7 @@ class Videos(Modality):
         trunk = model.trunk
         encoder = {
             "name": self.encoder_name, "pretrained": self.pretrained, "width": trunk.width, "depth": trunk.depth,
-            "parameters": sum(p.numel() for p in trunk.parameters()), "patch": trunk.patch,
+            "parameters": own_numbers(trunk), "patch": trunk.patch,
         }  # fmt: skip
         return {"encoder": encoder, "mean": self.mean, "std": self.std}
 
@@ -171,12 +173,14 @@ class Videos(Modality):
         import torch
 
         trunk = VideoEncoder.opened(folder / "encoder").trunk
+        if settings["recipe"].get("lora"):
+            adapt(trunk, settings["recipe"]["lora"])
         shape = (2, settings["data"]["frames"], trunk.channels, trunk.size, trunk.size)
         return trunk, torch.linspace(0, 1, math.prod(shape)).view(shape)
 
     def _encoder(self, model: Any, title: str) -> VideoEncoder:
         mean, std = self.mean or [0.0] * 3, self.std or [1.0] * 3
-        return VideoEncoder(model.trunk, mean, std, self.rate, model.split, f"{title} {self.encoder_name}")
+        return VideoEncoder(merged(model.trunk), mean, std, self.rate, model.split, f"{title} {self.encoder_name}")
 
     def _size(self, method: str) -> int:
         if self.asked.size == "auto":

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -80,14 +79,14 @@ class AskedOnly:
         places_BM: which tokens are asked for.
     """
 
-    def __init__(self, makers: tuple[nn.Linear, nn.Linear], places_BM: Tensor) -> None:
+    def __init__(self, makers: tuple[nn.Module, nn.Module], places_BM: Tensor) -> None:
         self.makers, self.places_BM = makers, places_BM
         self.made: list[Tensor] = []
 
     def enter(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Hook before the layer: hands it the asked tokens."""
         whole = args[0] if args else kwargs["hidden_states"]
-        self.made = [F.linear(whole, maker.weight, maker.bias) for maker in self.makers]
+        self.made = [maker(whole) for maker in self.makers]
         few = whole.gather(1, self.places_BM.unsqueeze(2).expand(-1, -1, whole.shape[2]))
         return ((few, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": few})
 

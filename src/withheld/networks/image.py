@@ -65,6 +65,11 @@ class ImageTrunk(nn.Module):
                 parameter.requires_grad_(False)  # never in the graph here, and idle parameters stall DDP
 
     @property
+    def base(self) -> PreTrainedModel:
+        """The model without a head: all of it."""
+        return self.model
+
+    @property
     def config(self) -> PretrainedConfig:
         """The transformers config."""
         return self.model.config

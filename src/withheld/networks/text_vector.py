@@ -28,7 +28,8 @@ class SentenceVector(nn.Module):
         self.trunk = trunk
         inside = {id(p) for p in trunk.base.parameters()}
         for p in trunk.parameters():
-            p.requires_grad_(id(p) in inside)
+            if id(p) not in inside:
+                p.requires_grad_(False)
         for name, part in trunk.named_modules():
             if isinstance(part, nn.Dropout) and not name.endswith("attention.self.dropout"):
                 part.p = dropout

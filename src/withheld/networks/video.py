@@ -63,6 +63,11 @@ class VideoTrunk(nn.Module):
         return self._model if self.image is None else self.image.model
 
     @property
+    def base(self) -> PreTrainedModel:
+        """The model without a head: all of it."""
+        return self.model
+
+    @property
     def config(self) -> PretrainedConfig:
         """The transformers config."""
         return self.model.config

@@ -73,7 +73,8 @@ class WordStates(nn.Module):
         self.trunk = trunk
         inside = {id(p) for p in trunk.base.parameters()}
         for p in trunk.parameters():
-            p.requires_grad_(id(p) in inside)
+            if id(p) not in inside:
+                p.requires_grad_(False)
         self.project = nn.Sequential(
             nn.Linear(trunk.width, 2 * trunk.width), nn.GELU(), nn.Linear(2 * trunk.width, trunk.width)
         )
