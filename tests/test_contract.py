@@ -221,8 +221,11 @@ def items_of(name: str, recipe: Recipe, count: int = 6, asks: tuple[str, ...] = 
 @functools.cache
 def needed(what: str) -> str:
     """What a method's setting without a default names: an encoder, kept on disk."""
-    assert what == "encoder"
+    assert what in ("encoder", "encoder of texts")
     folder = tempfile.mkdtemp()
+    if what == "encoder of texts":
+        text_trunk("bert").model.save_pretrained(f"{folder}/encoder")
+        return folder
     trunk = open_trunk("vit-nano", size=SIZE, channels=3, patch=4)[0]
     ImageEncoder(trunk, [0.5] * 3, [0.5] * 3).save(f"{folder}/encoder")
     return folder
@@ -255,8 +258,8 @@ class Eight:
 
 # Methods whose loss, codes or statistics are those of all items of a step, with the networks that they take on a CPU.
 AT_ONCE = {
-    "arrow_of_time", "byol", "colorization", "dino", "distill", "exemplar", "frame_order", "lejepa", "lstm_lm", "next_frame",
-    "patch_dictionary", "relative_position", "same_text", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
+    "arrow_of_time", "byol", "colorization", "dino", "distill", "distill_text", "exemplar", "frame_order", "lejepa", "lstm_lm",
+    "next_frame", "patch_dictionary", "relative_position", "same_text", "simclr", "simcse", "track_color", "vicreg", "vq_vae2",
 }  # fmt: skip
 
 

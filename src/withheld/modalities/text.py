@@ -24,7 +24,7 @@ from withheld.data.tokens import Blocks, Tokens, prepare_tokens, without_end
 from withheld.errors import InputError, nearest
 from withheld.modalities.modality import Modality
 from withheld.modalities.text_streams import check_stream, open_stream
-from withheld.modalities.text_tokenizer import VOCABULARY, trained_tokenizer
+from withheld.modalities.text_tokenizer import VOCABULARY, lent_tokenizer, trained_tokenizer
 from withheld.networks.adapters import adapt, merged, own_numbers
 from withheld.networks.sentence_vae import SentenceAutoencoder
 from withheld.networks.text import TextTrunk
@@ -279,8 +279,12 @@ class Texts(Modality):
         return preset.length if preset else int(constant(str(self.method), "LENGTH", 128))
 
     def _tokenizer(self, encoder: Any) -> Any:
-        """The encoder's own, or one that is trained on these texts and kept in the cache."""
+        """The encoder's own, that of another encoder whose tokens are read, or one that is trained on these texts."""
         where = own_tokenizer(encoder)
+        lender = constant(self.method, "TOKENIZER_OF", "")
+        if lender:
+            self.tokenizer_name, found = lent_tokenizer(lender, self.settings, where)
+            return found
         kind = self.settings.get("tokenizer")
         if where is not None and kind is None:
             self.tokenizer_name = f"of {where}"

@@ -103,11 +103,15 @@ class TextTrunk(nn.Module):
 
     def know(self, tokenizer: Any) -> None:
         """Remembers which tokens of this tokenizer are no text, and how all are written where characters are read."""
-        self._special = special_of(tokenizer)
-        if isinstance(self.base, WordVectors):
-            self.base.silence(self._special.all)
+        self.know_special(special_of(tokenizer))
         if isinstance(self.model, ElmoForCausalLM):
             self.model.spell(list(map(str, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))))
+
+    def know_special(self, special: Special) -> None:
+        """Remembers which tokens are no text."""
+        self._special = special
+        if isinstance(self.base, WordVectors):
+            self.base.silence(special.all)
 
     @torch.no_grad()
     def begin_at(self, counts_V: NDArray[np.floating]) -> None:

@@ -39,6 +39,29 @@ class SentenceVector(nn.Module):
         return self.trunk.vector(x)
 
 
+class VectorProjector(nn.Module):
+    """The vector of a text, then a head: what another encoder would tell of it, (B, E).
+
+    Args:
+        trunk: a language model; what tells words has no part in this and is not trained.
+        project: from D to E.
+    """
+
+    def __init__(self, trunk: TextTrunk, project: nn.Module) -> None:
+        super().__init__()
+        self.vector, self.project = SentenceVector(trunk), project
+
+    @property
+    def trunk(self) -> TextTrunk:
+        """What is kept."""
+        return self.vector.trunk
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        """(B, E) of texts: "item" and "mask" (B, L)."""
+        found: Tensor = self.project(self.vector(x))
+        return found
+
+
 class Reconstructor(nn.Module):
     """p(every word | one vector of what was left of the text, the words before it), logits (B, L, V).
 

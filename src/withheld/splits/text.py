@@ -266,3 +266,35 @@ class PartWords(Split):
     def merge(self, pair: Pair) -> Any:
         """The text without special tokens."""
         return {"item": pair.x["item"], "mask": pair.x["mask"] | pair.y["mask"]}
+
+
+@dataclass(frozen=True)
+class LeaveOutWords(Split):
+    """What is told of a whole text from the text without some of its words, each left out by itself.
+
+    A text of which no word would be left is whole.
+
+    Attributes:
+        rate: share of the tokens that x has not, on average.
+        special: numbers that are never left out.
+    """
+
+    parts: ClassVar[bool] = True
+    rate: float = 0.3
+    special: tuple[int, ...] = ()
+
+    def __call__(self, t: Tokens) -> Pair:
+        """x and y: "item" as it is and "mask" (B, L), True where a token is there."""
+        item = t["item"]
+        real = t["mask"] if "mask" in t else torch.ones_like(item, dtype=torch.bool)
+        word = real
+        for number in self.special:
+            word = word & (item != number)
+        noise = torch.rand(item.shape[::-1], device=item.device).T  # as in `PartWords`
+        left = word & (noise >= self.rate)
+        left = torch.where(left.any(dim=1, keepdim=True), left | (real & ~word), real)
+        return Pair({"item": item, "mask": left}, {"item": item, "mask": real})
+
+    def merge(self, pair: Pair) -> Any:
+        """The text."""
+        return pair.y
