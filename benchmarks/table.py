@@ -320,7 +320,9 @@ def methods_for(data: str) -> list[str]:
     from withheld.run import describe_methods
 
     modality = look(data).modality
-    others = ("vae", "vq_vae2", "code_prior", "next_frame", "track_color", "sentence_vae", "predict_part", "distill")
+    others = (
+        "vae", "vq_vae2", "code_prior", "next_frame", "track_color", "sentence_vae", "predict_part", "distill", "distill_text",
+    )  # fmt: skip
     names = [m["name"] for m in describe_methods() if m["modality"] == modality and m["name"] not in others]
     return [PCA, *names] if modality == "image" else names
 

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import withheld
+from withheld.cli import main
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder
 from withheld.networks import frozen_text
@@ -190,6 +192,16 @@ def folders(teacher, texts, tmp_path, monkeypatch):
 def test_what_is_no_teacher_is_said(given, said, folders, texts):
     with pytest.raises(InputError, match=said):
         withheld.pretrain("distill_text", texts, "run", steps=1, **GIVEN, **given)
+
+
+def test_what_is_left_out_is_shown(teacher, texts, tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    given = ["show", "distill_text", tmp_path / "a.txt", "--set", f"teacher={teacher.folder}", "-o", tmp_path / "a.png"]
+    done = CliRunner().invoke(main, list(map(str, given)))
+    assert done.exit_code == 0, done.output
+    assert "What does the teacher say of all of them?" in done.output
+    row = next(line for line in done.output.splitlines() if line.startswith("[CLS]"))  # which is never left out
+    assert "[" in row[5:]
 
 
 def test_a_share_of_the_words_is_left_out_and_never_all():

@@ -47,8 +47,8 @@ class Split(ABC):
     """What t must hold besides the item: ("id",) or ("label",); then t is a dict with "item" and these."""
     together: ClassVar[int] = 1
     """Items that it must be given at once, at least: more than one where it exchanges parts between items."""
-    parts: ClassVar[bool] = False
-    """True says that x and y are the same text, and their masks which words of it each has."""
+    parts: ClassVar[str] = ""
+    """Where x and y are the same text, and their masks say which words of it each has: the line that is said under its words."""
     takes_bytes: ClassVar[bool] = False
     """True says that images may be given as the bytes that are stored; x and y are normalized all the same, see `in_units`."""
 

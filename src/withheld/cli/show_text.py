@@ -23,7 +23,7 @@ def show_text(
 
     from withheld.data.text import open_texts
     from withheld.evaluate.word_sheet import draw_texts
-    from withheld.evaluate.words import GAP, speaker, words_of
+    from withheld.evaluate.words import speaker, words_of
 
     source = open_texts(data)
     generator = np.random.default_rng(seed)
@@ -35,9 +35,7 @@ def show_text(
     masked, texts = words_of(objective, t, speaker(tokenizer), seed, folder is not None)
     for tokens in texts if screen.first else []:
         click.echo(_line(tokens, masked))  # with colors, which `Screen` would write out
-    parts = any(token["shown"] == GAP for tokens in texts for token in tokens)
-    told = "[word]: y; all others are x. From which of many texts are they?"
-    screen.say(told if parts else _legend(masked, folder is not None))
+    screen.say(objective.split.parts or _legend(masked, folder is not None))
     screen.result(str(draw_texts(repr(objective.split), texts, masked, output)))
 
 

@@ -82,12 +82,14 @@ def words_of(
 
 
 def _parts(x: Any, y: Any, spoken: Callable[[int], str]) -> list[list[dict[str, Any]]]:
-    """Texts whose words are in one of two parts: those of y are what is asked for, no network tells them."""
+    """Texts whose words are in one of two parts: those of y alone are what is asked for, no network tells them."""
     found = []
     for ids, mine, asked in zip(x["item"].tolist(), x["mask"].tolist(), y["mask"].tolist(), strict=True):
         tokens = zip(ids, mine, asked, strict=True)
         shown = [
-            {"text": spoken(i), "asked": a, "shown": spoken(i) if m else GAP, "p": None} for i, m, a in tokens if m or a
+            {"text": spoken(i), "asked": a and not m, "shown": spoken(i) if m else GAP, "p": None}
+            for i, m, a in tokens
+            if m or a
         ]
         found.append(shown)
     return found

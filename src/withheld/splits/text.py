@@ -240,7 +240,7 @@ class PartWords(Split):
         special: numbers that neither has.
     """
 
-    parts: ClassVar[bool] = True
+    parts: ClassVar[str] = "[word]: y; all others are x. From which of many texts are they?"
     share: float = 0.5
     cut: float = 0.5
     special: tuple[int, ...] = ()
@@ -279,7 +279,7 @@ class LeaveOutWords(Split):
         special: numbers that are never left out.
     """
 
-    parts: ClassVar[bool] = True
+    parts: ClassVar[str] = "[word]: left out of x. What does the teacher say of all of them?"
     rate: float = 0.3
     special: tuple[int, ...] = ()
 
