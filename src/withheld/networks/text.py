@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from withheld.errors import InputError
 from withheld.networks import attention
@@ -24,7 +25,7 @@ from withheld.networks.image import depth_of, layer_of
 from withheld.networks.word_vectors import WordVectors
 from withheld.types import Features
 
-# How the head of a family is applied to tokens; its last step is the product with the table of tokens.
+# How the head of a family is applied to tokens, the short way; of others the model's own forward tells.
 HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": lambda model, h: model.cls(h),
     "roberta": lambda model, h: model.lm_head(h),
@@ -206,9 +207,7 @@ class TextTrunk(nn.Module):
     def logits(self, tokens: Tensor) -> Tensor:
         """(..., V) of tokens (..., D) as the last layer gives them."""
         head = HEADS.get(self.config.model_type)
-        if head is not None:
-            return head(self.model, tokens)
-        return self.model.get_output_embeddings()(tokens)
+        return head(self.model, tokens) if head is not None else _after_base(self.model, self.base, tokens)
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
@@ -260,6 +259,25 @@ class TextTrunk(nn.Module):
         tokens = spread(found.tokens)
         hidden = None if found.layers is None else tuple(spread(t) for t in found.layers)
         return Features(self.pool(tokens, mask), tokens, None, mask, hidden)
+
+
+def _after_base(model: Any, base: Any, tokens: Tensor) -> Tensor:
+    """(..., V) by the model's own forward, in which its base is passed by: so every family's head is the one it has."""
+    flat = tokens.reshape(1, -1, tokens.shape[-1])
+    asked: list[bool] = []
+
+    def given(*_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
+        asked.append(True)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=flat)  # type: ignore[arg-type]
+
+    base.forward = given
+    try:
+        logits = model(input_ids=torch.zeros(flat.shape[:2], dtype=torch.long, device=flat.device)).logits
+    finally:
+        del base.forward
+    if not asked:  # a part of the base was called, as OPT does
+        return model.get_output_embeddings()(tokens)  # type: ignore[no-any-return]
+    return logits.reshape(*tokens.shape[:-1], logits.shape[-1])  # type: ignore[no-any-return]
 
 
 def pool(tokens_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
