@@ -1,4 +1,5 @@
-"""What a trunk says of words is what transformers says with the same weights, whatever head a family has."""
+"""What a trunk says is what transformers says with the same weights, whatever head a family has and however it is told of
+padding."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from withheld.networks.text import fresh_text_trunk
+from withheld.networks.text import TextTrunk, fresh_text_trunk
 
 WIDTH, WORDS = 32, 90
 SIZES: dict[str, Any] = {
@@ -22,17 +23,66 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 24}, "roberta": {}, "roformer": {}, "xlm-roberta": {},
     "cohere": {"logit_scale": 0.3}, "gemma2": {"head_dim": 16, "num_key_value_heads": 2, "final_logit_softcapping": 0.1},
     "gpt2": {"n_embd": WIDTH, "n_layer": 2, "n_head": 2}, "granite": {"logits_scaling": 3.0}, "llama": {},
+    "bloom": {}, "gpt_neo": {"num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4},
+    "megatron-bert": {}, "roberta-prelayernorm": {}, "xlm": {"emb_dim": WIDTH, "n_heads": 2, "n_layers": 2, "pad_index": 1},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16}, "qwen3": {"head_dim": 16, "num_key_value_heads": 2},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_are_those_of_transformers_and_teach_the_whole_head(family: str) -> None:
+MIXES = ("convbert", "mobilebert")
+"""Families in which padding reaches words, in transformers too."""
+
+
+def _trunk(family: str) -> TextTrunk:
     trunk = fresh_text_trunk(AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family]}), 0).eval()
     with torch.no_grad():  # a head that begins at zero, or at one, would hide a part that is passed by
         for weight in trunk.model.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
-    words = torch.randint(5, WORDS, (3, 7), generator=torch.Generator().manual_seed(0))
+    return trunk
+
+
+def _words(*shape: int) -> torch.Tensor:
+    return torch.randint(5, WORDS, shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padded_rows_are_as_transformers_sees_them(family: str) -> None:
+    trunk, words = _trunk(family), _words(3, 9)
+    mask = torch.arange(9) < torch.tensor([[9], [5], [2]])
+    words[~mask] = 1
+    with torch.no_grad():
+        theirs = trunk.base(input_ids=words, attention_mask=mask.long())[0]
+        ours = trunk({"item": words, "mask": mask}, layers=True)
+    torch.testing.assert_close(ours.tokens[mask], theirs[mask], atol=1e-4, rtol=1e-4)
+    if family in MIXES:
+        return
+    with torch.no_grad():
+        alone = trunk.base(input_ids=words[1:2, :5])[0]
+    torch.testing.assert_close(ours.tokens[1, :5], alone[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES} - {*MIXES}))
+def test_documents_of_a_block_do_not_see_each_other(family: str) -> None:
+    trunk, words = _trunk(family), _words(2, 9)
+    documents = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3, 3, 3, 4]])
+    with torch.no_grad():
+        ours = trunk({"item": words, "document": documents}, layers=True)
+        for row, begin, end in ((0, 0, 5), (0, 5, 9), (1, 0, 2), (1, 2, 8), (1, 8, 9)):
+            alone = trunk.base(input_ids=words[row : row + 1, begin:end], output_hidden_states=True)
+            torch.testing.assert_close(ours.tokens[row, begin:end], alone[0][0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(ours.layers[1][row, begin:end], alone.hidden_states[1][0], atol=1e-4, rtol=1e-4)
+
+
+def test_positions_that_padding_takes_are_not_counted() -> None:
+    assert _trunk("mpnet").length == _trunk("roberta").length == 38
+    assert _trunk("bert").length == 40
+    trunk = _trunk("mpnet")
+    assert trunk({"item": _words(1, 60)}).tokens.shape == (1, 60, WIDTH)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_transformers_and_teach_the_whole_head(family: str) -> None:
+    trunk, words = _trunk(family), _words(3, 7)
     seen = {"item": words, "mask": torch.ones_like(words, dtype=torch.bool)}
     ours = trunk.logits(trunk.run(seen).last_hidden_state)
     theirs = trunk.model(input_ids=words, attention_mask=torch.ones_like(words)).logits

@@ -15,31 +15,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from withheld.errors import InputError
 from withheld.networks import attention
 from withheld.networks.beginning import begin
 from withheld.networks.elmo import ElmoForCausalLM
 from withheld.networks.image import depth_of, layer_of
+from withheld.networks.text_head import logits_of
+from withheld.networks.text_places import WHOLE_MASKS, first_position, positions_of, positions_within
 from withheld.networks.word_vectors import WordVectors
 from withheld.types import Features
 
-# How the head of a family is applied to tokens, the short way; of others the model's own forward tells.
-HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "bert": lambda model, h: model.cls(h),
-    "roberta": lambda model, h: model.lm_head(h),
-    "xlm-roberta": lambda model, h: model.lm_head(h),
-    "camembert": lambda model, h: model.lm_head(h),
-    "distilbert": lambda model, h: model.vocab_projector(
-        model.vocab_layer_norm(model.activation(model.vocab_transform(h)))
-    ),
-    "modernbert": lambda model, h: model.decoder(model.head(h)),
-    "electra": lambda model, h: model.generator_lm_head(model.generator_predictions(h)),
-    "withheld_elmo": lambda model, h: model.lm_head(h.chunk(2, dim=-1)[0]),  # the next token's, from the forward states
-}
 LATE = ("roberta", "xlm-roberta", "camembert")
-"""Families whose first position is 2."""
 ENCODER_LAYER = (lambda base: base.encoder.layer[-1], lambda layer: layer.attention.self, ("key", "value"))
 # Where the last layer of a family is, in it what calls the attention interface, and in that what makes keys and values.
 LAST: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[str, str]]] = {
@@ -98,9 +85,11 @@ class TextTrunk(nn.Module):
         self.wordless = is_wordless(config)
         self.bidirectional = bool(getattr(config, "bidirectional", False))
         self.causal = not (self.bidirectional or self.wordless) and (self.recurrent or is_causal(config))
-        self.length = UNBOUNDED if self.recurrent else _positions(model)
+        self.length = UNBOUNDED if self.recurrent else positions_of(model)
         self.depth = depth_of(model)
         self._takes = set(inspect.signature(self.base.forward).parameters)
+        self._first = first_position(model)
+        self._whole = config.model_type in WHOLE_MASKS or config.model_type.startswith("withheld")
 
     def know(self, tokenizer: Any) -> None:
         """Remembers which tokens of this tokenizer are no text, and how all are written where characters are read."""
@@ -179,9 +168,11 @@ class TextTrunk(nn.Module):
             given["token_type_ids"] = x["kind"]
         if "use_cache" in self._takes:
             given.setdefault("use_cache", False)
+        if not self._whole:
+            return self._apart(x, given)
         seen = self._seen(x)
         if seen is not None and "position_ids" in self._takes and x.get("mask") is None:
-            given["position_ids"] = _positions_within(x["document"]) + _first_position(self.config)
+            given["position_ids"] = positions_within(x["document"]) + self._first
         if seen is None:
             return self.base(**given)
         if self.config.model_type in BLOCKWISE:
@@ -206,8 +197,7 @@ class TextTrunk(nn.Module):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """(..., V) of tokens (..., D) as the last layer gives them."""
-        head = HEADS.get(self.config.model_type)
-        return head(self.model, tokens) if head is not None else _after_base(self.model, self.base, tokens)
+        return logits_of(self.model, tokens)
 
     def layer_of(self, name: str) -> int:
         """The layer of a parameter: 0 embeddings, 1 ... depth, depth + 1 what comes after; for layer-wise decay."""
@@ -230,6 +220,25 @@ class TextTrunk(nn.Module):
             if mask is not None:  # a padded query sees itself: a row with nothing to look at has no softmax
                 seen = seen | torch.eye(L, dtype=torch.bool, device=seen.device)
         return seen
+
+    def _apart(self, x: Mapping[str, Tensor], given: dict[str, Any]) -> Any:
+        """The base model's output where it is told of padding only, as every family can be."""
+        mask, document = x.get("mask"), x.get("document")
+        if mask is not None or document is None or not bool(document.any()):
+            return self.base(**given, **({} if mask is None or bool(mask.all()) else {"attention_mask": mask.long()}))
+        place = positions_within(document).flatten()
+        row = (place == 0).cumsum(0) - 1
+        real = torch.zeros(int(row[-1]) + 1, int(place.max()) + 1, dtype=torch.long, device=place.device)
+        real[row, place] = 1
+        for name in {"input_ids", "token_type_ids"} & set(given):
+            whole, given[name] = given[name], torch.zeros_like(real)
+            given[name][row, place] = whole.flatten()
+        output = self.base(attention_mask=real, **given)
+        back = lambda tokens: tokens[row, place].unflatten(0, document.shape)  # noqa: E731
+        output.last_hidden_state = back(output.last_hidden_state)
+        if output.get("hidden_states") is not None:
+            output.hidden_states = tuple(map(back, output.hidden_states))
+        return output
 
     def _blockwise(self, seen: Tensor, given: dict[str, Any]) -> Any:
         bias = torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, torch.finfo(torch.float32).min)
@@ -261,25 +270,6 @@ class TextTrunk(nn.Module):
         return Features(self.pool(tokens, mask), tokens, None, mask, hidden)
 
 
-def _after_base(model: Any, base: Any, tokens: Tensor) -> Tensor:
-    """(..., V) by the model's own forward, in which its base is passed by: so every family's head is the one it has."""
-    flat = tokens.reshape(1, -1, tokens.shape[-1])
-    asked: list[bool] = []
-
-    def given(*_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        asked.append(True)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=flat)  # type: ignore[arg-type]
-
-    base.forward = given
-    try:
-        logits = model(input_ids=torch.zeros(flat.shape[:2], dtype=torch.long, device=flat.device)).logits
-    finally:
-        del base.forward
-    if not asked:  # a part of the base was called, as OPT does
-        return model.get_output_embeddings()(tokens)  # type: ignore[no-any-return]
-    return logits.reshape(*tokens.shape[:-1], logits.shape[-1])  # type: ignore[no-any-return]
-
-
 def pool(tokens_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
     """(B, D), the mean over real tokens."""
     if mask_BL is None:
@@ -292,24 +282,6 @@ def _spread(t: Tensor, alive: Tensor, B: int, W: int) -> Tensor:
     whole = t.new_zeros(B * W, *t.shape[1:])
     whole[alive] = t
     return whole.view(B, W * t.shape[1], t.shape[2])
-
-
-def _positions_within(document_BL: Tensor) -> Tensor:
-    """(B, L) place of a token in its document, counted from where the block meets it."""
-    L = document_BL.shape[1]
-    place = torch.arange(L, device=document_BL.device).expand_as(document_BL)
-    begins = F.pad(document_BL[:, 1:] != document_BL[:, :-1], (1, 0), value=True)
-    return place - torch.where(begins, place, 0).cummax(dim=1).values
-
-
-def _positions(model: PreTrainedModel) -> int:
-    config = model.config
-    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
-    return int(found) - _first_position(config)
-
-
-def _first_position(config: PretrainedConfig) -> int:
-    return 2 if config.model_type in LATE else 0
 
 
 def is_causal(config: PretrainedConfig) -> bool:
