@@ -17,7 +17,12 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 40, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3,
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
-    "albert": {"embedding_size": 16}, "bert": {}, "camembert": {}, "convbert": {}, "deberta": {}, "deberta-v2": {},
+    "albert": {"embedding_size": 16}, "bert": {}, "camembert": {}, "convbert": {},
+    "deberta": {"relative_attention": True, "pos_att_type": "c2p|p2c"},
+    "deberta-v2": {
+        "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 4, "norm_rel_ebd": "layer_norm",
+        "share_att_key": True, "position_biased_input": False, "max_relative_positions": -1, "type_vocab_size": 0,
+    },
     "distilbert": {"dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}, "electra": {"embedding_size": 16}, "ernie": {},
     "mobilebert": {"embedding_size": 16}, "modernbert": {"cls_token_id": 2, "sep_token_id": 3}, "mpnet": {}, "nomic_bert": {},
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 24}, "roberta": {}, "roformer": {}, "xlm-roberta": {},

@@ -55,8 +55,9 @@ def read_settings(path: Path) -> dict[str, Any]:
 def _check(settings: dict[str, Any]) -> None:
     for key in (*WIDTHS, *INNER, *LAYERS, *HEADS, *OTHERS):
         for value in _numbers(settings.get(key)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{key} is {str(value)[:40]!r}: a whole number above 0")
+            least = int(key != "type_vocab_size")  # DeBERTa has no kinds of texts
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{key} is {str(value)[:40]!r}: a whole number, {least} or more")
     layers = sum(sum(_numbers(settings.get(key))) for key in LAYERS)
     if layers > MOST_LAYERS:
         raise ValueError(f"{layers:,} layers, at most {MOST_LAYERS:,} are built")
