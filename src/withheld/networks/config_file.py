@@ -52,6 +52,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     return kept
 
 
+def seeing(config: Any) -> Any:
+    """Of a config of CLIP or SigLIP, models of images and texts, that of the part that sees; any other as it is."""
+    return config.vision_config if config.model_type in ("clip", "siglip") else config
+
+
 def _check(settings: dict[str, Any]) -> None:
     for key in (*WIDTHS, *INNER, *LAYERS, *HEADS, *OTHERS):
         for value in _numbers(settings.get(key)):

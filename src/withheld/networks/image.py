@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H W pixels, L patches in row-by-row order, V visibl
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from transformers.models.vit.modeling_vit import ViTEmbeddings
 from transformers.utils import logging as transformers_logging
 
 from withheld import distributed
+from withheld.modes import evaluating
 from withheld.networks import attention
 from withheld.networks.layout import channels_last
 from withheld.types import Features
@@ -56,9 +58,10 @@ class ImageTrunk(nn.Module):
         config = model.config
         self.size: int = _first(getattr(config, "image_size", 224))
         self.channels: int = getattr(config, "num_channels", 3)
-        self.patch: int = _first(getattr(config, "patch_size", 0) or 0)
+        # what has stages ends in a smaller grid than that of its patches
+        self.patch: int = 0 if hasattr(config, "depths") else _first(getattr(config, "patch_size", 0) or 0)
         own = getattr(config, "grid_width", 0) or getattr(config, "hidden_size", 0)
-        self.width: int = own or config.hidden_sizes[-1]
+        self.width: int = own or (getattr(config, "hidden_sizes", None) or [self._blank().shape[1]])[-1]
         self.depth: int = depth_of(model)
         for name, parameter in model.named_parameters():
             if "mask_token" in name:
@@ -106,12 +109,28 @@ class ImageTrunk(nn.Module):
             tokens = last.flatten(2).transpose(1, 2)
             hidden = tuple(part.flatten(2).transpose(1, 2) for part in output.hidden_states or ())
             return Features(tokens.mean(dim=1), tokens, grid, None, hidden or None)
-        grid = (t_BCHW.shape[2] // self.patch, t_BCHW.shape[3] // self.patch)
+        grid = self._grid(t_BCHW, last.shape[1])
         count = grid[0] * grid[1]
         tokens = last[:, -count:]
         pooled = last[:, 0] if self.pooling == "cls" and last.shape[1] > count else tokens.mean(dim=1)
-        hidden = tuple(part[:, -count:] for part in output.hidden_states or ())
+        hidden = tuple(
+            part.flatten(2).transpose(1, 2) if part.ndim == 4 else part[:, -count:] if self.patch else part
+            for part in output.hidden_states or ()
+        )
         return Features(pooled, tokens, grid, None, hidden or None)
+
+    def _grid(self, t_BCHW: Tensor, tokens: int) -> tuple[int, int]:
+        """Rows and columns of the tokens: of the patches, or, of what has stages, the square that fits into them."""
+        if self.patch:
+            return t_BCHW.shape[2] // self.patch, t_BCHW.shape[3] // self.patch
+        return math.isqrt(tokens), math.isqrt(tokens)
+
+    @torch.no_grad()
+    def _blank(self) -> Tensor:
+        """(1, D, h, w) of a blank image, for what does not say how wide it is."""
+        with evaluating(self.model):
+            found: Tensor = self.model(torch.zeros(1, self.channels, self.size, self.size)).last_hidden_state
+        return found
 
     def crops(self, t_BChw: Tensor) -> Features:
         """Features of images smaller than the trunk's own, such as single patches of one.

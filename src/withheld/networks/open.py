@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from transformers import (
 
 from withheld.errors import InputError, nearest
 from withheld.hub import hub_settings, why
-from withheld.networks.config_file import read_settings
+from withheld.networks.config_file import read_settings, seeing
 from withheld.networks.convnet import ConvNetConfig
 from withheld.networks.image import ImageTrunk, fresh_trunk, model_settings
 from withheld.networks.patch_dictionary import PatchDictionaryConfig
@@ -234,7 +235,7 @@ def read_config(path: Path) -> PretrainedConfig:
     """
     settings = read_settings(path)
     try:
-        return AutoConfig.for_model(**settings)
+        return seeing(AutoConfig.for_model(**settings))
     except Exception as error:  # each kind of config has its own checks
         raise InputError(f"{path}: not a transformers config: {str(error).strip()[:300]}") from None
 
@@ -279,7 +280,7 @@ def has_weights(folder: Path) -> bool:
 
 def _open_hub(name: str, size: int | None) -> tuple[ImageTrunk, bool]:
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub_settings(name))
+        config = seeing(AutoConfig.from_pretrained(name, trust_remote_code=False, **hub_settings(name)))
         return _with_weights(name, config, size), True
     except (OSError, ValueError) as error:
         hint = nearest(name, PRESETS)
@@ -299,6 +300,12 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # a ViT-MAE checkpoint: its own random masking is off, ours hides
     model = with_weights(AutoModel, where, config, model_settings(config))
+    asked = inspect.signature(model.forward).parameters.values()
+    more = [each.name for each in asked if each.name != "pixel_values" and each.default is each.empty and each.kind < 2]
+    if more:
+        raise InputError(
+            f"{where}: {config.model_type} wants {' and '.join(more)} beside pixels: such models are not read here"
+        )
     if size is not None:
         resize_positions(model, size)
     return ImageTrunk(model, _pooling(config))
