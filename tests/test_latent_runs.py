@@ -471,11 +471,17 @@ def test_what_is_drawn_of_an_unfinished_run_is_said_to_be_early(quantized, tmp_p
 
 def test_what_has_no_prior_says_so(quantized, vae, table, tmp_path):
     from withheld.evaluate.generate import sample, traverse
+    from withheld.evaluate.generate_text import generate
 
     with pytest.raises(InputError, match="code_prior"):
         sample(quantized.folder, tmp_path / "x.png")
     with pytest.raises(InputError, match=r"ends in \.png"):
         traverse(vae.folder, tmp_path / "x.jpg")
+    groups = withheld.pretrain("mixture", str(table), tmp_path / "groups", steps=1)
+    with pytest.raises(InputError, match="z of a row is its component: rows from it: withheld sample"):
+        traverse(groups, tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"withheld sample RUN.* gpt"):
+        generate(vae.folder, "Once")
     with pytest.raises(InputError, match="no codes"):
         withheld.pretrain("code_prior", f"run:{vae.folder}", tmp_path / "p", steps=1)
     with pytest.raises(InputError, match="has no encoder"):

@@ -231,6 +231,7 @@ def test_sentences_that_say_nothing(run, words, said):
 def test_other_runs_and_other_verbs_say_what_to_do(run, corpus, tmp_path):
     withheld.pretrain("lstm_lm", corpus, tmp_path / "lm", steps=1, batch_size=2, size=8, pictures=False)
     assert "withheld pretrain sentence_vae" in typed("interpolate", tmp_path / "lm", "a cat", "she", code=2)
+    assert f"withheld generate {tmp_path / 'lm'}" in typed("sample", tmp_path / "lm", code=2)
     assert "withheld likelihood" in typed("score", run.folder, "a cat", code=2)
     assert "withheld sample" in typed("traverse", run.folder, code=2)
     with pytest.raises(InputError, match=r"\.txt"):

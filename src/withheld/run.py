@@ -14,6 +14,7 @@ from typing import Any
 from withheld.aloud import Listen as Listen
 from withheld.aloud import aloud
 from withheld.errors import InputError, nearest
+from withheld.folders import no_encoder, what_it_is
 from withheld.json_lines import read_lines
 
 # What a method's function takes first says what it learns from.
@@ -191,11 +192,11 @@ def open_run(folder: str | Path) -> Run:
     Raises:
         InputError: where it is none.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     path = folder / "run.json"
     if not path.is_file():
-        what = "no run.json in it" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder} is not a run: {what}. A run is what `withheld pretrain ... --out {folder}` makes")
+        what = what_it_is(folder) or f"no run.json in it. A run is what `withheld pretrain ... --out {folder}` makes"
+        raise InputError(f"{folder} is not a run: {what}")
     try:
         return Run(folder, json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
@@ -220,13 +221,16 @@ def load_encoder(where: str | Path) -> Any:
     """
     from withheld.encoder import Encoder
 
-    folder = Path(where)
-    if (folder / "run.json").is_file() and not (folder / "encoder" / "config.json").is_file():
+    folder = Path(where).expanduser()
+    kept = (folder / "encoder" / "config.json").is_file()
+    if (folder / "run.json").is_file() and not kept:
         _check_keeps_encoder(folder, open_run(folder).settings)
         raise InputError(
             f"{folder}: this run has no encoder yet. Finish it: withheld pretrain ... --out {folder} --resume"
         )
-    return Encoder.open(folder / "encoder" if (folder / "encoder" / "config.json").is_file() else where)
+    if what := no_encoder(folder):
+        raise InputError(f"{folder} is no encoder: {what}")
+    return Encoder.open(folder / "encoder" if kept else folder if folder.exists() else where)
 
 
 def pretrain(
@@ -311,7 +315,7 @@ def pretrain(
             for line in method.lines():
                 hear({"kind": "note", "text": line})
             method, asked = method.method, method.asked(asked)
-        job = Pretraining(method, data, Path(out), asked, device, hear)
+        job = Pretraining(method, data, Path(out).expanduser(), asked, device, hear)
         return job.start(resume, dry_run, pictures, save_every)
 
 

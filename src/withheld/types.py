@@ -49,6 +49,8 @@ class Split(ABC):
     """Items that it must be given at once, at least: more than one where it exchanges parts between items."""
     parts: ClassVar[str] = ""
     """Where x and y are the same text, and their masks say which words of it each has: the line that is said under its words."""
+    answers: ClassVar[tuple[str, ...]] = ()
+    """What the numbers of y mean, from 0, where y is one whole number an item."""
     takes_bytes: ClassVar[bool] = False
     """True says that images may be given as the bytes that are stored; x and y are normalized all the same, see `in_units`."""
 

@@ -120,6 +120,28 @@ def test_finetune_predict_export(withheld, reviews, run, tmp_path):
     assert (tmp_path / "hf" / "tokenizer.json").is_file()
 
 
+def test_a_mask_is_one_in_small_letters_too(withheld, run):
+    found = [withheld("fill", run, f"a {mask} film") for mask in ("[MASK]", "[mask]", "<Mask>")]
+    assert {each.exit_code for each in found} == {0}
+    assert len({each.stdout for each in found}) == 1
+
+
+def test_show_of_whole_sentences(withheld, tmp_path):
+    from withheld import pretrain
+
+    lines = [f"the {'dog' if i % 3 else 'small cat'} sleeps near the sea {i % 7}" for i in range(80)]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines))
+    before = withheld("show", "sentence_vae", path, "--items", 3, "-o", tmp_path / "a.png")
+    assert before.exit_code == 0, before.output
+    assert len(before.stdout.splitlines()) == 4
+    assert all(line.count("sleeps") == 1 for line in before.stdout.splitlines()[:3])
+    assert "told from z" in before.stderr
+    run = pretrain("sentence_vae", path, tmp_path / "run", steps=2, batch_size=8, pictures=False)
+    after = withheld("show", "sentence_vae", path, "--run", run.folder, "--items", 3, "-o", tmp_path / "b.png")
+    assert after.exit_code == 0, after.output
+
+
 def test_what_goes_wrong_is_said(withheld, reviews, run, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("a short text.")
@@ -130,6 +152,9 @@ def test_what_goes_wrong_is_said(withheld, reviews, run, tmp_path):
         (("predict", run, reviews, "-o", tmp_path / "x.csv"), "make a model of it"),
         (("fill", run, "no gap"), "no [MASK] in the text"),
         (("score", run, "film " * 60), "the model sees 16"),
+        (("score", run, "  "), "the text is empty"),
+        (("fill", run, ""), "no [MASK] in the text"),
+        (("likelihood", run, "--data", reviews), "no log p(text)"),
         (("generate", run, "--prompt", "a"), "sees both ways"),
         (("pretrain", "bert", "--data", reviews, "--out", tmp_path / "r", "--set", "tokenizer=wordpeace"), "wordpiece"),
         (

@@ -12,7 +12,9 @@ from sprites import motion_classes
 from withheld.cli import main
 from withheld.data.describe_clips import describe_clips
 from withheld.evaluate.export import export
+from withheld.evaluate.parts import columns_of
 from withheld.networks.video import open_video_trunk
+from withheld.splits.video import ArrowOfTime, FrameOrder
 from withheld.video_encoder import VideoEncoder
 
 SPRITES = np.random.default_rng(0).integers(60, 255, (20, 8, 8), dtype=np.uint8)
@@ -92,6 +94,17 @@ def test_show_draws_what_is_hidden(home, tmp_path, method):
     found = run("show", method, home / "clips", *arguments, *rate)
     assert found.exit_code == 0, found.output
     assert (tmp_path / "drawn.png").stat().st_size > 1000
+
+
+def test_what_is_asked_of_a_clip_is_said_in_words():
+    clips = torch.rand(4, 6, 3, 8, 8)
+    for split, words in (
+        (FrameOrder(), {"in order", "not in order"}),
+        (ArrowOfTime(see="frames"), {"forward", "backward"}),
+    ):
+        y = next(column for column in columns_of(split, clips, seed=1) if column.name == "y")
+        assert set(y.answers) == words
+        assert y.values.shape == (4,)
 
 
 def test_show_draws_what_a_run_tells(home, tmp_path):

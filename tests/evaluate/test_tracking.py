@@ -14,6 +14,7 @@ from skimage.morphology import disk as round_element
 
 from withheld.cli import main
 from withheld.data.davis import open_davis, read_mask
+from withheld.data.tokenizer import train_tokenizer
 from withheld.errors import InputError
 from withheld.evaluate.tracking.davis import IDENTITY, UNTRAINED, evaluate_davis, follow, sentence
 from withheld.evaluate.tracking.features import at_grid, places
@@ -21,8 +22,10 @@ from withheld.evaluate.tracking.measures import Followed, boundary, followed, ou
 from withheld.evaluate.tracking.pictures import draw_tracked
 from withheld.evaluate.tracking.propagate import Pointer, disk, full_size, on_grid, point, propagate
 from withheld.evaluate.tracking.track import frames_of, track
+from withheld.networks.text_open import open_text_trunk
 from withheld.networks.video import open_video_trunk
 from withheld.report import write
+from withheld.text_encoder import TextEncoder
 from withheld.video_encoder import VideoEncoder
 
 
@@ -309,6 +312,11 @@ class TestTrack:
             track(encoder(), clip, tmp_path / "m.png", tmp_path / "o.mp4")
         with pytest.raises(InputError, match=r"\.mp4, \.mkv or \.gif"):
             track(encoder(), clip, mask, tmp_path / "o.jpg")
+        tokenizer = train_tokenizer("wordpiece", ["a film of the sea"] * 50, 300, True, 16)
+        trunk, _ = open_text_trunk("bert-tiny", vocabulary=len(tokenizer), length=16)
+        words = TextEncoder(trunk, tokenizer, "words")
+        with pytest.raises(InputError, match="encoder of texts sees no frames"):
+            track(words, clip, mask, tmp_path / "o.mp4")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,12 @@ Exit codes:
   130  Ctrl-C, 143 SIGTERM: a checkpoint was written first"""
 
 
+def at_home(word: str) -> str:
+    """A path below `~`, also where the shell leaves it as it is: in quotes, or behind `--out=`."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + os.path.expanduser(value) if value.startswith("~/") else word
+
+
 class LazyGroup(click.Group):
     """Imports a command when it is asked for, and ends every error with its documented exit code."""
 
@@ -87,6 +94,7 @@ class LazyGroup(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> Any:
+        args = [at_home(word) for word in (sys.argv[1:] if args is None else args)]
         if not extra.pop("standalone_mode", True):
             return super().main(args, prog_name, standalone_mode=False, **extra)
         return ending(lambda: super(LazyGroup, self).main(args, prog_name, standalone_mode=False, **extra))

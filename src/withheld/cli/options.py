@@ -12,6 +12,7 @@ import click
 
 from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
+from withheld.folders import no_encoder
 
 
 class Counts(click.ParamType):
@@ -64,6 +65,8 @@ class Subject(click.ParamType):
             raise InputError(  # as a run that was refused leaves it
                 f"{value} holds no run and no encoder: it is empty; `withheld pretrain ... --out {value}` makes a run"
             )
+        if what := no_encoder(path):
+            raise InputError(f"{value} is neither a run nor an encoder: {what}")
         if path.exists() or path.parent == Path("."):
             return value
         from withheld.hub import may_be_known

@@ -66,12 +66,13 @@ def show_command(
     from withheld.evaluate.pictures import show
     from withheld.run import load_method, modality_of, pick_device
 
+    function = load_method(method)
     if modality_of(method) in ("table", "codes", "function"):
         raise InputError(
             f"show draws what is hidden of images, texts and clips, and {method} hides nothing of them, it explains all of an "
             f"item; what it finds is on the page of a run (withheld pretrain {method}, then withheld report RUN)"
         )
-    settings = typed(method, load_method(method), split_pairs(pairs))
+    settings = typed(method, function, split_pairs(pairs))
     place = pick_device(device)
     if folder is not None and (pairs or size != "auto"):
         raise InputError("--set and --size belong to a run that is still to be made: leave them out with --run")
@@ -155,4 +156,5 @@ def some_items(data: str, items: int, seed: int, size: int, channels: int | None
     source = open_source(data)
     chosen = np.random.default_rng(seed).permutation(len(source))[: SPARE * items]
     prepared = prepare(source.subset(np.sort(chosen)), size, channels, allow_bad=1.0)
-    return np.array(prepared.images[:items]), list(prepared.names[:items]), prepared
+    at = np.sort(np.random.default_rng(seed).permutation(len(prepared))[:items])
+    return np.array(prepared.images[at]), [prepared.names[i] for i in at], prepared

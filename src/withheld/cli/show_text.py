@@ -24,6 +24,7 @@ def show_text(
     from withheld.data.text import open_texts
     from withheld.evaluate.word_sheet import draw_texts
     from withheld.evaluate.words import speaker, words_of
+    from withheld.splits.text import WholeSentence
 
     source = open_texts(data)
     generator = np.random.default_rng(seed)
@@ -31,11 +32,17 @@ def show_text(
     made = _of_run(folder, method, source, device) if folder else _of_method(method, settings, source, size, seed)
     objective, tokenizer, blocks = made
     index = np.sort(generator.permutation(len(blocks))[:items])
-    t = blocks.batch(index, device)
-    masked, texts = words_of(objective, t, speaker(tokenizer), seed, folder is not None)
+    # sentences are drawn one by one: together they are padded
+    groups = [[i] for i in index] if isinstance(objective.split, WholeSentence) else [index]
+    drawn = [
+        words_of(objective, blocks.batch(np.array(some), device), speaker(tokenizer), seed, folder is not None)
+        for some in groups
+    ]
+    masked, texts = drawn[0][0], [text for _, some in drawn for text in some]
     for tokens in texts if screen.first else []:
         click.echo(_line(tokens, masked))  # with colors, which `Screen` would write out
-    screen.say(objective.split.parts or _legend(masked, folder is not None))
+    of = "z, a few numbers of the sentence, and from " if isinstance(objective.split, WholeSentence) else ""
+    screen.say(objective.split.parts or _legend(masked, folder is not None, of))
     screen.result(str(draw_texts(repr(objective.split), texts, masked, output)))
 
 
@@ -46,6 +53,7 @@ def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, A
     from withheld.data.tokens import Blocks, prepare_tokens
     from withheld.errors import InputError
     from withheld.run import open_run
+    from withheld.splits.text import WholeSentence
 
     run = open_run(folder)
     if run.settings["method"] != method:
@@ -54,7 +62,8 @@ def _of_run(folder: Path, method: str, source: Any, device: str) -> tuple[Any, A
     overlap = int(encoder.trunk.causal)
     length = int(run.settings["data"]["length"])
     objective = run.objective().to(device)
-    how = parted_as(run.settings) if objective.split.parts else None
+    single = objective.split.parts or isinstance(objective.split, WholeSentence)
+    how = parted_as(run.settings) if single else None
     tokens = prepare_tokens(source, encoder.tokenizer, parted=parted_by(how) if how else None)
     if how:
         return objective, encoder.tokenizer, alone(tokens, length, encoder.tokenizer)
@@ -71,6 +80,7 @@ def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | i
     from withheld.data.sentences import alone
     from withheld.modalities.text import Texts
     from withheld.run import load_method, split_settings
+    from withheld.splits.text import WholeSentence
 
     texts = Texts(
         source, Asked(size=size, settings=settings, seed=seed), torch.device("cpu"), lambda kind, **event: None
@@ -79,8 +89,8 @@ def _of_method(method: str, settings: dict[str, Any], source: Any, size: str | i
     function = load_method(method)
     chosen, _ = split_settings(function, settings)
     objective, _ = function(trunk, **chosen)
-    parts = objective.split.parts
-    items = alone(texts.tokens, texts.length, texts.tokenizer) if parts else texts.blocks(texts.tokens)
+    single = objective.split.parts or isinstance(objective.split, WholeSentence)
+    items = alone(texts.tokens, texts.length, texts.tokenizer) if single else texts.blocks(texts.tokens)
     return objective.eval(), texts.tokenizer, items
 
 
@@ -119,9 +129,9 @@ def _piece(token: dict[str, Any], masked: bool) -> str:
     return lead + click.style(said, bg=HIDDEN, fg="black")
 
 
-def _legend(masked: bool, told: bool) -> str:
+def _legend(masked: bool, told: bool, of: str = "") -> str:
     if not masked:
-        seen = "Every word is told from those before it"
+        seen = f"Every word is told from {of}those before it"
         return (
             f"{seen}; the color is the probability it was given, green for expected, red for not."
             if told

@@ -35,7 +35,7 @@ def score_command(run: str, text: str, device: str, screen: Screen) -> None:
     _say_whose_words(screen, run)
     line = " ".join(click.style(printable(w.word), bg=color_of(math.exp(w.log_p)), fg="black") for w in found.words)
     click.echo(line, err=True)
-    screen.table("", ["word", "log p"], [(w.word, round(w.log_p, 3)) for w in found.words])
+    screen.table("", ["word", "log p"], [(w.word, f"{w.log_p:.3f}") for w in found.words])
     what = "log p(text)" if found.exact else "pseudo-log-likelihood"
     screen.result(f"{what} = {found.log_p:z.3f} nats, {found.log_p / found.tokens:z.3f} a token of {found.tokens}")
 
@@ -58,14 +58,14 @@ def fill_command(run: str, text: str, top: int, device: str, screen: Screen) -> 
     found = fill(run, text, top, device)
     _say_whose_words(screen, run)
     for number, candidates in enumerate(found, 1):
-        screen.table(f"[MASK] {number}", ["word", "probability"], [(w, round(p, 4)) for w, p in candidates])
+        screen.table(f"[MASK] {number}", ["word", "probability"], [(w, f"{p:.4f}") for w, p in candidates])
 
 
 def _say_whose_words(screen: Screen, run: str) -> None:
     """Says so where a run is of a method that learns vectors of texts, whose encoder is not asked for words."""
-    from withheld.run import constant, open_run
+    from withheld.run import constant
 
-    method = open_run(run).settings["method"] if (Path(run) / "run.json").is_file() else None
+    method = method_of(run)
     if method and (constant(method, "CONTINUES", False) or not constant(method, "TELLS_WORDS", True)):
         screen.say(
             f"{run}: {method} learns vectors of texts, and its encoder is not trained to tell words; what it tells is left from "
@@ -127,11 +127,20 @@ def generate_command(
         raise InputError(f"-o {output}: texts are printed; for frames name the clip that goes on, with --data")
     from withheld.evaluate.generate_text import generate
 
+    if method_of(run) == "next_frame":
+        raise InputError(f"{run} tells how a clip goes on: name the clip, --data clip.mp4")
     texts = generate(run, prompt, count=count, **options)  # type: ignore[arg-type]
     for number, text in enumerate(texts):
         if number:
             screen.result("")
         screen.result(text)
+
+
+def method_of(run: str) -> str | None:
+    """The method of a run folder; None of anything else."""
+    from withheld.run import open_run
+
+    return open_run(run).settings["method"] if (Path(run) / "run.json").is_file() else None
 
 
 def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path, count: int, device: str) -> None:

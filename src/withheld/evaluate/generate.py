@@ -106,6 +106,12 @@ def latent_of(run: Run, model: Any) -> Any:
             f"{run.folder}: a run of {run.settings['title']} learned from texts, and no picture can be drawn from it; of a run "
             "of sentence_vae there are: withheld sample, interpolate, likelihood"
         )
+    instead = {
+        "table": f"z of a row is its component: rows from it: withheld sample {run.folder}; a picture: withheld report",
+        "codes": f"its z are codes: images from it: withheld sample {run.folder}",
+    }.get(run.settings["modality"])
+    if instead:
+        raise InputError(f"{run.folder}: a run of {run.settings['title']}, {instead}")
     then = (
         "; learn its codes first: withheld pretrain code_prior --data run:RUN"
         if run.settings["method"] == "vq_vae2"
@@ -124,7 +130,10 @@ def read_item(run: Run, name: str) -> Tensor:
             raise InputError(f"item {name}: the run's data has {len(source):,} items, numbered from 0")
         image = source.read(int(name))
     else:
-        image = open_source(name).read(0)
+        source = open_source(name)
+        if len(source) != 1:
+            raise InputError(f"{name} holds {len(source):,} images: name one image file, or a number of the run's data")
+        image = source.read(0)
     pixels = to_array(image, facts["size"], facts["channels"], run.encoder().scale)
     return run.encoder().normalize(torch.from_numpy(pixels[None].copy()))
 

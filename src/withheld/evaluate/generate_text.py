@@ -33,7 +33,7 @@ def generate(
     """
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-    encoder = language_model(subject, device)
+    encoder = language_model(subject, device, such="gpt, transformer_lm or lstm_lm")
     trunk = encoder.trunk
     if trunk.bidirectional:
         raise InputError(

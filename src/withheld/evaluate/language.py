@@ -6,6 +6,7 @@ Shapes: L tokens, V vocabulary, W words.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -97,11 +98,12 @@ class Perplexity:
         return {"kind": "likelihood", **asdict(self), **more, "nll": self.nats / max(1, self.documents)}
 
 
-def language_model(subject: Any, device: str = "auto", words: bool = True) -> TextEncoder:
+def language_model(subject: Any, device: str = "auto", words: bool = True, such: str = "bert") -> TextEncoder:
     """The language model of a run, an encoder folder or a transformers id.
 
     Args:
         words: whether it must tell words, which word vectors do not.
+        such: methods whose runs would do, for errors.
 
     Raises:
         InputError: where it is none.
@@ -109,7 +111,8 @@ def language_model(subject: Any, device: str = "auto", words: bool = True) -> Te
     encoder = as_encoder(subject, device)
     if not isinstance(encoder, TextEncoder):
         of = "clips (of next_frame: withheld generate RUN --data clip.mp4)" if encoder.modality == "video" else "images"
-        raise InputError(f"{subject}: an encoder of {of}; give a run on text, such as withheld pretrain bert makes")
+        of += " (of vae: withheld sample RUN)" if encoder.modality == "image" else ""
+        raise InputError(f"{subject}: an encoder of {of}; give a run on text, such as withheld pretrain {such} makes")
     if words and encoder.trunk.wordless and not encoder.trunk.recognition:
         raise InputError(
             f"{subject}: word vectors tell what a text is about, and no words: use withheld search, suggest, evaluate or finetune"
@@ -130,9 +133,9 @@ def score(subject: Any, text: str, device: str = "auto") -> TextScore:
     Raises:
         InputError: where the text is empty or longer than the context.
     """
-    encoder = language_model(subject, device)
+    encoder = language_model(subject, device, such="gpt, transformer_lm or bert")
     ids, offsets = _tokenized(encoder, text)
-    if not ids:
+    if not ids or not text.strip():
         raise InputError("the text is empty: give a sentence")
     trunk = encoder.trunk
     framed = torch.tensor([[*encoder.start, *ids, *encoder.end]], device=encoder.device)
@@ -168,8 +171,7 @@ def fill(subject: Any, text: str, top: int = 5, device: str = "auto") -> list[li
         raise InputError(
             f"{encoder.name} looks back only and cannot fill a gap: give a run of bert; or withheld generate"
         )
-    for known in ("[MASK]", "<mask>"):
-        text = text.replace(known, mark)
+    text = re.sub(r"\[MASK\]|<mask>", lambda _: mark, text, flags=re.IGNORECASE)
     if mark not in text:
         raise InputError(f'no [MASK] in the text: write it where a word is to be told, "paris is the {mark} of france"')
     ids = [*encoder.start, *encode(encoder.tokenizer, [text])[0], *encoder.end]
@@ -199,7 +201,7 @@ def perplexity(
     Raises:
         InputError: where the model does not look back only.
     """
-    encoder = language_model(subject, device).eval()
+    encoder = language_model(subject, device, such="gpt, transformer_lm or lstm_lm").eval()
     if not (encoder.trunk.causal or encoder.trunk.bidirectional):
         raise InputError(
             f"{encoder.name} sees both ways: it has no log p(text). Its held-out loss is in log.jsonl and the report"

@@ -107,9 +107,11 @@ def open_sentences(run: str | Path | Run, device: str = "auto", unknown: bool = 
     run = run if isinstance(run, Run) else open_run(run)
     model = run.objective() if run.settings["modality"] == "text" else None
     if model is None or not isinstance(model.network, SentenceAutoencoder):
+        goes_on = model is not None and getattr(getattr(model.network, "trunk", None), "causal", False)
+        texts = f"texts from it: withheld generate {run.folder}; a" if goes_on else "a"
         raise InputError(
-            f"{run.folder}: a run of {run.settings['title']} has no z that sentences are told from; make one: withheld "
-            "pretrain sentence_vae --data TEXTS --out RUN"
+            f"{run.folder}: a run of {run.settings['title']} has no z that sentences are told from; {texts} run that has: "
+            "withheld pretrain sentence_vae --data TEXTS --out RUN"
         )
     where = torch.device(pick_device(device))
     return SentenceModel(model.network.to(where).eval(), run.encoder().to(where), unknown)

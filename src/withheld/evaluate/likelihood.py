@@ -119,7 +119,7 @@ def likelihood(
         from withheld.evaluate.language import perplexity
         from withheld.evaluate.likelihood_text import sentence_likelihood
 
-        if run.settings["data"].get("unit") == "sentence":
+        if run.settings["method"] == "sentence_vae":
             return sentence_likelihood(run, data, samples=samples, items=items, seed=seed, device=device, listen=listen)
         return perplexity(run.folder, data, items=items, device=device, listen=listen)
     where = pick_device(device)

@@ -32,7 +32,8 @@ class Column:
     """One part of every item: "t", "x", "y" or "prediction".
 
     Attributes:
-        values: a tensor with the axes of a batch of items, or None where that cannot be drawn; `words` says what it is.
+        values: a tensor with the axes of a batch of items, or None where that cannot be drawn; `words` says what it is. Of one
+            whole number an item, `answers` are what the numbers mean, where that is known.
         covered: uint8 of the places of `values` (channels merged away): SEEN is drawn, HIDDEN and NEITHER are hatched.
     """
 
@@ -40,6 +41,7 @@ class Column:
     values: Tensor | None
     covered: NDArray[np.uint8] | None = None
     words: str = ""
+    answers: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def columns_of(subject: Split | Objective | Callable[[Any], Pair], t: Tensor, se
     columns = [Column("t", t)]
     covered = _covered(split, t, pair, seed)
     if covered is None:
-        return columns + (_as_items(split, pair, prediction) or _side_by_side(pair, prediction))
+        return columns + (_as_items(split, pair, prediction) or _side_by_side(split, pair, prediction))
     columns.append(Column("x", t, covered))
     columns.append(Column("y", t, np.where(covered == HIDDEN, SEEN, HIDDEN).astype(np.uint8)))
     filled = _merged(split, pair, prediction)
@@ -142,14 +144,14 @@ def _as_items(split: Split, pair: Pair, prediction: Any) -> list[Column]:
     return [Column("x", drawn.x), Column("y", drawn.y), *more]
 
 
-def _side_by_side(pair: Pair, prediction: Any) -> list[Column]:
-    columns = [_own(name, part) for name, part in (("x", pair.x), ("y", pair.y))]
+def _side_by_side(split: Split, pair: Pair, prediction: Any) -> list[Column]:
+    columns = [_own(name, part, split.answers) for name, part in (("x", pair.x), ("y", pair.y))]
     if prediction is not None and _alike(prediction, pair.y):
         columns.append(_own("prediction", prediction))
     return columns
 
 
-def _own(name: str, part: Any) -> Column:
+def _own(name: str, part: Any, answers: tuple[str, ...] = ()) -> Column:
     """A part in its own shape; of a dict the first tensor that looks like a picture."""
     tensors = list(part.values()) if isinstance(part, Mapping) else [part]
     drawable = next((p for p in tensors if isinstance(p, Tensor) and p.ndim in (4, 5) and p.is_floating_point()), None)
@@ -160,6 +162,8 @@ def _own(name: str, part: Any) -> Column:
         return Column(name, None, words=type(part).__name__)
     if first.ndim == 2 and not first.is_floating_point():
         return Column(name, first)
+    if first.ndim == 1 and not first.is_floating_point():
+        return Column(name, first, answers=answers)
     shape = " x ".join(map(str, first.shape[1:])) or "one"
     return Column(name, None, words=f"{shape} {'numbers' if first.is_floating_point() else 'whole numbers'}")
 

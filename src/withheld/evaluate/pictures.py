@@ -180,6 +180,9 @@ def _rows(columns: Sequence[Column], mean: Sequence[float], std: Sequence[float]
     made: list[list[Tile]] = []
     side = columns[0].values.shape[-1] * times if columns[0].values is not None else 96
     for column in columns:
+        if column.values is not None and column.values.ndim == 1:
+            made.append([blank(side, side, _answer(int(value), column.answers)) for value in column.values])
+            continue
         if column.values is None or column.values.ndim not in (4, 5):
             made.append([blank(side, side, column.words)] * len(made[0]))
             continue
@@ -188,6 +191,10 @@ def _rows(columns: Sequence[Column], mean: Sequence[float], std: Sequence[float]
         places = [None] * len(pixels) if covered is None else list(covered)
         made.append([tile(each, place, times) for each, place in zip(pixels, places, strict=True)])
     return [list(row) for row in zip(*made, strict=True)]
+
+
+def _answer(value: int, answers: Sequence[str]) -> str:
+    return answers[value] if 0 <= value < len(answers) else str(value)
 
 
 def _text_sheet(title: str, columns: Sequence[Column], names: Sequence[str]) -> Tile:
@@ -203,6 +210,8 @@ def _text_sheet(title: str, columns: Sequence[Column], names: Sequence[str]) -> 
 def _said(column: Column, at: int) -> str:
     if column.values is None:
         return column.words
+    if column.values.ndim == 1:
+        return _answer(int(column.values[at]), column.answers)
     tokens = [_character(int(token)) for token in column.values[at]]
     if column.covered is None:
         return "".join(tokens)

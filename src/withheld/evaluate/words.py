@@ -15,6 +15,7 @@ from torch import Tensor
 from withheld.data.sample import spaced
 from withheld.errors import InputError
 from withheld.learn.checkpoint import write_json
+from withheld.networks.sentence_vae import WordsTold
 from withheld.objective import Objective
 from withheld.text_encoder import TextEncoder
 from withheld.types import UNKNOWN_LABEL
@@ -69,7 +70,13 @@ def words_of(
     told: Any = None
     if predict:
         prediction = objective.network(pair.x)
-        logits = prediction["words" if "words" in prediction else way] if isinstance(prediction, dict) else prediction
+        key = (
+            next((name for name in ("words", "told") if name in prediction), way)
+            if isinstance(prediction, dict)
+            else way
+        )
+        logits = prediction[key] if isinstance(prediction, dict) else prediction
+        logits = logits.log_all() if isinstance(logits, WordsTold) else logits
         logits = logits if logits.ndim == 2 else logits[asked]  # some networks answer only where they are asked
         share = logits.float().softmax(dim=1)
         told = iter(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from withheld.errors import InputError
+from withheld.folders import what_it_is
 from withheld.report.clean import shorten
 
 
@@ -50,9 +51,8 @@ def read_folder(folder: Path) -> Contents:
         )
     known = ("run.json", "results.jsonl", "sweep.json")
     if not any((folder / name).is_file() for name in known):
-        raise InputError(
-            f"{folder} holds no {', '.join(known[:-1])} or {known[-1]}: is it the folder that was given as --out?"
-        )
+        what = what_it_is(folder) or "is it the folder that was given as --out?"
+        raise InputError(f"{folder} holds no {', '.join(known[:-1])} or {known[-1]}: {what}")
     found = Contents(folder)
     found.run = _object(folder / "run.json", found.notes, must=True)
     found.status = _object(folder / "status.json", found.notes)

@@ -107,6 +107,7 @@ class FrameOrder(Split):
     """
 
     positives: float = 0.5
+    answers: ClassVar[tuple[str, ...]] = ("not in order", "in order")
 
     def __post_init__(self) -> None:
         if not 0.0 < self.positives < 1.0:
@@ -137,6 +138,7 @@ class ArrowOfTime(Split):
     """
 
     see: str = "differences"
+    answers: ClassVar[tuple[str, ...]] = ("backward", "forward")
 
     def __post_init__(self) -> None:
         if self.see not in ("differences", "frames"):

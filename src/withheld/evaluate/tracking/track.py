@@ -54,7 +54,12 @@ def track(
         raise InputError(f"{out}: give a .mp4, .mkv or .gif, or a folder for one mask a frame")
     if not first.any():
         raise InputError(f"{mask}: this mask marks nothing to follow: it is black everywhere")
-    encoder, side = at_grid(as_encoder(subject, device))
+    opened = as_encoder(subject, device)
+    if opened.modality == "text":
+        raise InputError(
+            f"{subject}: an encoder of texts sees no frames; give a run on images or clips, such as track_color"
+        )
+    encoder, side = at_grid(opened)
     squashed, shape, rate = looked_through(clip, side)
     if first.shape != shape:
         raise InputError(
