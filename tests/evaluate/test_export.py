@@ -13,14 +13,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from PIL import Image
 from tiny_vit import tiny_encoder
 
+from withheld.cli import main
+from withheld.cli.use import clips_fed
 from withheld.encoder import Encoder
 from withheld.errors import InputError, WithheldError
 from withheld.evaluate import export as module
 from withheld.evaluate.classifier import Classifier
 from withheld.evaluate.export import export, shrink_matrix
+from withheld.networks.video import open_video_trunk
+from withheld.video_encoder import VideoEncoder
 
 
 def classifier(encoder: Encoder) -> Classifier:
@@ -239,3 +244,30 @@ def whole(path, channels):
     """A photograph at its own size, (1, C, H, W)."""
     pixels = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1)[None])
+
+
+def test_a_preset_is_asked_of_no_hub_and_exported_into_no_folder_of_its_name(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from withheld.evaluate.features import embed
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("the hub was asked for a preset"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("vit-nano-hf", "vit-nano-hf-2"):
+        done = CliRunner().invoke(main, ["export", "vit-nano", "--to", "hf"])
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / name / "config.json").is_file()
+    assert not (tmp_path / "vit-nano").exists()
+    refused = CliRunner().invoke(main, ["export", "vit-nano-hf", "--to", "onnx", "-o", "model"])
+    assert refused.exit_code == 2
+    assert "ends in .onnx" in refused.output
+    told = []
+    embed("vit-nano", np.zeros((2, 16, 16, 3), np.uint8), tmp_path / "x.npz", listen=told.append)
+    assert any("has learned nothing" in event.get("text", "") for event in told)
+
+
+def test_what_an_exported_model_of_clips_is_fed_is_said(tmp_path):
+    trunk, _ = open_video_trunk("vit-nano", size=16, frames=4)
+    encoder = VideoEncoder(trunk, [0.5] * 3, [0.5] * 3, 12.0)
+    assert clips_fed(str(encoder.save(tmp_path / "clips"))) == "4 frames, 12 a second, numbers from 0 to 255"
+    assert clips_fed(str(tiny_encoder().save(tmp_path / "images"))) == ""

@@ -18,7 +18,7 @@ from withheld.data.tokens import Blocks, prepare_tokens
 from withheld.errors import InputError
 from withheld.evaluate.classifier import Classifier, predict
 from withheld.evaluate.export import export
-from withheld.evaluate.export_text import tokenizer_folder
+from withheld.evaluate.export_text import _write_tokenizer, tokenizer_folder
 from withheld.evaluate.finetune import finetune
 from withheld.evaluate.word_sheet import COVER, HIDDEN, color_of, draw_texts, rows_of
 from withheld.evaluate.words import speaker, words_of
@@ -154,6 +154,13 @@ class TestExport:
             item[i, : len(row)], mask[i, : len(row)] = row, 1
         found = onnxruntime.InferenceSession(str(out)).run(["pooled"], {"input_ids": item, "attention_mask": mask})[0]
         np.testing.assert_allclose(found, encoder.transform(texts), atol=1e-4)
+
+    @pytest.mark.parametrize("preset", ["bert-tiny", "gpt2-micro"])
+    def test_the_tokenizer_beside_the_file_frames_texts_by_itself(self, preset, tmp_path):
+        encoder = encoder_of(preset)
+        _write_tokenizer(encoder, tmp_path / "e.onnx")
+        told = AutoTokenizer.from_pretrained(tmp_path / "e-tokenizer")("a lovely film")["input_ids"]
+        assert told == encoder.rows(["a lovely film"])[0].tolist()
 
     def test_what_has_no_onnx_form_is_said(self, tmp_path):
         pytest.importorskip("onnxruntime")

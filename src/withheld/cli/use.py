@@ -10,7 +10,7 @@ import click
 
 from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, MODEL, SUBJECT, device_option, talking
-from withheld.cli.outputs import check_output, force_option
+from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen
 from withheld.wording import plural
 
@@ -95,7 +95,7 @@ def embed_command(run: str, data: str, output: Path, force: bool, screen: Screen
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A folder, of onnx an .onnx file.  [default: RUN/export-hf, RUN/export.onnx]",
+    help="A folder, of onnx an .onnx file.  [default: RUN/export-hf, RUN/export.onnx; of an id NAME-hf, NAME.onnx here]",
 )
 @force_option
 @talking
@@ -109,11 +109,12 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
       withheld export runs/bert --to onnx     # token numbers and their mask in; the tokenizer lies beside the file
       withheld export runs/texts --to sentence-transformers   # SentenceTransformer("runs/texts/export-sentence-transformers")
     """
-    output = output or (Path(run) / ("export.onnx" if target == "onnx" else f"export-{target}"))
-    check_output(output, force)
+    output = check_output(output or _beside(run, target, force), force, *([".onnx"] if target == "onnx" else []))
     from withheld.evaluate.export import export
 
     written = export(run, output, target)
+    if target == "onnx" and (fed := clips_fed(run)):
+        screen.say(f"Give it clips of {fed}.")
     beside = written.with_name(f"{written.stem}-tokenizer")
     if target == "onnx" and beside.is_dir():
         screen.say(f"Its tokenizer, and how to feed it: {beside}")
@@ -124,3 +125,22 @@ def export_command(run: str, target: str, output: Path | None, force: bool, scre
             "Where withheld is not installed, use --to onnx."
         )
     screen.result(str(written))
+
+
+def _beside(run: str, target: str, force: bool) -> Path:
+    """Where an export goes whose name was not said: into the run; of an id or preset here, in no folder that would stand for it."""
+    if Path(run).is_dir():
+        return Path(run) / ("export.onnx" if target == "onnx" else f"export-{target}")
+    name = run.rstrip("/").split("/")[-1].removesuffix(".json")
+    return free(f"{name}.onnx" if target == "onnx" else f"{name}-{target}", force)
+
+
+def clips_fed(run: str) -> str:
+    """What an exported model of clips is fed with; "" where it is none."""
+    from withheld.networks.open import encoder_folder, read_card
+
+    card = read_card(encoder_folder(run), ())
+    if card.get("modality") != "video":
+        return ""
+    rate = f"{card['rate']:g} a second" if card["rate"] else "one after the other as they are"
+    return f"{card['frames']} frames, {rate}, numbers from 0 to 255"

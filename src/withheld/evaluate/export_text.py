@@ -5,6 +5,7 @@ Shapes: B batch, L tokens, D features, K classes.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -171,7 +172,7 @@ def tokenizer_folder(out: Path) -> Path:
 
 def _write_tokenizer(encoder: TextEncoder, out: Path) -> None:
     folder = tokenizer_folder(out)
-    encoder.tokenizer.save_pretrained(folder)
+    _framing(encoder).save_pretrained(folder)
     write_json(
         folder / "withheld.json",
         {
@@ -180,6 +181,22 @@ def _write_tokenizer(encoder: TextEncoder, out: Path) -> None:
             "attention_mask is 0; longer texts are seen in windows of length tokens, and pooled over all of their tokens",
         },
     )  # fmt: skip
+
+
+def _framing(encoder: TextEncoder) -> Any:
+    """The tokenizer, which puts start and end around a text by itself, as the encoder was fed: causal models had that done."""
+    from tokenizers.processors import TemplateProcessing
+
+    text = "it is what it was"
+    if encoder.tokenizer(text)["input_ids"] == encoder.rows([text])[0].tolist():
+        return encoder.tokenizer
+    framing = copy.deepcopy(encoder.tokenizer)
+    first, last = (framing.convert_ids_to_tokens(ids) for ids in (encoder.start, encoder.end))
+    known = [*zip(first, encoder.start, strict=True), *zip(last, encoder.end, strict=True)]
+    framing.backend_tokenizer.post_processor = TemplateProcessing(
+        single=" ".join([*first, "$A", *last]), special_tokens=known
+    )
+    return framing
 
 
 def _check(path: Path, encoder: TextEncoder, classifier: Classifier | None, out: Path, length: int) -> None:

@@ -20,6 +20,7 @@ from withheld.data.source import open_source
 from withheld.encoder import Encoder
 from withheld.errors import InputError
 from withheld.learn.checkpoint import replacing
+from withheld.networks.open import PRESETS
 from withheld.run import load_encoder, pick_device
 from withheld.wording import plural
 
@@ -108,6 +109,13 @@ def embed(
     if out.suffix not in WRITERS:
         raise InputError(f"{out}: features are written to a file that ends in {' or '.join(WRITERS)}")
     encoder = as_encoder(subject, device)
+    if str(subject) in PRESETS and not Path(str(subject)).exists():
+        listen(
+            {
+                "kind": "note",
+                "text": f"{subject} is a network that has learned nothing: its features are those of chance",
+            }
+        )
     if patches and encoder.modality != "image":
         raise InputError(f"{subject}: an encoder of {encoder.modality}; patches are those of images")
     names, items = items_of(data, encoder, listen)

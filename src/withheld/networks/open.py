@@ -207,6 +207,8 @@ def normalization_of(where: str | Path, channels: int) -> tuple[list[float], lis
     if card:
         return card["mean"], card["std"]
     try:
+        if folder is None and str(where) in PRESETS:
+            raise ValueError("a preset has learned nothing, and names no mean")
         if folder is None:
             from huggingface_hub import hf_hub_download
 
