@@ -509,3 +509,28 @@ def test_weights_that_the_importance_weighted_bound_does_not_have_are_refused():
     for settings in ({"beta": 4.0}, {"free_bits": 0.1}):
         with pytest.raises(InputError, match="no KL of its own"):
             vae(trunk, width=8, importance_samples=5, **settings)
+
+
+def test_data_that_is_gone_is_named_with_the_run_and_a_remedy(vae, tmp_path):
+    from withheld.evaluate.generate import interpolate, traverse
+    from withheld.run import Run
+
+    gone = Run(vae.folder, {**vae.settings, "data": {**vae.settings["data"], "location": str(tmp_path / "gone")}})
+    with pytest.raises(InputError, match=r"learned from data that is needed here: .*gone.*put it there again"):
+        traverse(gone, tmp_path / "x.png")
+    with pytest.raises(InputError, match="name image files instead of 3"):
+        interpolate(gone, "3", "4", tmp_path / "x.png")
+
+
+def test_one_image_is_named_and_not_a_folder_of_them(vae, digits, tmp_path):
+    from withheld.evaluate.generate import traverse
+
+    with pytest.raises(InputError, match="images: name one image file"):
+        traverse(vae, tmp_path / "x.png", str(digits))
+
+
+def test_texts_are_no_rows_for_a_mixture(table, tmp_path):
+    (tmp_path / "book.txt").write_text("It was a dark night. " * 40)
+    groups = withheld.pretrain("mixture", str(table), tmp_path / "groups", steps=1)
+    for words in (("predict", groups.folder, tmp_path / "book.txt", "-o", tmp_path / "x.csv"),):
+        assert "holds no rows of numbers: give a .csv" in typed(*words, code=2)

@@ -133,10 +133,7 @@ class Run:
         Raises:
             InputError: where runs of this kind keep none.
         """
-        from withheld.encoder import Encoder
-
-        _check_keeps_encoder(self.folder, self.settings)
-        return Encoder.open(self.folder / "encoder")
+        return load_encoder(self.folder)
 
     def objective(self) -> Any:
         """The whole trained `Objective` or `LatentModel`, for pictures.

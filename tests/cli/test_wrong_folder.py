@@ -76,3 +76,29 @@ def test_show_draws_of_all_classes_and_names_a_method_that_is_not(
     result = withheld("show", "mea", labelled, "-o", tmp_path / "x.png")
     assert result.exit_code == 2
     assert "no method is called 'mea': did you mean 'mae'?" in result.stderr
+
+
+def test_a_run_that_kept_no_encoder_yet_says_so_wherever_it_is_asked(
+    tmp_path: Path, run: Path, labelled: Path, withheld: Run
+) -> None:
+    shutil.copytree(run, tmp_path / "killed", ignore=shutil.ignore_patterns("encoder", "model"))
+    for words in (("show", "mae", labelled, "--run"), ("embed",), ("export", "--to", "onnx")):
+        rest = [labelled] if words[0] == "embed" else []
+        result = withheld(*words, tmp_path / "killed", *rest)
+        assert result.exit_code == 2
+        assert "this run has no encoder yet. Finish it" in result.stderr, result.stderr
+
+
+def test_a_folder_of_images_is_drawn_into_a_folder(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    (tmp_path / "d").mkdir()
+    result = withheld("detect", tmp_path / "d", labelled, "-o", tmp_path / "found.png")
+    assert result.exit_code == 2
+    assert "for a folder of images name a folder" in result.stderr
+
+
+def test_what_is_to_be_typed_is_quoted(tmp_path: Path, labelled: Path, withheld: Run) -> None:
+    model = tmp_path / "my model"
+    model.mkdir()
+    (model / "model.json").write_text('{"kind": "detector"}')
+    assert f"withheld detect '{model}' IMAGES" in withheld("predict", model, labelled, "-o", tmp_path / "x.csv").stderr
+    assert "--out 'runs/my model'" in withheld("evaluate", model, "--data", labelled).stderr

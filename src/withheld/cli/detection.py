@@ -175,7 +175,7 @@ def detect_command(
 
 def _check_outputs(output: Path, boxes: Path | None, folder: bool, force: bool) -> None:
     """Fails before the work instead of after it."""
-    if folder and output.is_file():
+    if folder and (output.is_file() or (output.suffix.lower() in PICTURES and not output.is_dir())):
         raise InputError(f"-o {output} is a file: for a folder of images name a folder")
     check_output(output, force, *(() if folder else PICTURES))
     if boxes is not None:

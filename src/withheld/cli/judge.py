@@ -181,7 +181,7 @@ def folder_for(run: str, given: Path | None) -> Path:
         return given
     if (Path(run) / "run.json").is_file():
         return Path(run)
-    out = f"--out runs/{Path(run).name or 'encoder'}"
+    out = "--out " + shlex.quote("runs/" + (Path(run).name or "encoder"))
     if not Path(run).exists():
         raise click.UsageError(
             f"there is no folder {run!r} here{neighbor(Path(run))}; if it is a transformers id, say where the results go, for "

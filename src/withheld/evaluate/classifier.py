@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Classifier(nn.Module):
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             if card.get("kind") == "detector":
-                raise InputError(f"{folder} finds objects: withheld detect {folder} IMAGES -o OUT")
+                raise InputError(f"{folder} finds objects: withheld detect {shlex.quote(str(folder))} IMAGES -o OUT")
             head = load_file(folder / HEAD)
             return cls(
                 Encoder.open(folder / "encoder"), head["mean"], head["scale"], head["weight"], head["bias"],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from withheld.data.image import to_array
-from withheld.data.source import open_source
+from withheld.data.source import Source, open_source
 from withheld.errors import InputError
 from withheld.evaluate.canvas import Tile, blank, write_png
 from withheld.evaluate.latent_pictures import ACROSS, Latent, grid, interpolated, traversed
@@ -124,7 +124,7 @@ def read_item(run: Run, name: str) -> Tensor:
     """(1, C, H, W) as the run's network is fed: an image file, or the number of an item of the run's data."""
     facts = run.settings["data"]
     if name.isdigit() and not Path(name).exists():
-        source = open_source(facts["location"], stream=bool(facts.get("streamed")))
+        source = learned_from(run, f"name image files instead of {name}")
         source = source.part("train") or source
         if int(name) >= len(source):
             raise InputError(f"item {name}: the run's data has {len(source):,} items, numbered from 0")
@@ -138,10 +138,24 @@ def read_item(run: Run, name: str) -> Tensor:
     return run.encoder().normalize(torch.from_numpy(pixels[None].copy()))
 
 
+def learned_from(run: Run, remedy: str) -> Source:
+    """The run's data.
+
+    Raises:
+        InputError: where it is no longer there.
+    """
+    facts = run.settings["data"]
+    try:
+        return open_source(facts["location"], stream=bool(facts.get("streamed")))
+    except InputError as error:
+        raise InputError(f"{run.folder} learned from data that is needed here: {error}; {remedy}") from None
+
+
 def some_items(run: Run, count: int = 500) -> Tensor:
     """Items of the run's data, as its network is fed."""
     from withheld.modalities.codes import as_fed, images_of
 
+    learned_from(run, "put it there again, or a link to it")
     images = images_of(run, None, "train").images
     step = max(1, len(images) // count)
     return as_fed(run, images[::step][:count])

@@ -18,6 +18,7 @@ from withheld.data.row_labels import label_column, row_labels
 from withheld.data.sentences import parted_as, sentences_of
 from withheld.data.source import digest, open_source
 from withheld.data.vectors import VectorItems, Vectors, as_floats, is_table, open_vectors
+from withheld.data.wanted import named_modality
 from withheld.errors import InputError
 from withheld.modalities.modality import Modality, Tell, count_numbers
 from withheld.networks.evidence import ByEvidence, evidence_words
@@ -166,6 +167,11 @@ class Tables(Modality):
 
     def _pixels(self) -> Vectors:
         """Images at their own size, every pixel a column."""
+        if isinstance(self.data, str) and named_modality(self.data) in ("text", "video"):
+            raise InputError(
+                f"{self.data!r} holds no rows of numbers: give a .csv, .tsv, .npy, .npz or .parquet file, images, or run:RUN for "
+                "the features of a run on texts or clips"
+            )
         source = open_source(self.data)
         source = source.part("test" if self.test else "train") or source
         asked = self.asked.size
