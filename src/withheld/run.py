@@ -192,8 +192,9 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder).expanduser()
     path = folder / "run.json"
     if not path.is_file():
-        what = what_it_is(folder) or f"no run.json in it. A run is what `withheld pretrain ... --out {folder}` makes"
-        raise InputError(f"{folder} is not a run: {what}")
+        made = f". A run is what `withheld pretrain ... --out {folder}` makes"
+        what = what_it_is(folder) or f"no run.json in it{made}"
+        raise InputError(f"{folder} is not a run: {what}{'' if folder.exists() else made}")
     try:
         return Run(folder, json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:

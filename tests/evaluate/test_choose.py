@@ -199,6 +199,14 @@ def test_sheets_show_images_as_they_are_and_not_as_the_encoder_takes_them(tiny, 
         assert Image.open(io.BytesIO(one.picture)).size == wanted, one.name
 
 
+def test_numbers_of_few_items_are_said_to_mean_little(tiny, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    for at, path in enumerate(sorted(folder.glob("*.png"))[:3]):
+        Image.open(path).save(tmp_path / "few" / f"{at}.png")
+    assert any("the numbers mean little" in note for note in search(tiny, "0.png", tmp_path / "few").notes)
+    assert not any("mean little" in note for note in search(tiny, "=20<b>.png", folder).notes)
+
+
 def test_a_clip_is_shown_as_three_of_its_frames() -> None:
     shades = np.arange(0, 200, 20, dtype=np.uint8)
     clip = Clip(np.broadcast_to(shades[:, None, None, None], (10, 3, 32, 32)).copy(), 25.0, "")

@@ -19,8 +19,11 @@ from withheld.evaluate.features import Listen, as_encoder, features, silent
 from withheld.evaluate.judged import judged
 from withheld.evaluate.pool import Pool, looked_at, open_pool, plain_text, twins_of_clips
 from withheld.evaluate.thumbnails import LARGE, Shown, draw_sheet, first_words, shown
+from withheld.wording import plural
 
 MOST_SEARCHED = 200_000
+FEW = 8
+"""Items below which the numbers are said to mean little: of two, cosines are 1 or -1."""
 TITLE = 60
 """Characters of a query that stand in a title."""
 COMPARED = 20_000
@@ -88,6 +91,10 @@ def search(
     cosine = unit[:-1] @ unit[-1]
     if known is not None:
         cosine[pool.at == known] = -np.inf
+    if len(pool.at) < FEW:
+        pool.notes.append(
+            f"features are standardized over what is searched, and of {plural(len(pool.at), 'item')} the numbers mean little"
+        )
     nearest = np.argsort(-cosine, kind="stable")[: min(n, int(np.isfinite(cosine).sum()))]
     return _found(pool, str(query), item, seen, nearest, cosine[nearest])
 
