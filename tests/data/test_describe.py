@@ -175,4 +175,5 @@ def test_frames_of_clips_are_told_from_photographs_in_folders(tmp_path: Path) ->
         ("classes/nr 0", []),
     ):
         decoded = prepare(open_source(tmp_path / kind), 40, 3)
-        assert folders_among(decoded.names, decoded.images) == named, kind
+        assert folders_among(decoded.names, decoded.images, lambda rows: [(40, 40)] * len(rows)) == named, kind
+        assert not folders_among(decoded.names, decoded.images, lambda rows: [(40, row) for row in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -35,8 +35,14 @@ def like_clips(folders: Sequence[str]) -> str:
     )
 
 
-def folders_among(names: Sequence[str], images_NCHW: np.ndarray) -> list[str]:
-    """The folders that look like clips, of a sample of images of one size: the first ones of some folders."""
+def folders_among(
+    names: Sequence[str], images_NCHW: np.ndarray, sizes: Callable[[list[int]], list[tuple[int, int]]]
+) -> list[str]:
+    """The folders that look like clips, of a sample of images that were brought to one size: the first ones of some folders.
+
+    Args:
+        sizes: height and width that rows had before; asked only where their pixels look like clips.
+    """
     folders: dict[str, list[int]] = {}
     for at, name in enumerate(names):
         folders.setdefault(name.rpartition("/")[0], []).append(at)
@@ -46,7 +52,9 @@ def folders_among(names: Sequence[str], images_NCHW: np.ndarray) -> list[str]:
     place = {row: at for at, row in enumerate(rows)}
     small = thumbnails_of(np.asarray(images_NCHW[rows]).mean(axis=1), SIDE)
     order = [place[at] for folder in some for at in folder]
-    return folders_of_frames([names[row] for row in rows], [small.shape[1:]] * len(rows), small, order)
+    seen = [names[row] for row in rows]
+    alike = folders_of_frames(seen, [(SIDE, SIDE)] * len(rows), small, order)
+    return alike and folders_of_frames(seen, sizes(rows), small, order)
 
 
 def folders_of_frames(

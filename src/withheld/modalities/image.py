@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from withheld import distributed
+from withheld.data.decode import look
 from withheld.data.duplicates import copies_each, grouped, near_duplicates
 from withheld.data.frames import folders_among, like_clips
 from withheld.data.image import ImageItems, native_size
@@ -235,11 +237,20 @@ class Images(Modality):
             if beside:
                 self.tell("note", text=beside)
         decoded = self.source.kind in ("folder", "tar", "zip") and not isinstance(self.prepared.images, Streamed)
-        if decoded and (clips := folders_among(self.prepared.names, self.prepared.images)):
+        if decoded and (clips := folders_among(self.prepared.names, self.prepared.images, self._sizes)):
             self.tell("note", text=like_clips(clips))
         scale = self.prepared.scale
         if scale is not None:
             self.tell("note", text=f"images of more than 8 bits a pixel: {scale.words()}")
+
+    def _sizes(self, rows: list[int]) -> list[tuple[int, int]]:
+        """Height and width of images as they lie there; (0, 0) of what can no more be read."""
+        found = [(0, 0)] * len(rows)
+        for place, raw in self.source.raw(np.asarray(self.prepared.kept)[rows]):
+            with contextlib.suppress(Exception):  # a damaged file raises anything
+                seen = look(raw)
+                found[place] = seen.height, seen.width
+        return found
 
     def _tell_stream(self) -> None:
         images = self.prepared.images
