@@ -39,6 +39,10 @@ def test_every_rule_says_why_and_what_it_rests_on(rule: Rule) -> None:
     ("facts", "method"),
     [
         (Facts("image", 50_000, side=32), "simclr"),
+        (Facts("image", 5_000, side=32), "simclr"),
+        (Facts("image", 4_999, side=32), "patch_dictionary"),
+        (Facts("image", 9_999, side=96), "patch_dictionary"),
+        (Facts("image", 10_000, side=96), "simclr"),
         (Facts("image", 50_000, side=28, grey=True), "patch_dictionary"),
         (Facts("image", 1600, side=300), "patch_dictionary"),
         (Facts("image", 1600, side=300, named=True), "simclr"),
