@@ -138,6 +138,9 @@ class TestGenerate:
         assert a == b
         assert all(text.startswith("what a") for text in a)
         assert generate(lm, "what a", length=8, seed=1) != generate(lm, "what a", length=8, seed=2)
+        heard: list[dict] = []
+        generate(lm, "what a", length=8, listen=heard.append)
+        assert heard[0] == {"kind": "tokens", "done": 0, "total": 8}
 
     def test_refuses_with_the_remedy(self, lm, bert):
         with pytest.raises(InputError, match="the prompt has"):

@@ -24,6 +24,7 @@ STAGES = {
     "follow": "following",
     "colorize": "coloring",
     "samples": "drawing samples",
+    "tokens": "writing",
 }
 BRIEF = 3.0
 """Seconds; what takes less is not worth a line."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option, free
 from withheld.cli.screen import Screen, printable
@@ -129,7 +130,8 @@ def generate_command(
 
     if method_of(run) == "next_frame":
         raise InputError(f"{run} tells how a clip goes on: name the clip, --data clip.mp4")
-    texts = generate(run, prompt, count=count, **options)  # type: ignore[arg-type]
+    with Narrator(screen) as narrator:
+        texts = generate(run, prompt, count=count, listen=narrator.hear, **options)  # type: ignore[arg-type]
     for number, text in enumerate(texts):
         if number:
             screen.result("")
@@ -145,7 +147,6 @@ def method_of(run: str) -> str | None:
 
 def _frames_aloud(screen: Screen, run: str, data: str, frames: int, output: Path, count: int, device: str) -> None:
     """Writes how clips go on, and says how far that was right."""
-    from withheld.cli.narrator import Narrator
     from withheld.evaluate.roll_out import check_film, roll_out, write_film
 
     check_film(output)

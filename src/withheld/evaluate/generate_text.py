@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from withheld.aloud import Listen, silent
 from withheld.data.tokenizer import encode
 from withheld.errors import InputError
 from withheld.evaluate.language import fits, language_model
@@ -20,13 +21,14 @@ from withheld.text_encoder import TextEncoder
 @torch.no_grad()
 def generate(
     subject: Any, prompt: str = "", *, length: int = 100, count: int = 1, temperature: float = 1.0, top_k: int = 0,
-    top_p: float = 1.0, seed: int = 0, device: str = "auto",
+    top_p: float = 1.0, seed: int = 0, device: str = "auto", listen: Listen = silent,
 ) -> list[str]:  # fmt: skip
     """Texts that go on from a prompt, drawn token by token; they end at an end token, or after `length`.
 
     Args:
         temperature: below 1 is surer. top_k: only so many tokens may come, 0 for all. top_p: only the likeliest that
             together have this probability (Holtzman et al. 2019).
+        listen: is told how far it is.
 
     Raises:
         InputError: where the model does not look back only, or the prompt is longer than the context.
@@ -56,7 +58,8 @@ def generate(
     line = getattr(encoder.tokenizer, "eos_token", None)
     ends = None if _ends_lines(encoder) else encoder.tokenizer.eos_token_id
     reader = _Reader(encoder)
-    for _ in range(length):
+    for done in range(length):
+        listen({"kind": "tokens", "done": done, "total": length})
         logits = reader(item)
         logits[:, never] = -math.inf
         for warper in warpers:
