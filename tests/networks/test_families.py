@@ -72,6 +72,7 @@ def test_of_models_of_images_and_texts_the_part_that_sees_is_opened(kinds: tuple
     with torch.no_grad():
         whole = both.vision_model(pixel_values=shown).last_hidden_state[:, -16:]
         torch.testing.assert_close(trunk.eval()(shown).tokens, whole, atol=1e-5, rtol=1e-5)
+    assert trunk.pooling == ("cls" if kinds[0] is CLIPConfig else "mean")
 
 
 def test_what_has_stages_hides_no_patches() -> None:

@@ -132,7 +132,7 @@ CARD = "withheld.json"
 IMAGES = ("name", "mean", "std", "pooling", "flips", "full", "scale")
 """What the card of an encoder of images or clips has; before 0.6 without "augment"."""
 KINDS: dict[str, Callable[[Any], Any]] = {"mean": list, "std": list, "most": int, "frames": int, "rate": float}
-CLS_POOLED = {"vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
+CLS_POOLED = {"clip_vision_model", "vit", "deit", "dinov2", "dinov2_with_registers", "dinov3_vit", "ijepa", "vit_msn"}
 
 
 def open_trunk(
