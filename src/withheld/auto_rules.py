@@ -101,7 +101,8 @@ RULES: tuple[Rule, ...] = (
         "image", lambda f: f.continues, "simclr",
         "an encoder that has learned already goes on by telling views of an image from those of others: it rests while the new "
         "head warms up, then learns at a fifth of the rate",
-        "not measured at length; the encoder's rest is what keeps it from forgetting (docs/decisions/0015-modern-objectives.md)",
+        "linear probe at 10 labels per class: an encoder of 30,000 small images knows 38.3 of 1,600 photographs, 39.0 after eight "
+        "minutes with these: nothing is lost, little is won (docs/recipes.md, Let it choose)",
     ),
     Rule(
         "image", lambda f: not f.named and (f.grey or _few_for_views(f) or _hurried(f)), "patch_dictionary",
