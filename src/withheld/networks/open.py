@@ -12,15 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    PretrainedConfig,
-    PreTrainedModel,
-    RegNetConfig,
-    ResNetConfig,
-    ViTConfig,
-)
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, RegNetConfig, ResNetConfig, ViTConfig
 
 from withheld.errors import InputError, nearest
 from withheld.hub import hub_settings, why
@@ -306,7 +298,7 @@ def _with_weights(where: str, config: PretrainedConfig, size: int | None) -> Ima
     more = [each.name for each in asked if each.name != "pixel_values" and each.default is each.empty and each.kind < 2]
     if more:
         raise InputError(
-            f"{where}: {config.model_type} wants {' and '.join(more)} beside pixels: such models are not read here"
+            f"{where}: {config.model_type} wants {' and '.join(more)} beside pixels, which none gives it here"
         )
     if size is not None:
         resize_positions(model, size)
