@@ -11,36 +11,17 @@ from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 import withheld
+from made_texts import two_sentences
 from withheld.cli import main
 from withheld.errors import InputError
 from withheld.run import open_run
 
-WORDS = [
-    "the",
-    "a",
-    "old",
-    "green",
-    "sea",
-    "house",
-    "wind",
-    "bird",
-    "went",
-    "came",
-    "stood",
-    "sang",
-    "over",
-    "under",
-    "night",
-]
 GIVEN = {"batch_size": 8, "pictures": False, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    rng = np.random.default_rng(0)
-    return [
-        " ".join(rng.choice(WORDS, 12)).capitalize() + ". " + " ".join(rng.choice(WORDS, 9)) + "." for _ in range(400)
-    ]
+    return two_sentences(400)
 
 
 @pytest.fixture(scope="module")

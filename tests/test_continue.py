@@ -11,35 +11,15 @@ from click.testing import CliRunner
 from transformers import BertForSequenceClassification
 
 import withheld
+from made_texts import two_sentences
 from withheld.cli import main
 from withheld.run import open_run
 from withheld.text_encoder import TextEncoder
 
-WORDS = (
-    "the",
-    "a",
-    "old",
-    "green",
-    "sea",
-    "house",
-    "wind",
-    "bird",
-    "went",
-    "came",
-    "stood",
-    "sang",
-    "over",
-    "under",
-    "night",
-)
-
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    rng = np.random.default_rng(0)
-    return [
-        " ".join(rng.choice(WORDS, 12)).capitalize() + ". " + " ".join(rng.choice(WORDS, 9)) + "." for _ in range(600)
-    ]
+    return two_sentences(600)
 
 
 @pytest.fixture(scope="module")

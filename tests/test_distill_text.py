@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import withheld
+from made_texts import WORDS
 from withheld.cli import main
 from withheld.errors import InputError
 from withheld.image_encoder import ImageEncoder
@@ -22,23 +23,6 @@ from withheld.run import load_method, open_run
 from withheld.splits.text import LeaveOutWords
 from withheld.text_encoder import TextEncoder
 
-WORDS = [
-    "the",
-    "a",
-    "old",
-    "green",
-    "sea",
-    "house",
-    "wind",
-    "bird",
-    "went",
-    "came",
-    "stood",
-    "sang",
-    "over",
-    "under",
-    "night",
-]
 GIVEN = {"batch_size": 16, "pictures": False, "device": "cpu"}
 
 

@@ -27,10 +27,13 @@ FORBIDDEN = {
     "learn": ["methods", "splits", "evaluate", "report", "cli", "run"],
     "evaluate": ["methods", "splits", "report", "cli"],
     "report": ["types", "objective", "networks", "learn", "evaluate", "data", "run", "encoder", "methods", "cli"],
+    "aloud": ["methods", "splits", "learn", "evaluate", "report", "cli", "run"],
+    "narrator": ["methods", "splits", "networks", "learn", "evaluate", "report", "cli", "run"],
+    "screen": ["methods", "splits", "networks", "data", "learn", "evaluate", "report", "cli", "run"],
     "distributed": ["methods", "splits", "objective", "data", "learn", "evaluate", "report", "cli", "run"],
 }
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "skimage", "matplotlib", "pandas", "scipy", "pyarrow"}
-LIGHT = ["__init__", "__main__", "errors", "run", "cli", "report", "wording"]
+LIGHT = ["__init__", "__main__", "errors", "run", "cli", "report", "wording", "aloud", "narrator", "screen"]
 MEETS_TORCH_DISTRIBUTED = {"distributed", "learn"}
 
 

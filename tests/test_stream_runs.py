@@ -23,11 +23,11 @@ from PIL import Image
 
 import withheld
 from withheld.cli import main
-from withheld.cli.narrator import plan
 from withheld.data import cache, elsewhere, prepared, windows
 from withheld.errors import InputError, Unreachable
 from withheld.learn.illness import facts_of
 from withheld.learn.rules_of_training import waiting
+from withheld.narrator import plan
 
 BROKEN = {70, 333, 801, 1299}
 

@@ -21,8 +21,8 @@ def aloud(listen: Listen | bool | None) -> Iterator[Listen]:
     elif not listen:
         yield silent
     else:
-        from withheld.cli.narrator import Narrator
-        from withheld.cli.screen import Screen
+        from withheld.narrator import Narrator
+        from withheld.screen import Screen
 
         with Narrator(Screen()) as narrator:
             yield narrator.hear

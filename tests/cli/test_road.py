@@ -18,8 +18,8 @@ from click.testing import Result
 from PIL import Image
 
 from withheld.cli.judge import evaluate_aloud
-from withheld.cli.screen import Screen
 from withheld.run import RECIPE_SETTINGS
+from withheld.screen import Screen
 
 Run = Callable[..., Result]
 QUICK = ("--labels-per-class", "2,4", "--seeds", 2, "--minutes", 0.3)

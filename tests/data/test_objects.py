@@ -138,7 +138,7 @@ def test_what_has_no_length_is_refused(data: Any) -> None:
 def test_frames_without_images_or_labels_say_what_is_missing() -> None:
     with pytest.raises(InputError, match="no column of images or of their files among a, b"):
         open_source(pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
-    with pytest.raises(InputError, match="no column of labels among image, n; call it 'label'"):
+    with pytest.raises(InputError, match="no column of labels among image, n; name it"):
         open_source(pd.DataFrame({"image": PICTURES, "n": range(COUNT)}), labels=True)
     source = open_source(pd.DataFrame({"image": PICTURES, "n": KINDS}), labels="n")
     assert source.classes == ["cat", "dog", "owl"]

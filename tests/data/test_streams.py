@@ -302,6 +302,7 @@ def test_memory_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     items.rest()
     assert len(np.unique(np.concatenate(seen))) == len(items) // 64 * 64
     assert held.most <= 20_000_000
-    assert max(resident) - max(resident[:3]) < 60_000_000  # what others left free may be given back meanwhile
+    # half of the data; windows and what is read ahead are a tenth, what others left in this process varies by 50 MB
+    assert max(resident) - max(resident[:3]) < 100_000_000
     growth = max(resident[len(resident) // 2 :]) - max(resident[: len(resident) // 2])
     assert growth < 40_000_000, growth  # of 100 MB read meanwhile; other threads of the process have some of it

@@ -16,11 +16,11 @@ import withheld.architectures
 from gain_shape import best_atoms
 from withheld import distributed
 from withheld.cli.demo_data import photograph
-from withheld.cli.narrator import plan
 from withheld.cli.show import of_method
 from withheld.errors import InputError
 from withheld.learn.gradient import train
 from withheld.methods.patch_dictionary import patch_dictionary
+from withheld.narrator import plan
 from withheld.networks.open import open_trunk
 from withheld.networks.patch_dictionary import FEW, FLAT, LIKER, SHARE, SMOOTH, DictionaryLearner, PatchDictionary
 from withheld.splits.scattered import Scattered

@@ -15,11 +15,11 @@ from transformers import AutoModel
 
 import withheld
 from withheld.cli import main
-from withheld.cli.narrator import _shape_words
 from withheld.errors import InputError
 from withheld.evaluate.export import export
 from withheld.methods.same_text import same_text
 from withheld.modalities.table import features_of_run
+from withheld.narrator import _shape_words
 from withheld.networks.text import Special, TextTrunk
 from withheld.networks.text_open import open_text_trunk
 from withheld.text_encoder import TextEncoder

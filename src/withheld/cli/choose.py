@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option
-from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 from withheld.wording import plural
 
 PICTURES = (".png", ".html")

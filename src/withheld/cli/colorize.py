@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, RUN, device_option, talking
 from withheld.cli.outputs import force_option
-from withheld.cli.screen import Screen
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 
 
 @click.command("colorize")

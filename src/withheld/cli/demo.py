@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from withheld.cli.options import device_option, talking
-from withheld.cli.screen import Screen
 from withheld.errors import InputError
+from withheld.screen import Screen
 
 PARTS = ("data", "digits", "photographs")
 MINUTES = 3.0

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator, judge_aloud
+from withheld.cli.aloud import judge_aloud
 from withheld.cli.options import DATA, DETECTOR, device_option, talking
 from withheld.cli.outputs import check_output, force_option
-from withheld.cli.screen import Screen
 from withheld.errors import InputError
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 from withheld.wording import percent, plural
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from withheld.cli.options import RUN, talking
-from withheld.cli.screen import Screen
+from withheld.screen import Screen
 
 STYLES = {"sick": "bold red", "warn": "yellow", "ok": "", "not yet": "dim"}
 

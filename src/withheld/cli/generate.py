@@ -9,7 +9,7 @@ import click
 
 from withheld.cli.options import DATA, RUN, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option, free
-from withheld.cli.screen import Screen
+from withheld.screen import Screen
 
 OUTPUT = click.Path(path_type=Path)
 
@@ -151,8 +151,8 @@ def likelihood_command(run: Path, data: str, screen: Screen, **options: Any) -> 
       withheld likelihood runs/lm --data ptb/       # perplexity, and bits a character
       withheld likelihood runs/svae --data ptb/     # -ELBO, reconstruction, KL, -log p(x), and whether z is used
     """
-    from withheld.cli.narrator import Narrator
     from withheld.evaluate.likelihood import likelihood
+    from withheld.narrator import Narrator
 
     with Narrator(screen) as narrator:
         found = likelihood(run, data, listen=narrator.hear, **options)
@@ -177,8 +177,8 @@ def fidelity_command(run: Path, data: str, screen: Screen, **options: Any) -> No
       withheld fidelity runs/vae --data mnist/
       withheld fidelity runs/prior --data photos/ --encoder facebook/dinov2-small
     """
-    from withheld.cli.narrator import Narrator
     from withheld.evaluate.fidelity import fidelity
+    from withheld.narrator import Narrator
     from withheld.run import open_run
 
     with Narrator(screen) as narrator:

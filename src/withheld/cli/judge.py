@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from withheld.cli.aloud import judge_aloud
 from withheld.cli.detection import Shares, box_options, detection_aloud
-from withheld.cli.narrator import Narrator, judge_aloud
 from withheld.cli.options import COUNTS, DATA, RUN, SUBJECT, device_option, talking
-from withheld.cli.screen import Screen
 from withheld.errors import neighbor
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 
 
 @click.command("evaluate")

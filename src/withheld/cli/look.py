@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, device_option, talking
-from withheld.cli.screen import Screen, clock
 from withheld.errors import InputError, nearest
+from withheld.narrator import Narrator
+from withheld.screen import Screen, clock
 from withheld.types import LEAST, Recipe
 from withheld.wording import about, plural, size
 

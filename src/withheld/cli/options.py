@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from withheld.cli.screen import Screen
 from withheld.errors import InputError, neighbor
 from withheld.folders import no_encoder
+from withheld.screen import Screen
 
 
 class Counts(click.ParamType):

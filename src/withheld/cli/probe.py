@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, RUN, device_option, talking
-from withheld.cli.screen import Screen
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 
 
 @click.command("probe-shortcuts")

@@ -10,8 +10,8 @@ import click
 
 from withheld.cli.options import DATA, device_option, talking
 from withheld.cli.recipe_file import read_recipe
-from withheld.cli.screen import Screen
 from withheld.errors import InputError
+from withheld.screen import Screen
 
 ROWS = ("fine-tuned", "linear probe")
 """That a sweep compares where its recipe names no row: the first that every value has; fine-tuning may be left out for time."""

@@ -9,8 +9,8 @@ import click
 
 from withheld.cli.options import DATA, RUN, SIZE, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option, free
-from withheld.cli.screen import Screen
 from withheld.errors import InputError
+from withheld.screen import Screen
 
 SPARE = 3
 """Items are drawn from so many times more, because some may be broken."""

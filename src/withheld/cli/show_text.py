@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from withheld.cli.screen import Screen, printable
+from withheld.screen import Screen, printable
 
 LOOKED_THROUGH = 2000
 """Documents that the texts to draw are taken from, and a tokenizer is learned from where there is no run."""

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from withheld.cli.detection import box_options, finetune_detector_aloud
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SIZE, SUBJECT, device_option, length_options, one_length, seed_option, talking
-from withheld.cli.screen import Screen
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 
 USES = {
     "next_frame": ("evaluate {} --clips", "generate {} --data clip.mp4 --frames 30 -o on.gif"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, MODEL, SUBJECT, device_option, talking
 from withheld.cli.outputs import check_output, force_option, free
-from withheld.cli.screen import Screen
+from withheld.narrator import Narrator
+from withheld.screen import Screen
 from withheld.wording import plural
 
 

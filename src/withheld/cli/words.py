@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from withheld.cli.narrator import Narrator
 from withheld.cli.options import DATA, SUBJECT, device_option, seed_option, talking
 from withheld.cli.outputs import check_output, force_option, free
-from withheld.cli.screen import Screen, printable
 from withheld.errors import InputError
+from withheld.narrator import Narrator
+from withheld.screen import Screen, printable
 from withheld.wording import plural
 
 

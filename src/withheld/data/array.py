@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from withheld.data.decode import MAX_PIXELS, SUFFIXES, Raw, channels_first
-from withheld.data.label_columns import ASKED_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS, LOOKED_AT
+from withheld.data.label_columns import ASKED_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS, LOOKED_AT, label_of_rows
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.objects import Row, plain, rows_of, splits_of
 from withheld.data.sample import spaced
@@ -111,6 +111,8 @@ def open_array(data: Any, labels: Labels = None) -> Source:
 
 def _open_rows(rows: list[Row], labels: Labels) -> Source:
     """A table with a column of images, or of their files."""
+    from withheld.data.table import as_raw
+
     columns = list(rows[0]) if rows else []
     lower = {name.lower(): name for name in columns}
     some = [[row[name] for row in rows[:LOOKED_AT] if row[name] is not None] for name in columns]
@@ -121,17 +123,12 @@ def _open_rows(rows: list[Row], labels: Labels) -> Source:
             f"the table has no column of images or of their files among {', '.join(columns) or 'none'}; a column 'file' names the "
             "files, from where Python runs"
         )
-    label = None
-    if labels is True:
-        label = next((lower[name] for name in ASKED_COLUMNS if name in lower and lower[name] != fits[0]), None)
-        if label is None:
-            raise InputError(f"the table has no column of labels among {', '.join(columns)}; call it 'label'")
-    elif isinstance(labels, str) and labels in columns:
-        label, labels = labels, True
-    images = [row[fits[0]] for row in rows]
-    images = [image.get("bytes") or image.get("path") if isinstance(image, dict) else image for image in images]
+    notes: list[str] = []
+    label = label_of_rows(rows, (fits[0],), labels, "the table", notes)
+    images = [as_raw(image) if isinstance(image, dict) else image for image in (row[fits[0]] for row in rows)]
     source = open_array(images)
-    return labeled(source, labels, None if label is None else [row[label] for row in rows])
+    source.notes += notes
+    return labeled(source, True if label else labels, [row[label] for row in rows] if label else None)
 
 
 def _is_image(cell: Any) -> bool:
@@ -139,7 +136,7 @@ def _is_image(cell: Any) -> bool:
     if isinstance(cell, str | Path):
         return str(cell).lower().endswith(tuple(SUFFIXES))
     if isinstance(cell, dict):
-        return bool({"bytes", "path"} & set(cell))
+        return "bytes" in cell
     return isinstance(cell, Image.Image | bytes) or np.ndim(cell) > 1
 
 
@@ -226,7 +223,7 @@ def _item(image: Any) -> Raw:
         return image
     if isinstance(image, str | Path):
         return Path(image)
-    if isinstance(image, bytes):
+    if isinstance(image, bytes | Exception):
         return image
     if image is None:
         return ValueError("there is no image")

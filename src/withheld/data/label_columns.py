@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from withheld.data.item_names import shown_cell
@@ -88,6 +89,36 @@ def file_columns(
             "train and test"
         )
     return item_at, label_at, 1
+
+
+def columns_named(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the columns are called; an object of JSON lines may lack some."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def label_of_rows(
+    rows: Sequence[dict[str, Any]], chosen: tuple[str, ...], labels: Any, shown: str, notes: list[str]
+) -> str | None:
+    """The column of labels, where they are asked for; `notes` is told where its name does not say it."""
+    columns = columns_named(rows)
+    if labels is True:
+        lower = {str(name).lower(): name for name in columns if name not in chosen}
+        name = next((lower[c] for c in ASKED_COLUMNS if c in lower), None)
+        if name is not None:
+            return name
+        others = [c for c in columns if c not in chosen and str(c).lower() not in PART_COLUMNS]
+        fits = [c for c in others if is_class([row.get(c) for row in rows])]
+        if len(fits) != 1:
+            raise InputError(
+                f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
+            )
+        notes.append(f"the column {fits[0]!r} of {shown} is taken for the labels")
+        return fits[0]
+    if isinstance(labels, str) and labels in columns:
+        return labels
+    if isinstance(labels, str) and not Path(labels).is_file():
+        raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, columns)}")
+    return None
 
 
 def is_class(cells: Sequence[Any]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from withheld.data.array import ListStore, labeled
 from withheld.data.decode import SUFFIXES, Raw
 from withheld.data.json_rows import cell_text, flat, is_worded, rows_of_json, rows_of_lines
-from withheld.data.label_columns import ASKED_COLUMNS, LABEL_COLUMNS, PART_COLUMNS, is_class
+from withheld.data.label_columns import LABEL_COLUMNS, columns_named, label_of_rows
 from withheld.data.labels import find_labels, given_labels
 from withheld.data.layout import part_named
 from withheld.data.source import Labels, Source, digest, labels_wanted, stamp_of
@@ -80,7 +80,7 @@ def open_text_tables(
             names.append(name if len(rows) == 1 and file.suffix == ".json" else f"{name}:{number + 1}")
         parts += [part_of(file.name)] * len(rows)
         told += [name, file.stat().st_size, stamp_of(file)]
-    label = _label_of(every, tuple(taken), labels, files[0].name if len(files) == 1 else text, notes)
+    label = label_of_rows(every, tuple(taken), labels, files[0].name if len(files) == 1 else text, notes)
     source = Source(text, "table", names, ListStore(texts), digest(told), told=told_of, notes=notes)
     if len(files) > 1 and all(parts) and len(set(parts)) > 1:
         source.parts = np.array(parts)
@@ -101,7 +101,7 @@ def open_text_rows(rows: Rows, text: str, labels: Labels) -> Source:
         raise InputError(f"{text} has no rows")
     chosen, notes = column_of(rows, None, text), list[str]()
     texts: list[Raw] = [_joined(row, chosen) for row in rows]
-    label = _label_of(rows, chosen, labels, text, notes)
+    label = label_of_rows(rows, chosen, labels, text, notes)
     names = [f"row:{i}" for i in range(len(rows))]
     told = told_of_columns(rows, chosen, ALONE)
     source = Source(text, "array", names, ListStore(texts), digest(map(str, texts)), told=told, notes=notes)
@@ -114,7 +114,7 @@ def column_of(rows: Rows, named: str | None, shown: str) -> tuple[str, ...]:
     Raises:
         InputError: where there is none.
     """
-    columns = _columns(rows)
+    columns = columns_named(rows)
     if named is not None:
         if named not in columns:
             raise InputError(f"{shown} has no column {named!r}: {nearest(named, columns)}; it has {', '.join(columns)}")
@@ -163,7 +163,7 @@ def told_of_columns(rows: Rows, chosen: tuple[str, ...], remedy: str) -> str:
 def _lengths(rows: Rows) -> dict[str, float]:
     """Characters of every column's texts, on average, of the first rows."""
     some = rows[:200]
-    return {c: float(np.mean([_length(r.get(c)) for r in some])) for c in _columns(rows)}
+    return {c: float(np.mean([_length(r.get(c)) for r in some])) for c in columns_named(rows)}
 
 
 def _length(cell: Any) -> int:
@@ -171,36 +171,8 @@ def _length(cell: Any) -> int:
     return len(cell_text(cell)) if is_worded(cell) else 0
 
 
-def _columns(rows: Rows) -> list[str]:
-    """What the columns are called; an object of JSON lines may lack some."""
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
 def _joined(row: dict[str, Any], columns: tuple[str, ...]) -> str:
     return "\n".join(cell_text(row[c]) for c in columns if row.get(c) is not None)
-
-
-def _label_of(rows: Rows, chosen: tuple[str, ...], labels: Labels, shown: str, notes: list[str]) -> str | None:
-    """The column of labels, where they are asked for; `notes` is told where its name does not say it."""
-    columns = _columns(rows)
-    if labels is True:
-        lower = {str(name).lower(): name for name in columns if name not in chosen}
-        name = next((lower[c] for c in ASKED_COLUMNS if c in lower), None)
-        if name is not None:
-            return name
-        others = [c for c in columns if c not in chosen and str(c).lower() not in PART_COLUMNS]
-        fits = [c for c in others if is_class([row.get(c) for row in rows])]
-        if len(fits) != 1:
-            raise InputError(
-                f"{shown} has no column of labels among {', '.join(columns)}; name it with --labels COLUMN"
-            )
-        notes.append(f"the column {fits[0]!r} of {shown} is taken for the labels")
-        return fits[0]
-    if isinstance(labels, str) and labels in columns:
-        return labels
-    if isinstance(labels, str) and not Path(labels).is_file():
-        raise InputError(f"{shown} has no column {labels!r} and there is no such file: {nearest(labels, columns)}")
-    return None
 
 
 def _rows(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from withheld.cli.screen import Screen, clock
+from withheld.screen import Screen, clock
 from withheld.wording import about, percent, plural
 
 STAGES = {
@@ -196,21 +194,3 @@ def _where_time_went(seconds: dict[str, float]) -> str:
     total = sum(seconds.values()) or 1.0
     parts = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in seconds.items())
     return f"{clock(total)} in steps: {parts}"
-
-
-def judge_aloud(screen: Screen, folder: Path, measure: Callable[..., Any], show: Callable[[Any], None]) -> Any:
-    """Measures with progress, shows what was found, and ends in the report of the folder and the closing sentence.
-
-    Args:
-        measure: is given where results go, the command, and who listens.
-    """
-    from withheld.provenance import command_line
-    from withheld.report import write
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with Narrator(screen) as narrator:
-        found = measure(results=folder / "results.jsonl", command=command_line(), listen=narrator.hear)
-    show(found)
-    screen.say(f"Report: {write(folder)}")
-    screen.result(found.sentence)
-    return found

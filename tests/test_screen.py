@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from withheld.cli import narrator, screen
-from withheld.cli.narrator import Narrator, plan
-from withheld.cli.screen import Screen, clock, printable
+from withheld import narrator, screen
+from withheld.narrator import Narrator, plan
+from withheld.screen import Screen, clock, printable
 from withheld.wording import size
 
 
